@@ -37,7 +37,8 @@ struct tn_node {
     tn_value **outputs; /* NULL entries: unnamed */
     size_t n_outputs;
     Onnx__NodeProto *proto;
-    bool folded; /* all outputs are constants */
+    const tn_model *model; /* borrowed: opset, payloads of attribute tensors */
+    bool folded;           /* all outputs are constants */
 };
 
 typedef struct tn_graph {
@@ -51,7 +52,8 @@ typedef struct tn_graph {
     tn_value **outputs;
     size_t n_outputs;
     tn_arena arena;
-    struct tn_graph_store *store; /* folded tensors, name table */
+    struct tn_fold *folds;        /* folded tensors: tn_graph_release_folds (infer.h) frees them */
+    struct tn_graph_store *store; /* name table */
 } tn_graph;
 
 typedef struct tn_graph_options {

@@ -15,9 +15,11 @@ typedef struct tn_op {
     tn_status (*infer)(tn_node *node, tn_error *error);
     /* Multiply-adds x 2, from inferred shapes; NULL: not counted. -1 when shapes are unknown. */
     int64_t (*flops)(const tn_node *node);
-    /* Plain-C evaluation for constant folding: inputs are node->inputs[i]->constant (NULL entries
-     * for omitted ones), outputs are initialized by the callee. NULL: never folded. Must be exact
-     * in the sense of the runtime: fp32 arithmetic in fp32. */
+    /* Plain-C evaluation for constant folding: inputs as in node->inputs (NULL entries for omitted
+     * ones), outputs are initialized by the callee (n_outputs of them) and may borrow the data of
+     * an input. Shapes and types of the node's values must have been inferred in full. USAGE where
+     * it cannot evaluate (say, an odd type): nothing is folded then. NULL: never folded. Exact in
+     * the sense of the runtime: fp32 arithmetic in fp32. */
     tn_status (*evaluate)(const tn_node *node, const tn_tensor *const *inputs, tn_tensor *outputs,
                           tn_error *error);
 } tn_op;
