@@ -43,6 +43,10 @@ int64_t tn_qweight_scale_index(const tn_qweight *weight, int64_t row, int64_t co
 /* All values into `rows_out` [rows, cols]. */
 void tn_qweight_dequantize(const tn_qweight *weight, float *rows_out);
 
+/* The rows [first, first + count) of `weight` as a weight of their own: borrows its arrays. Of a
+ * TN_PER_TENSOR weight only the arrays of codes move. */
+tn_qweight tn_qweight_row_range(const tn_qweight *weight, int64_t first, int64_t count);
+
 /* Allocates codes and scales (scale_neg, zero when asked) for shape and granularity already set in
  * `weight` (rank, dims, axis, granularity, group): fills the derived members. */
 tn_status tn_qweight_init(tn_qweight *weight, bool two_scales, bool with_zero,
