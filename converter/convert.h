@@ -7,9 +7,9 @@
 
 /* How far a quantized weight is from the float one. */
 typedef struct tn_weight_figures {
-    double relmse;  /* sum (w - w')^2 / sum w^2; 0 for an all-zero weight */
-    double sqnr_db; /* -10 log10(relmse); infinity when exact */
-    double zeros;   /* fraction of values that are 0 */
+    double relmse;              /* sum (w - w')^2 / sum w^2; 0 for an all-zero weight */
+    double sqnr_db;             /* -10 log10(relmse); infinity when exact */
+    double zeros;               /* fraction of values that are 0 */
     float scale_min, scale_max; /* over both scales, without channels that are all zero */
     int64_t dead_channels;      /* rows that became all zero and were not */
 } tn_weight_figures;

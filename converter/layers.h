@@ -7,13 +7,13 @@
 
 /* What the user may say; zero-initialized means the defaults of `quantize`. */
 typedef struct tn_policy {
-    const char *scheme;       /* NULL: "twn" */
-    const char *bits;         /* "1.58", "2".."8", "16"; NULL: the scheme's */
-    const char *granularity;  /* "tensor" | "channel" | "group:N"; NULL: "channel" */
-    const char *threshold;    /* "optimal" | "mean:0.7" | ...; NULL: "optimal" */
-    const char *levels;       /* "A:B" or NULL */
+    const char *scheme;      /* NULL: "twn" */
+    const char *bits;        /* "1.58", "2".."8", "16"; NULL: the scheme's */
+    const char *granularity; /* "tensor" | "channel" | "group:N"; NULL: "channel" */
+    const char *threshold;   /* "optimal" | "mean:0.7" | ...; NULL: "optimal" */
+    const char *levels;      /* "A:B" or NULL */
     bool narrow;
-    const char *first_layer;  /* "keep" or bits; NULL: keep */
+    const char *first_layer; /* "keep" or bits; NULL: keep */
     const char *last_layer;
     const char *conv_bits, *linear_bits; /* NULL: bits */
     const char *const *layer_rules;      /* "REGEX=BITS|scheme|keep", last match wins */
@@ -29,11 +29,11 @@ typedef struct tn_layer {
     size_t input;     /* which input of the node */
     tn_node **users;  /* all eligible users of that weight */
     size_t n_users;
-    int axis;         /* channel axis in the model's layout */
+    int axis; /* channel axis in the model's layout */
     int64_t rows, cols;
-    int64_t groups;   /* Conv group */
-    bool transpose;   /* Gemm transB=0 or MatMul + rank 2: written as Gemm(transB=1) */
-    bool is_linear;   /* Gemm, MatMul */
+    int64_t groups; /* Conv group */
+    bool transpose; /* Gemm transB=0 or MatMul + rank 2: written as Gemm(transB=1) */
+    bool is_linear; /* Gemm, MatMul */
     bool first, last;
     bool quantized;
     const char *reason; /* why not, or which rule; static or graph-arena string */
@@ -45,9 +45,9 @@ typedef struct tn_layers {
     size_t count;
 } tn_layers;
 
-/* All eligible layers in graph order, with the policy applied. USAGE when a selector matches nothing
- * or nothing would be quantized (the message lists the layer names; "did you mean"). Memory is the
- * graph's arena. */
+/* All eligible layers in graph order, with the policy applied. USAGE when a selector matches
+ * nothing or nothing would be quantized (the message lists the layer names; "did you mean"). Memory
+ * is the graph's arena. */
 tn_status tn_layers_select(tn_graph *graph, const tn_policy *policy, tn_layers *layers,
                            tn_error *error) TN_MUST_CHECK;
 

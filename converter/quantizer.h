@@ -1,32 +1,32 @@
 /* The interface of a quantization scheme. One scheme is one file in quantizers/, listed once in
  * quantizers.c; help, recipes, gradient tests and CPU/GPU comparison walk that table.
  *
- * Only rows, cols, granularity, group, groups_per_row, n_scales, low, high of `shape` are read. Rows
- * are independent unless the granularity is TN_PER_TENSOR: tn_qweight_row_range gives the shape of
- * some of them, so that callers can go row by row while it is in cache.
+ * Only rows, cols, granularity, group, groups_per_row, n_scales, low, high of `shape` are read.
+ * Rows are independent unless the granularity is TN_PER_TENSOR: tn_qweight_row_range gives the
+ * shape of some of them, so that callers can go row by row while it is in cache.
  *
- * All functions work on rows (weight.h): w is [rows, cols] fp32. The state of a scheme is its scales,
- * zeros and thresholds per scale group. They are called inside training steps: no allocation, no
- * failure; sizes were checked before. */
+ * All functions work on rows (weight.h): w is [rows, cols] fp32. The state of a scheme is its
+ * scales, zeros and thresholds per scale group. They are called inside training steps: no
+ * allocation, no failure; sizes were checked before. */
 #ifndef TERNION_CONVERTER_QUANTIZER_H
 #define TERNION_CONVERTER_QUANTIZER_H
 
 #include "converter/weight.h"
 
 typedef enum tn_threshold_kind {
-    TN_THRESHOLD_OPTIMAL,  /* least squares (facts: exact optima) */
-    TN_THRESHOLD_MEAN,     /* value * mean|w| (TWN: 0.7) */
-    TN_THRESHOLD_MAX,      /* value * max|w| (TTQ: 0.05) */
-    TN_THRESHOLD_SPARSITY  /* the fraction `value` of smallest |w| is 0 */
+    TN_THRESHOLD_OPTIMAL, /* least squares (facts: exact optima) */
+    TN_THRESHOLD_MEAN,    /* value * mean|w| (TWN: 0.7) */
+    TN_THRESHOLD_MAX,     /* value * max|w| (TTQ: 0.05) */
+    TN_THRESHOLD_SPARSITY /* the fraction `value` of smallest |w| is 0 */
 } tn_threshold_kind;
 
 /* What the user asked for one layer. */
 typedef struct tn_scheme {
     const struct tn_quantizer *quantizer;
-    bool ternary; /* --bits 1.58 */
-    int bits;     /* 2 for ternary; 0 before resolve: the scheme's own */
-    int low, high;    /* legal codes; both 0 before resolve: from bits */
-    bool narrow;      /* drops the lowest code */
+    bool ternary;  /* --bits 1.58 */
+    int bits;      /* 2 for ternary; 0 before resolve: the scheme's own */
+    int low, high; /* legal codes; both 0 before resolve: from bits */
+    bool narrow;   /* drops the lowest code */
     tn_granularity granularity;
     int64_t group;
     tn_threshold_kind threshold;
@@ -48,8 +48,8 @@ typedef struct tn_parameter { /* one row of a scheme's parameter table */
 } tn_parameter;
 
 typedef struct tn_quantizer {
-    const char *id;      /* "twn" */
-    const char *summary; /* one line */
+    const char *id;                 /* "twn" */
+    const char *summary;            /* one line */
     const tn_parameter *parameters; /* ends with name == NULL */
     bool two_scales, has_zero, needs_training;
     bool plain; /* float, half: values without codes or scales; bypasses tn_qweight and fit */

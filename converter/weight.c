@@ -87,7 +87,8 @@ static bool derive_shape(tn_qweight *weight)
 tn_status tn_qweight_init(tn_qweight *weight, bool two_scales, bool with_zero, tn_error *error)
 {
     if (!derive_shape(weight))
-        return tn_fail(error, TN_ERROR_USAGE, "a quantized weight needs a non-empty shape and group");
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "a quantized weight needs a non-empty shape and group");
     size_t n = (size_t)weight->rows * (size_t)weight->cols, n_scales = (size_t)weight->n_scales;
     weight->codes = tn_alloc_array(n, sizeof *weight->codes);
     weight->scale = tn_alloc_array(n_scales, sizeof *weight->scale);

@@ -20,17 +20,17 @@ typedef struct tn_qweight {
     int axis;                  /* its channel axis */
     int64_t rows, cols;        /* rows = dims[axis], cols = the rest */
     tn_granularity granularity;
-    int64_t group;             /* TN_PER_GROUP only */
-    int64_t groups_per_row;    /* 1 unless TN_PER_GROUP: ceil(cols / group) */
-    int64_t n_scales;          /* 1, rows, or rows * groups_per_row */
-    int low, high;             /* legal codes, inclusive; ternary -1, 1 */
-    bool ternary;              /* bits 1.58: codes -1, 0, 1, stored in 2 bits */
-    int bits;                  /* storage bits of the codes: 2 for ternary, else 2..8, 16 */
-    int16_t *codes;            /* [rows, cols] */
-    float *scale;              /* [n_scales], > 0; two-scale schemes: the positive side's */
-    float *scale_neg;          /* [n_scales], > 0; NULL unless two-scale */
-    float *zero;               /* [n_scales], may be x.5; NULL: all 0 */
-    const char *scheme;        /* quantizer id (static string) */
+    int64_t group;          /* TN_PER_GROUP only */
+    int64_t groups_per_row; /* 1 unless TN_PER_GROUP: ceil(cols / group) */
+    int64_t n_scales;       /* 1, rows, or rows * groups_per_row */
+    int low, high;          /* legal codes, inclusive; ternary -1, 1 */
+    bool ternary;           /* bits 1.58: codes -1, 0, 1, stored in 2 bits */
+    int bits;               /* storage bits of the codes: 2 for ternary, else 2..8, 16 */
+    int16_t *codes;         /* [rows, cols] */
+    float *scale;           /* [n_scales], > 0; two-scale schemes: the positive side's */
+    float *scale_neg;       /* [n_scales], > 0; NULL unless two-scale */
+    float *zero;            /* [n_scales], may be x.5; NULL: all 0 */
+    const char *scheme;     /* quantizer id (static string) */
 } tn_qweight;
 
 /* value = (code - zero) * scale, or for two-scale: code > 0 ? scale : code < 0 ? -scale_neg : 0, in
