@@ -8,8 +8,8 @@
 /* `base` itself, or base_1, base_2 ... : a name no node, value or initializer of the model has. */
 const char *tn_edit_unique_name(tn_model *model, const char *base);
 
-/* Adds an initializer with raw_data; `data` (little-endian, packed) is copied into the model's arena
- * when `copy`, else borrowed and must outlive the model. */
+/* Adds an initializer with raw_data; `data` (little-endian, packed) is copied into the model's
+ * arena when `copy`, else borrowed and must outlive the model. */
 Onnx__TensorProto *tn_edit_add_initializer(tn_model *model, const char *name, tn_dtype dtype,
                                            int rank, const int64_t *dims, const void *data,
                                            size_t bytes, bool copy);
@@ -38,9 +38,13 @@ void tn_edit_remove_node(tn_model *model, const Onnx__NodeProto *node);
 /* Removes the initializer and, where it is listed there, the graph input of that name. */
 void tn_edit_remove_initializer(tn_model *model, const char *name);
 
-/* Removes initializers and nodes nothing uses any more (dead decode chains, replaced weights). With
- * keep != NULL only names in that NULL-ended list may go. */
+/* Removes nodes and initializers nothing uses any more, those that become unused by it included,
+ * and value_info of what went. Subgraphs and graph outputs count as uses. */
 tn_status tn_edit_prune(tn_model *model, tn_error *error) TN_MUST_CHECK;
+/* The same for values of the given names alone (NULL-ended): a node goes when all its outputs are
+ * listed and unused, an initializer when it is listed and unused. */
+tn_status tn_edit_prune_names(tn_model *model, const char *const *names,
+                              tn_error *error) TN_MUST_CHECK;
 
 tn_status tn_edit_add_input(tn_model *model, const char *name, tn_dtype dtype, int rank,
                             const int64_t *dims, /* -1: symbolic "batch" */

@@ -13,24 +13,24 @@ struct tn_op; /* onnx_io/ops/op.h */
 enum { TN_DIM_UNKNOWN = -1, TN_RANK_UNKNOWN = -1 };
 
 struct tn_value {
-    const char *name; /* unique in the graph */
-    size_t index;     /* in graph->values */
-    tn_dtype dtype;   /* TN_UNDEFINED: unknown */
-    int rank;         /* TN_RANK_UNKNOWN: unknown */
+    const char *name;          /* unique in the graph */
+    size_t index;              /* in graph->values */
+    tn_dtype dtype;            /* TN_UNDEFINED: unknown */
+    int rank;                  /* TN_RANK_UNKNOWN: unknown */
     int64_t dims[TN_MAX_RANK]; /* TN_DIM_UNKNOWN where unknown or symbolic */
     tn_node *producer;         /* NULL: graph input or initializer */
     tn_node **users;           /* one entry per use, in node order */
     size_t n_users;
     const tn_tensor *constant;      /* the value when it is known: initializer, Constant, folded */
     Onnx__TensorProto *initializer; /* NULL unless it is one */
-    bool is_input, is_output;       /* of the graph; an initializer listed as input is not is_input */
+    bool is_input, is_output; /* of the graph; an initializer listed as input is not is_input */
 };
 
 struct tn_node {
-    const char *name;  /* may be "" in the file; see tn_node_label */
-    const char *type;  /* op_type */
+    const char *name; /* may be "" in the file; see tn_node_label */
+    const char *type; /* op_type */
     const char *domain;
-    size_t index; /* in graph->nodes: topological order */
+    size_t index;           /* in graph->nodes: topological order */
     const struct tn_op *op; /* NULL when the operator is unknown */
     tn_value **inputs;      /* NULL entries: omitted optional inputs */
     size_t n_inputs;
@@ -57,9 +57,9 @@ typedef struct tn_graph {
 } tn_graph;
 
 typedef struct tn_graph_options {
-    int64_t batch;     /* > 0: replaces the first dimension of every graph input, also in Reshape
-                          constants that begin with the old static batch; 0: as the file has it */
-    int input_rank;    /* > 0: input_dims replace [C, H, W...] of the first input */
+    int64_t batch;  /* > 0: replaces the first dimension of every graph input, also in Reshape
+                       constants that begin with the old static batch; 0: as the file has it */
+    int input_rank; /* > 0: input_dims replace [C, H, W...] of the first input */
     int64_t input_dims[TN_MAX_RANK];
     uint64_t fold_limit; /* bytes folding may produce; 0: 256 MiB + 4 x file */
     const char *output;  /* use this output alone (SPEC: --output); NULL: all */

@@ -19,8 +19,8 @@ typedef struct tn_model {
 } tn_model;
 
 typedef struct tn_read_options {
-    uint64_t max_memory;  /* unpacking quota in bytes; 0: 64 MiB + 4 x file */
-    bool allow_symlinks;  /* external data behind symbolic links */
+    uint64_t max_memory; /* unpacking quota in bytes; 0: 64 MiB + 4 x file */
+    bool allow_symlinks; /* external data behind symbolic links */
     const tn_reporter *reporter;
 } tn_read_options;
 
@@ -62,7 +62,8 @@ typedef struct tn_write_options {
     tn_external external; /* AUTO: one file OUT.data beside OUT above 1.8 GB */
 } tn_write_options;
 
-/* Writes atomically (temp, fsync, rename). *bytes (may be NULL) is what was written in all files. */
+/* Writes atomically (temp, fsync, rename). *bytes (may be NULL) is what was written in all files.
+ */
 tn_status tn_model_write(const tn_model *model, const char *path, const tn_write_options *options,
                          uint64_t *bytes, tn_error *error) TN_MUST_CHECK;
 
