@@ -33,7 +33,7 @@ static tn_status find_typed(const tn_node *node, const char *name,
 tn_status tn_node_int(const tn_node *node, const char *name, int64_t standard, int64_t *value,
                       tn_error *error)
 {
-    const Onnx__AttributeProto *attribute;
+    const Onnx__AttributeProto *attribute = NULL;
     tn_status status = find_typed(node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT,
                                   "an integer", &attribute, error);
     if (status == TN_OK)
@@ -44,7 +44,7 @@ tn_status tn_node_int(const tn_node *node, const char *name, int64_t standard, i
 tn_status tn_node_float(const tn_node *node, const char *name, float standard, float *value,
                         tn_error *error)
 {
-    const Onnx__AttributeProto *attribute;
+    const Onnx__AttributeProto *attribute = NULL;
     tn_status status = find_typed(node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT,
                                   "a float", &attribute, error);
     if (status == TN_OK)
@@ -55,7 +55,7 @@ tn_status tn_node_float(const tn_node *node, const char *name, float standard, f
 tn_status tn_node_ints(const tn_node *node, const char *name, const int64_t **values, size_t *count,
                        tn_error *error)
 {
-    const Onnx__AttributeProto *attribute;
+    const Onnx__AttributeProto *attribute = NULL;
     tn_status status = find_typed(node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS,
                                   "a list of integers", &attribute, error);
     if (status != TN_OK)
@@ -68,7 +68,7 @@ tn_status tn_node_ints(const tn_node *node, const char *name, const int64_t **va
 tn_status tn_node_string(const tn_node *node, const char *name, const char *standard, char *value,
                          size_t size, tn_error *error)
 {
-    const Onnx__AttributeProto *attribute;
+    const Onnx__AttributeProto *attribute = NULL;
     tn_status status = find_typed(node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING,
                                   "a string", &attribute, error);
     if (status != TN_OK)
