@@ -133,7 +133,8 @@ def main():
             w, h = (int(v) for v in rng.integers(1, 200, 2))
             same(f"resize {path} {w} {h}", tool("resize", path, w, h), image.resize((w, h), Image.BILINEAR))
             if image.width > 8 and image.height > 4:
-                box = (1.5, 0.25, image.width - 2.75, image.height - 1.0)
+                t = float(rng.integers(0, image.height - 2)) / 2
+                box = (1.5, t, image.width - 2.75, image.height - 1.0)
                 same(f"box {path}", tool("box", path, w, h, *box), image.resize((w, h), Image.BILINEAR, box=box))
             if min(image.size) > 4:
                 same(f"imagenet {path}", tool("preset", "imagenet", path), presets(image))
