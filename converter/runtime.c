@@ -1,0 +1,42 @@
+#include "converter/runtime.h"
+
+#include <string.h>
+
+/* Measured with each version's CPU provider: the highest opset and IR that load, and INT4 / INT2
+ * before DequantizeLinear and Cast (1.20.1 and 1.24.3 were the first that took them). */
+static const tn_runtime runtimes[] = {
+    {"ort-1.10", 15, 8, 8},  {"ort-1.11", 15, 8, 8},  {"ort-1.12", 17, 8, 8},
+    {"ort-1.13", 17, 8, 8},  {"ort-1.14", 18, 8, 8},  {"ort-1.15", 19, 8, 8},
+    {"ort-1.16", 19, 9, 8},  {"ort-1.17", 20, 9, 8},  {"ort-1.18", 21, 10, 8},
+    {"ort-1.19", 21, 10, 8}, {"ort-1.20", 21, 10, 4}, {"ort-1.21", 22, 10, 4},
+    {"ort-1.22", 22, 10, 4}, {"ort-1.23", 23, 11, 4}, {"ort-1.24", 25, 13, 2},
+    {"ort-1.25", 26, 13, 2}, {"ort-1.26", 26, 13, 2}, {"ort-1.27", 26, 13, 2},
+    {"ort-1.28", 26, 13, 2}, {"ort-1.29", 26, 13, 2}, {"ort-1.30", 26, 13, 2},
+};
+
+enum { COUNT = sizeof runtimes / sizeof *runtimes };
+
+const tn_runtime *tn_runtime_at(size_t i)
+{
+    return i < COUNT ? &runtimes[i] : NULL;
+}
+
+const tn_runtime *tn_runtime_find(const char *id)
+{
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t length = strlen(runtimes[i].id);
+        if (strncmp(id, runtimes[i].id, length) == 0 && (id[length] == '\0' || id[length] == '.'))
+            return &runtimes[i];
+    }
+    return NULL;
+}
+
+const tn_runtime *tn_runtime_oldest(int64_t opset, int64_t ir, int lowest_bits)
+{
+    for (size_t i = 0; i < COUNT; i++) {
+        if (opset <= runtimes[i].opset && ir <= runtimes[i].ir &&
+            lowest_bits >= runtimes[i].lowest_linear_bits)
+            return &runtimes[i];
+    }
+    return NULL;
+}
