@@ -15,8 +15,8 @@ tn_random tn_random_make(uint64_t seed, tn_purpose purpose, uint32_t epoch, uint
 uint32_t tn_random_u32(tn_random *random)
 {
     if (random->left == 0) {
-        philox4x32_ctr_t counter = {{random->counter[0], random->counter[1], random->counter[2],
-                                     random->counter[3]}};
+        philox4x32_ctr_t counter = {
+            {random->counter[0], random->counter[1], random->counter[2], random->counter[3]}};
         philox4x32_key_t key = {{random->key[0], random->key[1]}};
         philox4x32_ctr_t block = philox4x32(counter, key);
         for (int i = 0; i < 4; i++)

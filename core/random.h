@@ -9,10 +9,10 @@
 
 /* What the numbers are for. Values enter the stream: never renumber. */
 typedef enum tn_purpose {
-    TN_PURPOSE_INIT = 1,     /* weight initialization; sample = tensor number */
-    TN_PURPOSE_SHUFFLE = 2,  /* order of an epoch; sample = 0 */
-    TN_PURPOSE_AUGMENT = 3,  /* augmentation of one sample */
-    TN_PURPOSE_MIX = 4,      /* mixup */
+    TN_PURPOSE_INIT = 1,    /* weight initialization; sample = tensor number */
+    TN_PURPOSE_SHUFFLE = 2, /* order of an epoch; sample = 0 */
+    TN_PURPOSE_AUGMENT = 3, /* augmentation of one sample */
+    TN_PURPOSE_MIX = 4,     /* mixup */
     TN_PURPOSE_DROPOUT = 5,
     TN_PURPOSE_CALIBRATE = 6, /* choice of calibration images */
     TN_PURPOSE_SYNTHESIZE = 7,

@@ -10,11 +10,7 @@
 
 #ifndef TERNION_REPORTER_DEFINED
 #define TERNION_REPORTER_DEFINED
-typedef enum tn_log_level {
-    TN_LOG_DEBUG = 0,
-    TN_LOG_INFO = 1,
-    TN_LOG_WARNING = 2
-} tn_log_level;
+typedef enum tn_log_level { TN_LOG_DEBUG = 0, TN_LOG_INFO = 1, TN_LOG_WARNING = 2 } tn_log_level;
 
 typedef struct tn_reporter {
     void *context;

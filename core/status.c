@@ -53,7 +53,11 @@ void tn_error_clear(tn_error *error)
 static int utf8_length(const unsigned char *s, uint32_t *code)
 {
     static const uint32_t lowest[5] = {0, 0, 0x80, 0x800, 0x10000};
-    int length = s[0] < 0x80 ? 1 : (s[0] >> 5) == 6 ? 2 : (s[0] >> 4) == 14 ? 3 : (s[0] >> 3) == 30 ? 4 : 0;
+    int length = s[0] < 0x80         ? 1
+                 : (s[0] >> 5) == 6  ? 2
+                 : (s[0] >> 4) == 14 ? 3
+                 : (s[0] >> 3) == 30 ? 4
+                                     : 0;
     if (length == 0)
         return 0;
     uint32_t value = length == 1 ? s[0] : s[0] & (0x7fu >> length);

@@ -117,7 +117,8 @@ tn_status tn_tensor_init(tn_tensor *tensor, tn_dtype dtype, int rank, const int6
     void *data = tn_alloc_zero(bytes, 1);
     if (!data)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a tensor of %zu bytes", bytes);
-    *tensor = (tn_tensor){.dtype = dtype, .rank = rank, .data = data, .bytes = bytes, .owned = true};
+    *tensor =
+        (tn_tensor){.dtype = dtype, .rank = rank, .data = data, .bytes = bytes, .owned = true};
     for (int i = 0; i < rank; i++)
         tensor->dims[i] = dims[i];
     return TN_OK;
@@ -181,7 +182,8 @@ uint16_t tn_float_to_bfloat16(float value)
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/* One element of an integer or BOOL type, 1 to 8 bytes or packed, as uint64 bits extended by sign. */
+/* One element of an integer or BOOL type, 1 to 8 bytes or packed, as uint64 bits extended by sign.
+ */
 static int64_t load_integer(const tn_tensor *tensor, int64_t index)
 {
     int bits = types[tensor->dtype].bits;

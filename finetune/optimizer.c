@@ -1,0 +1,170 @@
+#include "finetune/optimizer.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NORM_CHUNK = 4096 }; /* gradients summed in chunks of this size, chunks in order */
+
+static tn_status grow(tn_optimizer *optimizer, tn_error *error)
+{
+    if (optimizer->n_slots < optimizer->capacity)
+        return TN_OK;
+    size_t capacity = optimizer->capacity ? 2 * optimizer->capacity : 64;
+    tn_slot *slots = tn_realloc(optimizer->slots, capacity * sizeof *slots);
+    if (!slots)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the optimizer");
+    optimizer->slots = slots;
+    optimizer->capacity = capacity;
+    return TN_OK;
+}
+
+tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *value,
+                           const float *gradient, int64_t count, float rate, float decay,
+                           tn_error *error)
+{
+    tn_status status = grow(optimizer, error);
+    if (status != TN_OK)
+        return status;
+    tn_slot slot = {.value = value,
+                    .gradient = gradient,
+                    .count = count,
+                    .rate = rate,
+                    .decay = decay,
+                    .first = tn_alloc_zero((size_t)count, sizeof(float))};
+    snprintf(slot.name, sizeof slot.name, "%s", name);
+    bool adam = optimizer->kind != TN_OPTIMIZER_SGD;
+    slot.second = adam ? tn_alloc_zero((size_t)count, sizeof(float)) : NULL;
+    slot.average = optimizer->ema > 0 ? tn_alloc_array((size_t)count, sizeof(float)) : NULL;
+    if (!slot.first || (adam && !slot.second) || (optimizer->ema > 0 && !slot.average)) {
+        tn_free(slot.first);
+        tn_free(slot.second);
+        tn_free(slot.average);
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the optimizer's state of %s",
+                       tn_quote(name));
+    }
+    if (slot.average)
+        memcpy(slot.average, value, (size_t)count * sizeof(float));
+    optimizer->slots[optimizer->n_slots++] = slot;
+    return TN_OK;
+}
+
+void tn_optimizer_done(tn_optimizer *optimizer)
+{
+    for (size_t i = 0; i < optimizer->n_slots; i++) {
+        tn_free(optimizer->slots[i].first);
+        tn_free(optimizer->slots[i].second);
+        tn_free(optimizer->slots[i].average);
+    }
+    tn_free(optimizer->slots);
+    *optimizer = (tn_optimizer){0};
+}
+
+static double chunk_square(const float *gradient, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)gradient[i] * (double)gradient[i];
+    return sum;
+}
+
+double tn_optimizer_gradient_norm(const tn_optimizer *optimizer)
+{
+    enum { BATCH = 64 };
+    double total = 0, part[BATCH];
+    for (size_t s = 0; s < optimizer->n_slots; s++) {
+        const tn_slot *slot = &optimizer->slots[s];
+        if (slot->frozen)
+            continue;
+        for (int64_t start = 0; start < slot->count; start += (int64_t)BATCH * NORM_CHUNK) {
+            int64_t left = slot->count - start;
+            int chunks =
+                (int)(left >= (int64_t)BATCH * NORM_CHUNK ? BATCH
+                                                          : (left + NORM_CHUNK - 1) / NORM_CHUNK);
+#pragma omp parallel for schedule(static) if (chunks > 4)
+            for (int c = 0; c < chunks; c++) {
+                int64_t first = start + (int64_t)c * NORM_CHUNK, rest = slot->count - first;
+                part[c] =
+                    chunk_square(slot->gradient + first, rest < NORM_CHUNK ? rest : NORM_CHUNK);
+            }
+            for (int c = 0; c < chunks; c++)
+                total += part[c];
+        }
+    }
+    return sqrt(total);
+}
+
+static void step_sgd(const tn_optimizer *optimizer, const tn_slot *slot, float lr, float scale)
+{
+    const float momentum = optimizer->momentum, decay = slot->decay;
+    const float ahead = optimizer->nesterov ? momentum : 1.0f;
+    const float direct = optimizer->nesterov ? 1.0f : 0.0f;
+    float *restrict value = slot->value, *restrict velocity = slot->first;
+    const float *restrict gradient = slot->gradient;
+#pragma omp parallel for simd schedule(static) if (slot->count > 16384)
+    for (int64_t i = 0; i < slot->count; i++) {
+        float g = gradient[i] * scale + decay * value[i];
+        velocity[i] = momentum * velocity[i] + g;
+        value[i] -= lr * (direct * g + ahead * velocity[i]);
+    }
+}
+
+static void step_adam(const tn_optimizer *optimizer, const tn_slot *slot, float lr, float scale)
+{
+    const float b1 = optimizer->beta1, b2 = optimizer->beta2, epsilon = optimizer->epsilon;
+    const double t = (double)(optimizer->steps + 1);
+    const float unbias1 = (float)(1 / (1 - pow((double)b1, t)));
+    const float unbias2 = (float)(1 / (1 - pow((double)b2, t)));
+    const bool apart = optimizer->kind == TN_OPTIMIZER_ADAMW;
+    const float coupled = apart ? 0.0f : slot->decay, shrink = apart ? 1 - lr * slot->decay : 1.0f;
+    float *restrict value = slot->value, *restrict m = slot->first, *restrict v = slot->second;
+    const float *restrict gradient = slot->gradient;
+#pragma omp parallel for simd schedule(static) if (slot->count > 16384)
+    for (int64_t i = 0; i < slot->count; i++) {
+        float g = gradient[i] * scale + coupled * value[i];
+        m[i] = b1 * m[i] + (1 - b1) * g;
+        v[i] = b2 * v[i] + (1 - b2) * g * g;
+        value[i] = value[i] * shrink - lr * (m[i] * unbias1) / (sqrtf(v[i] * unbias2) + epsilon);
+    }
+}
+
+static void update_average(const tn_slot *slot, float keep)
+{
+#pragma omp parallel for simd schedule(static) if (slot->count > 16384)
+    for (int64_t i = 0; i < slot->count; i++)
+        slot->average[i] = keep * slot->average[i] + (1 - keep) * slot->value[i];
+}
+
+void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale)
+{
+    /* the average forgets faster at first, so that a short run is not held at its start */
+    double warm = (1.0 + (double)optimizer->steps) / (10.0 + (double)optimizer->steps);
+    float keep = (float)((double)optimizer->ema < warm ? (double)optimizer->ema : warm);
+    for (size_t s = 0; s < optimizer->n_slots; s++) {
+        const tn_slot *slot = &optimizer->slots[s];
+        if (slot->frozen)
+            continue;
+        float rate = (float)(lr * (double)slot->rate);
+        if (optimizer->kind == TN_OPTIMIZER_SGD)
+            step_sgd(optimizer, slot, rate, (float)gradient_scale);
+        else
+            step_adam(optimizer, slot, rate, (float)gradient_scale);
+        if (slot->average)
+            update_average(slot, keep);
+    }
+    optimizer->steps++;
+}
+
+void tn_optimizer_swap_averages(tn_optimizer *optimizer)
+{
+    for (size_t s = 0; s < optimizer->n_slots; s++) {
+        const tn_slot *slot = &optimizer->slots[s];
+        for (int64_t i = 0; slot->average && i < slot->count; i++) {
+            float value = slot->value[i];
+            slot->value[i] = slot->average[i];
+            slot->average[i] = value;
+        }
+    }
+}

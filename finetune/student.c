@@ -1,0 +1,321 @@
+#include "finetune/student.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <regex.h>
+#include <stdio.h>
+#include <string.h>
+
+static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    tn_graph_options batch = {.batch = options->batch};
+    tn_status status = tn_graph_create(teacher, &batch, &student->teacher_graph, error);
+    if (status == TN_OK)
+        status = tn_params_create(student->teacher_graph, options->device, &student->teacher_params,
+                                  error);
+    tn_plan_options inference = {.precision = options->precision,
+                                 .params = student->teacher_params};
+    const char *logits = NULL;
+    if (status == TN_OK) { /* the logits may be fused away: ask for them */
+        const tn_value *output = student->teacher_graph->outputs[0];
+        while (output->producer && (!strcmp(output->producer->type, "Softmax") ||
+                                    !strcmp(output->producer->type, "LogSoftmax")))
+            output = output->producer->inputs[0];
+        logits = output->name;
+        inference.taps = &logits;
+        inference.n_taps = 1;
+        status = tn_plan_create(student->teacher_graph, options->device, &inference,
+                                &student->teacher, error);
+    }
+    tn_shape shape;
+    if (status == TN_OK)
+        status = tn_plan_shape(student->teacher, tn_plan_logits(student->teacher), &shape, error);
+    if (status == TN_OK && (shape.rank < 2 || shape.dims[1] != student->classes))
+        status = tn_fail(
+            error, TN_ERROR_USAGE, "the distillation teacher has %lld classes, the network %lld",
+            (long long)(shape.rank > 1 ? shape.dims[1] : 0), (long long)student->classes);
+    if (status == TN_OK) {
+        student->teacher_logits =
+            tn_alloc_array((size_t)(options->batch * student->classes), sizeof(float));
+        if (!student->teacher_logits)
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the teacher's logits");
+    }
+    if (status != TN_OK)
+        tn_error_prepend(error, "distillation teacher");
+    return status;
+}
+
+static tn_status matches_any(const tn_train_options *options, const tn_param *param, bool *matches,
+                             tn_error *error)
+{
+    *matches = false;
+    for (size_t i = 0; i < options->n_frozen; i++) {
+        regex_t regex;
+        if (regcomp(&regex, options->frozen[i], REG_EXTENDED | REG_NOSUB))
+            return tn_fail(error, TN_ERROR_USAGE, "freeze: %s is no regular expression",
+                           tn_quote(options->frozen[i]));
+        *matches |= regexec(&regex, param->name, 0, NULL, 0) == 0 ||
+                    (param->node && regexec(&regex, tn_node_label(param->node), 0, NULL, 0) == 0);
+        regfree(&regex);
+    }
+    return TN_OK;
+}
+
+static bool is_batch_norm(const tn_param *param)
+{
+    return param->role == TN_PARAM_GAMMA || param->role == TN_PARAM_BETA;
+}
+
+static tn_status freeze_params(tn_student *student, tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    for (size_t i = 0; i < tn_params_count(student->params); i++) {
+        tn_param *param = tn_params_at(student->params, i);
+        bool frozen = false;
+        tn_status status = matches_any(options, param, &frozen, error);
+        if (status != TN_OK)
+            return status;
+        param->frozen =
+            frozen || (is_batch_norm(param) && options->batch_norm == TN_BATCH_NORM_FREEZE);
+    }
+    return TN_OK;
+}
+
+static tn_latent *latent_of(tn_student *student, size_t param)
+{
+    for (size_t i = 0; i < student->latents.count; i++)
+        if (student->latents.item[i].param == param)
+            return &student->latents.item[i];
+    return NULL;
+}
+
+static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool frozen,
+                                  tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    tn_optimizer *optimizer = &student->optimizer;
+    const char *name = latent->layer->weight->name;
+    char text[160];
+    tn_status status = tn_optimizer_add(optimizer, name, latent->w, latent->dw,
+                                        latent->weight.rows * latent->weight.cols, 1,
+                                        (float)options->weight_decay, error);
+    if (status == TN_OK)
+        optimizer->slots[optimizer->n_slots - 1].frozen = frozen;
+    const struct {
+        const char *suffix;
+        float *value, *gradient;
+        bool used;
+    } scales[2] = {{"scale", latent->state.scale, latent->dscale, true},
+                   {"scale_neg", latent->state.scale_neg, latent->dscale_neg,
+                    latent->scheme.quantizer->two_scales}};
+    for (int i = 0; i < 2 && status == TN_OK; i++) {
+        if (!scales[i].used)
+            continue;
+        snprintf(text, sizeof text, "%s.%.120s", scales[i].suffix, name);
+        status = tn_optimizer_add(optimizer, text, scales[i].value, scales[i].gradient,
+                                  latent->weight.n_scales, (float)options->scale_lr, 0, error);
+        if (status == TN_OK)
+            optimizer->slots[optimizer->n_slots - 1].frozen = frozen || !latent->trains_scale;
+    }
+    return status;
+}
+
+/* Every slot exists whether frozen or not, so that checkpoints of one network have one layout. */
+static tn_status add_slots(tn_student *student, tn_error *error)
+{
+    for (size_t i = 0; i < tn_params_count(student->params); i++) {
+        tn_param *param = tn_params_at(student->params, i);
+        if (!param->trainable)
+            continue;
+        tn_status status;
+        tn_latent *latent = latent_of(student, i);
+        if (latent) {
+            status = add_latent_slots(student, latent, param->frozen, error);
+        } else {
+            float decay =
+                param->role == TN_PARAM_WEIGHT ? (float)student->options->weight_decay : 0;
+            status = tn_optimizer_add(&student->optimizer, param->name, param->data,
+                                      param->gradient, param->count, 1, decay, error);
+            if (status == TN_OK)
+                student->optimizer.slots[student->optimizer.n_slots - 1].frozen = param->frozen;
+        }
+        if (status != TN_OK)
+            return status;
+    }
+    return TN_OK;
+}
+
+static tn_status create_plans(tn_student *student, tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    tn_plan_options training = {
+        .training = true, .loss = true, .precision = options->precision, .params = student->params};
+    tn_status status =
+        tn_plan_create(student->graph, options->device, &training, &student->plan, error);
+    tn_plan_options inference = {
+        .loss = true, .precision = options->precision, .params = student->params};
+    if (status == TN_OK)
+        status =
+            tn_plan_create(student->graph, options->device, &inference, &student->judge, error);
+    tn_shape shape;
+    if (status == TN_OK)
+        status = tn_plan_shape(student->plan, tn_plan_logits(student->plan), &shape, error);
+    if (status == TN_OK && shape.rank != 2)
+        status = tn_fail(error, TN_ERROR_MODEL,
+                         "output %s has rank %d: training needs logits [batch, classes]",
+                         tn_quote(tn_plan_logits(student->plan)), shape.rank);
+    if (status == TN_OK)
+        student->classes = shape.dims[1];
+    return status;
+}
+
+tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
+                            const tn_train_options *options, tn_student *out, tn_error *error)
+{
+    tn_student student = {.options = options};
+    tn_graph_options batch = {.batch = options->batch};
+    if (!options->device->host_memory)
+        return tn_fail(error, TN_ERROR_DEVICE, "training on device %s is not supported yet",
+                       options->device->id);
+    tn_status status = tn_graph_create(model, &batch, &student.graph, error);
+    bool plain = options->policy.scheme && !strcmp(options->policy.scheme, "float");
+    if (status == TN_OK && !plain)
+        status = tn_layers_select(student.graph, &options->policy, &student.layers, error);
+    if (status == TN_OK)
+        status = tn_params_create(student.graph, options->device, &student.params, error);
+    if (status == TN_OK)
+        status = freeze_params(&student, error);
+    if (status == TN_OK)
+        status = create_plans(&student, error);
+    if (status == TN_OK)
+        status = tn_latents_create(&student.layers, student.params, &student.latents, error);
+    if (status == TN_OK && teacher)
+        status = create_teacher(&student, teacher, error);
+    if (status != TN_OK)
+        goto fail;
+    student.optimizer =
+        (tn_optimizer){.kind = !strcmp(options->optimizer, "adam")    ? TN_OPTIMIZER_ADAM
+                               : !strcmp(options->optimizer, "adamw") ? TN_OPTIMIZER_ADAMW
+                                                                      : TN_OPTIMIZER_SGD,
+                       .momentum = (float)options->momentum,
+                       .nesterov = !options->no_nesterov && options->momentum > 0,
+                       .beta1 = 0.9f,
+                       .beta2 = 0.999f,
+                       .epsilon = 1e-8f,
+                       .ema = (float)options->ema};
+    status = add_slots(&student, error);
+    if (status != TN_OK)
+        goto fail;
+    *out = student;
+    return TN_OK;
+fail:
+    tn_student_done(&student);
+    return status;
+}
+
+void tn_student_done(tn_student *student)
+{
+    tn_optimizer_done(&student->optimizer);
+    tn_latents_done(&student->latents);
+    tn_plan_destroy(student->teacher);
+    tn_params_destroy(student->teacher_params);
+    tn_graph_destroy(student->teacher_graph);
+    tn_free(student->teacher_logits);
+    tn_plan_destroy(student->judge);
+    tn_plan_destroy(student->plan);
+    tn_params_destroy(student->params);
+    tn_graph_destroy(student->graph);
+    *student = (tn_student){0};
+}
+
+tn_status tn_student_start(tn_student *student, const tn_conversion *start, tn_error *error)
+{
+    for (size_t i = 0; i < student->latents.count; i++) {
+        tn_latent *latent = &student->latents.item[i];
+        for (size_t k = 0; k < start->count; k++) {
+            if (strcmp(start->item[k].layer->weight->name, latent->layer->weight->name))
+                continue;
+            tn_status status = tn_latent_start(latent, &start->item[k].weight, error);
+            if (status != TN_OK)
+                return status;
+        }
+    }
+    return TN_OK;
+}
+
+void tn_student_anneal(tn_student *student, double progress)
+{
+    const tn_train_options *options = student->options;
+    double t = options->parq_fraction > 0 ? progress / options->parq_fraction : 1;
+    /* PARQ's schedule: a sigmoid from 1 to 0, then hard */
+    double rho_inv = t >= 1 ? 0 : 1 / (1 + exp(20 * (t - 0.5)));
+    for (size_t i = 0; i < student->latents.count; i++) {
+        tn_latent *latent = &student->latents.item[i];
+        if (!strcmp(latent->scheme.quantizer->id, "parq"))
+            latent->state.rho_inv = (float)rho_inv;
+        if (options->sparsity_ramp && latent->scheme.threshold == TN_THRESHOLD_SPARSITY)
+            latent->scheme.threshold_value = (float)((double)latent->layer->scheme.threshold_value *
+                                                     (progress < 0.5 ? 2 * progress : 1));
+    }
+}
+
+tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t *labels,
+                           int64_t count, bool accumulate, double share, tn_loss_result *result,
+                           tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    tn_status status = TN_OK;
+    if (student->teacher) {
+        status = tn_plan_write_input_nhwc(student->teacher, 0, nhwc, count, error);
+        if (status == TN_OK)
+            status = tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+        if (status == TN_OK)
+            status = tn_plan_read(student->teacher, tn_plan_logits(student->teacher),
+                                  student->teacher_logits, error);
+    }
+    if (status == TN_OK && !accumulate)
+        status = tn_latents_apply(&student->latents, student->params, true, error);
+    if (status == TN_OK)
+        status = tn_plan_write_input_nhwc(student->plan, 0, nhwc, count, error);
+    tn_run_mode mode =
+        options->batch_norm == TN_BATCH_NORM_FREEZE ? TN_RUN_INFERENCE : TN_RUN_TRAINING;
+    if (status == TN_OK)
+        status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
+    tn_loss_options loss = {.labels = labels,
+                            .teacher = student->teacher ? student->teacher_logits : NULL,
+                            .count = count,
+                            .smoothing = (float)options->label_smoothing,
+                            .temperature = (float)options->temperature,
+                            .weight = (float)options->distill_weight,
+                            .scale = (float)(share / (double)count)};
+    if (status == TN_OK)
+        status = tn_plan_loss(student->plan, &loss, result, error);
+    if (status == TN_OK)
+        status = tn_plan_backward(student->plan, 0, SIZE_MAX, accumulate, error);
+    return status;
+}
+
+tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
+{
+    tn_status status = tn_latents_backward(&student->latents, student->params, error);
+    if (status == TN_OK)
+        *norm = tn_optimizer_gradient_norm(&student->optimizer);
+    return status;
+}
+
+void tn_student_update(tn_student *student, double lr, double norm)
+{
+    double clip = student->options->clip_norm;
+    tn_optimizer_step(&student->optimizer, lr, clip > 0 && norm > clip ? clip / norm : 1);
+    tn_latents_constrain(&student->latents);
+    for (size_t i = 0; i < tn_params_count(student->params); i++)
+        if (tn_params_at(student->params, i)->trainable)
+            tn_params_touch(student->params, i);
+}
+
+tn_status tn_student_settle(tn_student *student, tn_error *error)
+{
+    return tn_latents_apply(&student->latents, student->params, true, error);
+}

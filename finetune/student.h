@@ -1,0 +1,57 @@
+/* The network under training: plan, parameters, latent weights, optimizer, and a teacher when there
+ * is one; and the step that moves it. What feeds it and what judges it are trainer.c's. */
+#ifndef TERNION_FINETUNE_STUDENT_H
+#define TERNION_FINETUNE_STUDENT_H
+
+#include "finetune/latent.h"
+#include "finetune/optimizer.h"
+#include "finetune/train.h"
+#include "network/plan.h"
+
+typedef struct tn_student {
+    const tn_train_options *options; /* resolved, borrowed */
+    tn_graph *graph;                 /* batch = options->batch */
+    tn_layers layers;
+    tn_params *params;
+    tn_plan *plan;  /* training */
+    tn_plan *judge; /* inference with the same parameters, for validation */
+    tn_latents latents;
+    tn_optimizer optimizer;
+    tn_graph *teacher_graph;
+    tn_params *teacher_params;
+    tn_plan *teacher;      /* NULL without distillation */
+    float *teacher_logits; /* [batch, classes] */
+    int64_t classes;
+} tn_student;
+
+/* options must be resolved (tn_train_resolve). teacher may be NULL. Models are borrowed. */
+tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
+                            const tn_train_options *options, tn_student *student,
+                            tn_error *error) TN_MUST_CHECK;
+void tn_student_done(tn_student *student);
+
+/* Starts quantized layers from finished weights (by weight name); layers without one start at the
+ * float weights. */
+tn_status tn_student_start(tn_student *student, const tn_conversion *start,
+                           tn_error *error) TN_MUST_CHECK;
+
+/* Where the run stands, 0 (start) to 1, for what is annealed (parq, a growing sparsity). */
+void tn_student_anneal(tn_student *student, double progress);
+
+/* Forward, loss and backward of one batch. nhwc: [count, H, W, C]. accumulate adds to the gradients
+ * of the batch before; share = 1 / number of batches of the step. */
+tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t *labels,
+                           int64_t count, bool accumulate, double share, tn_loss_result *loss,
+                           tn_error *error) TN_MUST_CHECK;
+
+/* After a step's last batch: gradients of latents and scales from those of the weights. *norm is
+ * the Euclidean norm of all gradients. */
+tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error) TN_MUST_CHECK;
+
+/* The update from those gradients, clipped as the options say. */
+void tn_student_update(tn_student *student, double lr, double norm);
+
+/* Sets the parameters to the quantized values of the present latents, for judging and export. */
+tn_status tn_student_settle(tn_student *student, tn_error *error) TN_MUST_CHECK;
+
+#endif

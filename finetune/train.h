@@ -1,0 +1,67 @@
+/* Fine-tuning: quantization-aware training of a network on a data set. */
+#ifndef TERNION_FINETUNE_TRAIN_H
+#define TERNION_FINETUNE_TRAIN_H
+
+#include "converter/layers.h"
+#include "core/reporter.h"
+#include "data/dataset.h"
+#include "network/device.h"
+#include "onnx_io/model.h"
+
+typedef enum tn_batch_norm_mode {
+    TN_BATCH_NORM_TRAIN,  /* batch statistics, running ones follow */
+    TN_BATCH_NORM_FREEZE, /* running statistics, gamma and beta fixed */
+} tn_batch_norm_mode;
+
+/* Zero-initialized members mean the defaults in brackets. */
+typedef struct tn_train_options {
+    tn_policy policy;      /* scheme NULL: [lsq at 1.58 bits]; "float" trains plainly */
+    int epochs;            /* [20] */
+    int batch;             /* [128] samples a step */
+    int accumulate;        /* [1] batches a step: gradients are averaged over all of them */
+    const char *optimizer; /* "sgd" ["sgd"], "adam", "adamw" */
+    double lr;             /* [0.02 sgd, 0.1 for scheme float, 0.001 adam] */
+    double momentum;       /* [0.9]; < 0: none */
+    bool no_nesterov;
+    double weight_decay;    /* [1e-4] of latents and weights; < 0: none */
+    const char *schedule;   /* [cosine]; schedule.h */
+    double final_lr;        /* [0] last rate as a fraction of lr */
+    double warmup_epochs;   /* [0] */
+    double scale_lr;        /* [1] factor on the rate of quantizer scales */
+    double clip_norm;       /* [0: none] on the gradient's Euclidean norm */
+    double label_smoothing; /* [0] */
+    double ema;             /* [0: none] */
+    const char *distill;    /* NULL: none; "self": the input model; else a model file */
+    double temperature;     /* [4] */
+    double distill_weight;  /* [0.5] */
+    tn_batch_norm_mode batch_norm;
+    bool keep_batch_norm;      /* do not try re-estimated statistics at the end */
+    const char *const *frozen; /* regular expressions on weight or node names */
+    size_t n_frozen;
+    int early_stop;       /* [0: never] epochs without a better validation loss */
+    double parq_fraction; /* [0.75] of the run over which parq anneals */
+    bool sparsity_ramp;   /* threshold sparsity:F grows from 0 over the first half */
+    uint64_t seed;
+    int threads_loader; /* [1] */
+    tn_device *device;  /* borrowed */
+    tn_precision precision;
+    const char *folder; /* run folder; NULL: no checkpoints, no journal */
+    bool resume;
+    int save_every;    /* [600] seconds between checkpoints inside an epoch */
+    int64_t max_steps; /* [0: no limit]; the run ends early as if cancelled. For tests */
+    const tn_reporter *reporter;
+} tn_train_options;
+
+/* Fills in the defaults and checks ranges. USAGE naming the option. */
+tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
+                           tn_error *error) TN_MUST_CHECK;
+
+typedef struct tn_epoch_figures {
+    int epoch; /* from 1 */
+    uint64_t step;
+    double lr, train_loss, train_top1, val_loss, val_top1, val_top5; /* 0..1; val < 0: none */
+    double images_per_s, sparsity, flips;
+    char state_hash[33];
+} tn_epoch_figures;
+
+#endif

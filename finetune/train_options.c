@@ -1,0 +1,86 @@
+/* Defaults and checks of tn_train_options. */
+#include "finetune/train.h"
+
+#include "finetune/schedule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static tn_status check_range(const char *name, double value, double low, double high,
+                             tn_error *error)
+{
+    if (value >= low && value <= high)
+        return TN_OK;
+    return tn_fail(error, TN_ERROR_USAGE, "%s %g: expected a number from %g to %g", name, value,
+                   low, high);
+}
+
+/* 0 means the default, a negative number "none". */
+static double or_standard(double value, double standard)
+{
+    return value == 0 ? standard : value < 0 ? 0 : value;
+}
+
+static tn_status check(const tn_train_options *o, tn_error *error)
+{
+    const struct {
+        const char *name;
+        double value, low, high;
+    } ranges[] = {{"epochs", o->epochs, 1, 1e6},
+                  {"batch-size", o->batch, 1, 1 << 20},
+                  {"accumulate", o->accumulate, 1, 1 << 16},
+                  {"lr", o->lr, 1e-12, 1e3},
+                  {"momentum", o->momentum, 0, 0.99999},
+                  {"weight-decay", o->weight_decay, 0, 1},
+                  {"final-lr", o->final_lr, 0, 1},
+                  {"warmup", o->warmup_epochs, 0, o->epochs},
+                  {"scale-lr", o->scale_lr, 0, 1e3},
+                  {"clip", o->clip_norm, 0, 1e9},
+                  {"label-smoothing", o->label_smoothing, 0, 0.99},
+                  {"ema", o->ema, 0, 0.99999999},
+                  {"distill-temperature", o->temperature, 1e-3, 1e3},
+                  {"distill-weight", o->distill_weight, 0, 1},
+                  {"parq-fraction", o->parq_fraction, 0, 1}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        tn_status status =
+            check_range(ranges[i].name, ranges[i].value, ranges[i].low, ranges[i].high, error);
+        if (status != TN_OK)
+            return status;
+    }
+    if (strcmp(o->optimizer, "sgd") && strcmp(o->optimizer, "adam") &&
+        strcmp(o->optimizer, "adamw"))
+        return tn_fail(error, TN_ERROR_USAGE, "optimizer %s: expected sgd, adam or adamw",
+                       tn_quote(o->optimizer));
+    tn_schedule schedule = {0};
+    return tn_schedule_parse(o->schedule, &schedule, error);
+}
+
+tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
+                           tn_error *error)
+{
+    tn_train_options o = *options;
+    if (!o.policy.scheme) {
+        o.policy.scheme = "lsq";
+        if (!o.policy.bits)
+            o.policy.bits = "1.58";
+    }
+    bool plain = !strcmp(o.policy.scheme, "float");
+    o.epochs = o.epochs ? o.epochs : 20;
+    o.batch = o.batch ? o.batch : 128;
+    o.accumulate = o.accumulate ? o.accumulate : 1;
+    o.optimizer = o.optimizer ? o.optimizer : "sgd";
+    o.lr = o.lr != 0 ? o.lr : strcmp(o.optimizer, "sgd") ? 1e-3 : plain ? 0.1 : 0.02;
+    o.momentum = or_standard(o.momentum, 0.9);
+    o.weight_decay = or_standard(o.weight_decay, 1e-4);
+    o.schedule = o.schedule ? o.schedule : "cosine";
+    o.scale_lr = or_standard(o.scale_lr, 1);
+    o.temperature = o.temperature != 0 ? o.temperature : 4;
+    o.distill_weight = or_standard(o.distill_weight, 0.5);
+    o.parq_fraction = or_standard(o.parq_fraction, 0.75);
+    o.threads_loader = o.threads_loader > 0 ? o.threads_loader : 1;
+    o.save_every = o.save_every > 0 ? o.save_every : 600;
+    tn_status status = check(&o, error);
+    if (status == TN_OK)
+        *resolved = o;
+    return status;
+}
