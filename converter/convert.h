@@ -25,6 +25,11 @@ typedef struct tn_conversion {
     size_t count;
 } tn_conversion;
 
+/* An empty weight of the layer's shape and scheme (tn_qweight_init); of a plain scheme the shape
+ * alone. */
+tn_status tn_layer_weight_init(const tn_layer *layer, tn_qweight *weight,
+                               tn_error *error) TN_MUST_CHECK;
+
 /* One layer: its rows are read, fitted, coded and measured while they are in cache, on all threads,
  * with the same bits for every number of them. MODEL when the weight holds NaN or infinity. The
  * caller ends `converted->weight` with tn_qweight_done. */

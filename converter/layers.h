@@ -16,7 +16,7 @@ typedef struct tn_policy {
     const char *first_layer; /* "keep" or bits; NULL: keep */
     const char *last_layer;
     const char *conv_bits, *linear_bits; /* NULL: bits */
-    const char *const *layer_rules;      /* "REGEX=BITS|scheme|keep", last match wins */
+    const char *const *layer_rules;      /* "REGEX=BITS|scheme|scheme:BITS|keep", last match wins */
     size_t n_layer_rules;
     const char *const *excluded; /* REGEX */
     size_t n_excluded;
@@ -50,6 +50,10 @@ typedef struct tn_layers {
  * is the graph's arena. */
 tn_status tn_layers_select(tn_graph *graph, const tn_policy *policy, tn_layers *layers,
                            tn_error *error) TN_MUST_CHECK;
+
+/* Rows [first, first + count) of the layer's weight as fp32, [count, cols] in `rows`. */
+tn_status tn_layer_read_rows(const tn_layer *layer, int64_t first, int64_t count, float *rows,
+                             tn_error *error) TN_MUST_CHECK;
 
 /* The layer's weight as fp32 rows [rows, cols] in `rows`. */
 tn_status tn_layer_rows(const tn_layer *layer, float *rows, tn_error *error) TN_MUST_CHECK;
