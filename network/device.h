@@ -247,10 +247,14 @@ typedef struct tn_arguments {
     const bool *accumulate; /* per src: add to dsrc instead of overwriting it */
     float *const *dparams;  /* NULL entries: not wanted; in the model's layout */
     bool accumulate_params; /* add to dparams instead of overwriting */
-    bool training;          /* batch statistics (BATCH_NORM) */
-    void *saved;            /* kernel->saved_bytes, from forward to backward */
-    void *state;            /* kernel->state_bytes, for the kernel's life; written by pack */
-    void *workspace;        /* kernel->workspace_bytes, within one call */
+    /* BATCH_NORM: batch statistics, and the running ones moved by them (the variance unbiased)
+     * unless keep is 1: running = keep * running + (1 - keep) * batch. */
+    bool training;
+    float keep;
+    float *running_mean, *running_var;
+    void *saved;     /* kernel->saved_bytes, from forward to backward */
+    void *state;     /* kernel->state_bytes, for the kernel's life; written by pack */
+    void *workspace; /* kernel->workspace_bytes, within one call */
     /* LOSS */
     const int32_t *labels; /* device memory */
     int64_t count;

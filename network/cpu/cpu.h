@@ -1,0 +1,69 @@
+/* What the files of the CPU device share: the device, the plain kernel, one prepare function per
+ * verb. Kernels of the plain kind need nothing beyond their task. */
+#ifndef TERNION_NETWORK_CPU_CPU_H
+#define TERNION_NETWORK_CPU_CPU_H
+
+#include "network/cpu/dnnl_seam.h"
+#include "network/device.h"
+
+typedef struct tn_cpu_device {
+    tn_device base;
+    tn_dnnl *dnnl;
+} tn_cpu_device;
+
+typedef struct tn_cpu_kernel {
+    tn_kernel base;
+    tn_task task;
+} tn_cpu_kernel;
+
+/* Hot loops are compiled for several instruction sets and chosen when the program starts. Bits do
+ * not differ: nothing is contracted or reordered. Sanitizers do not like the resolvers. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) &&                  \
+    !defined(__clang__)
+#define TN_HOT __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
+#else
+#define TN_HOT __attribute__((noinline))
+#endif
+
+enum {
+    TN_CPU_GRAIN = 8192,  /* elements one parallel piece should have at least */
+    TN_CPU_CHUNKS = 16    /* pieces of a sum over the batch: fixed, so that bits are */
+};
+
+/* Zeroed, with `bytes` >= sizeof(tn_cpu_kernel) for kernels that embed it first. */
+tn_status tn_cpu_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
+                               const char *name, size_t bytes, tn_kernel **kernel,
+                               tn_error *error) TN_MUST_CHECK;
+void tn_cpu_kernel_destroy(tn_kernel *kernel); /* the class's destroy of the plain kind */
+
+typedef tn_status tn_cpu_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                                 tn_error *error);
+tn_cpu_prepare tn_cpu_conv_prepare;
+tn_cpu_prepare tn_cpu_gemm_prepare;
+tn_cpu_prepare tn_cpu_batch_norm_prepare;
+tn_cpu_prepare tn_cpu_pool_prepare;
+tn_cpu_prepare tn_cpu_unary_prepare;
+tn_cpu_prepare tn_cpu_binary_prepare;
+tn_cpu_prepare tn_cpu_concat_prepare;
+tn_cpu_prepare tn_cpu_slice_prepare;
+tn_cpu_prepare tn_cpu_pad_prepare;
+tn_cpu_prepare tn_cpu_transpose_prepare;
+tn_cpu_prepare tn_cpu_reduce_prepare;
+tn_cpu_prepare tn_cpu_softmax_prepare;
+tn_cpu_prepare tn_cpu_lrn_prepare;
+tn_cpu_prepare tn_cpu_quantize_prepare;
+tn_cpu_prepare tn_cpu_loss_prepare;
+
+/* [n, rows, cols] -> [n, cols, rows] */
+void tn_cpu_transpose(const float *src, float *dst, int64_t n, int64_t rows, int64_t cols);
+
+/* One elementwise function over a piece, on the calling thread; dst may be src. */
+void tn_cpu_function(tn_function function, float a, float b, const float *src, float *dst,
+                     int64_t count);
+/* dx (+)= dy * f'(x), where f' is expressed by x or by y = f(x). */
+void tn_cpu_function_backward(tn_function function, float a, float b, const float *x,
+                              const float *y, const float *dy, float *dx, bool accumulate,
+                              int64_t count);
+bool tn_cpu_function_has_backward(tn_function function);
+
+#endif

@@ -1,0 +1,208 @@
+/* Slice and Pad: copies between a dense tensor and a strided region of another. */
+#include "network/cpu/cpu.h"
+
+#include "core/memory.h"
+
+#include <string.h>
+
+/* The region of `big` that `small` maps to: small[i] lies at first + sum i[d] * stride[d]. */
+typedef struct region {
+    int rank;
+    int64_t dims[TN_MAX_RANK]; /* of the copied box */
+    int64_t stride[TN_MAX_RANK], first;
+    int64_t small_stride[TN_MAX_RANK], small_first;
+    int64_t count;
+} region;
+
+typedef struct region_kernel {
+    tn_cpu_kernel plain;
+    region box;
+    int64_t src_count, dst_count;
+} region_kernel;
+
+static void strides_of(const tn_shape *shape, int64_t *stride)
+{
+    int64_t count = 1;
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        stride[i] = count;
+        count *= shape->dims[i];
+    }
+}
+
+static void copy_row(const float *src, int64_t step, float *dst, int64_t dst_step, int64_t n,
+                     bool add)
+{
+    if (add)
+        for (int64_t i = 0; i < n; i++)
+            dst[i * dst_step] += src[i * step];
+    else if (step == 1 && dst_step == 1)
+        memcpy(dst, src, (size_t)n * sizeof(float));
+    else
+        for (int64_t i = 0; i < n; i++)
+            dst[i * dst_step] = src[i * step];
+}
+
+/* Copies (or adds) box elements: into small from big, or with `to_big` the other way. */
+static void copy_box(const region *r, float *small, float *big, bool to_big, bool add)
+{
+    int last = r->rank - 1;
+    int64_t inner = r->dims[last], rows = inner ? r->count / inner : 0;
+#pragma omp parallel for schedule(static) if (r->count > TN_CPU_GRAIN)
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t rest = row, s = r->small_first, b = r->first;
+        for (int i = last - 1; i >= 0; i--) {
+            int64_t at = rest % r->dims[i];
+            rest /= r->dims[i];
+            s += at * r->small_stride[i];
+            b += at * r->stride[i];
+        }
+        if (to_big)
+            copy_row(small + s, r->small_stride[last], big + b, r->stride[last], inner, add);
+        else
+            copy_row(big + b, r->stride[last], small + s, r->small_stride[last], inner, add);
+    }
+}
+
+static float *writable(const float *src)
+{
+    return (float *)(uintptr_t)src;
+}
+
+static tn_status slice_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    copy_box(&((region_kernel *)kernel)->box, args->dst, writable(args->src[0]), false, false);
+    return TN_OK;
+}
+
+static tn_status slice_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    const region_kernel *k = (const region_kernel *)kernel;
+    if (!args->dsrc[0])
+        return TN_OK;
+    if (!args->accumulate[0])
+        memset(args->dsrc[0], 0, (size_t)k->src_count * sizeof(float));
+    copy_box(&k->box, writable(args->ddst), args->dsrc[0], true, args->accumulate[0]);
+    return TN_OK;
+}
+
+static const tn_kernel_class slice_class = {tn_cpu_kernel_destroy, NULL, slice_forward,
+                                            slice_backward};
+
+tn_status tn_cpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                               tn_error *error)
+{
+    const tn_slice_task *t = &task->slice;
+    tn_kernel *created;
+    tn_status status = tn_cpu_kernel_create(device, task, &slice_class, "omp",
+                                            sizeof(region_kernel), &created, error);
+    if (status != TN_OK)
+        return status;
+    region_kernel *k = (region_kernel *)created;
+    region *box = &k->box;
+    int64_t stride[TN_MAX_RANK];
+    strides_of(&t->src, stride);
+    strides_of(&t->dst, box->small_stride);
+    box->rank = t->dst.rank;
+    box->count = k->dst_count = tn_shape_count(&t->dst);
+    k->src_count = tn_shape_count(&t->src);
+    for (int i = 0; i < box->rank; i++) {
+        box->dims[i] = t->dst.dims[i];
+        box->stride[i] = stride[i] * t->step[i];
+        box->first += stride[i] * t->start[i];
+    }
+    *kernel = created;
+    return TN_OK;
+}
+
+/* The source index of an axis for reflect and edge padding. */
+static int64_t padded_index(tn_pad_mode mode, int64_t at, int64_t size)
+{
+    if (mode == TN_PAD_EDGE)
+        return at < 0 ? 0 : at >= size ? size - 1 : at;
+    int64_t period = size > 1 ? 2 * (size - 1) : 1;
+    at %= period;
+    if (at < 0)
+        at += period;
+    return at < size ? at : period - at;
+}
+
+static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
+{
+    int64_t stride[TN_MAX_RANK], count = tn_shape_count(&t->dst);
+    strides_of(&t->src, stride);
+#pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
+    for (int64_t i = 0; i < count; i++) {
+        int64_t rest = i, from = 0;
+        for (int d = t->dst.rank - 1; d >= 0; d--) {
+            int64_t at = rest % t->dst.dims[d] - t->begin[d];
+            rest /= t->dst.dims[d];
+            from += padded_index(t->mode, at, t->src.dims[d]) * stride[d];
+        }
+        dst[i] = src[from];
+    }
+}
+
+static tn_status pad_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    const region_kernel *k = (const region_kernel *)kernel;
+    const tn_pad_task *t = &k->plain.task.pad;
+    if (t->mode != TN_PAD_CONSTANT) {
+        pad_mapped(t, args->src[0], args->dst);
+        return TN_OK;
+    }
+    float *dst = args->dst, value = t->value;
+#pragma omp parallel for simd schedule(static) if (k->dst_count > TN_CPU_GRAIN)
+    for (int64_t i = 0; i < k->dst_count; i++)
+        dst[i] = value;
+    copy_box(&k->box, writable(args->src[0]), args->dst, true, false);
+    return TN_OK;
+}
+
+static tn_status pad_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    const region_kernel *k = (const region_kernel *)kernel;
+    if (!args->dsrc[0])
+        return TN_OK;
+    if (!args->accumulate[0] && k->box.count < k->src_count)
+        memset(args->dsrc[0], 0, (size_t)k->src_count * sizeof(float));
+    copy_box(&k->box, args->dsrc[0], writable(args->ddst), false, args->accumulate[0]);
+    return TN_OK;
+}
+
+static const tn_kernel_class pad_class = {tn_cpu_kernel_destroy, NULL, pad_forward, pad_backward};
+static const tn_kernel_class pad_mapped_class = {tn_cpu_kernel_destroy, NULL, pad_forward, NULL};
+
+tn_status tn_cpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                             tn_error *error)
+{
+    const tn_pad_task *t = &task->pad;
+    tn_kernel *created;
+    tn_status status = tn_cpu_kernel_create(
+        device, task, t->mode == TN_PAD_CONSTANT ? &pad_class : &pad_mapped_class, "omp",
+        sizeof(region_kernel), &created, error);
+    if (status != TN_OK)
+        return status;
+    region_kernel *k = (region_kernel *)created;
+    region *box = &k->box;
+    k->src_count = tn_shape_count(&t->src);
+    k->dst_count = tn_shape_count(&t->dst);
+    strides_of(&t->src, box->small_stride);
+    strides_of(&t->dst, box->stride);
+    box->rank = t->src.rank;
+    box->count = 1;
+    for (int i = 0; i < box->rank; i++) { /* what of the source is still inside */
+        int64_t low = t->begin[i] < 0 ? -t->begin[i] : 0, high = t->src.dims[i];
+        if (high > t->dst.dims[i] - t->begin[i])
+            high = t->dst.dims[i] - t->begin[i];
+        box->dims[i] = high > low ? high - low : 0;
+        box->small_first += low * box->small_stride[i];
+        box->first += (low + t->begin[i]) * box->stride[i];
+        box->count *= box->dims[i];
+    }
+    *kernel = created;
+    return TN_OK;
+}

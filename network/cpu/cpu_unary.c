@@ -1,0 +1,227 @@
+#include "network/cpu/cpu.h"
+
+#include <math.h>
+
+/* clang-format off */
+#define EACH(expression) \
+    for (int64_t i = 0; i < count; i++) { float x = src[i]; (void)x; dst[i] = (expression); } break
+/* clang-format on */
+
+static inline float clamp(float x, float low, float high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+TN_HOT static void simple(tn_function function, float a, float b, const float *src, float *dst,
+                          int64_t count)
+{
+    switch (function) {
+    case TN_FUNCTION_RELU:
+        EACH(x > 0.0f ? x : x == x ? 0.0f : x);
+    case TN_FUNCTION_CLIP:
+        EACH(clamp(x, a, b));
+    case TN_FUNCTION_LEAKY_RELU:
+        EACH(x < 0.0f ? a * x : x);
+    case TN_FUNCTION_HARD_SIGMOID:
+        EACH(clamp(a * x + b, 0.0f, 1.0f));
+    case TN_FUNCTION_HARD_SWISH:
+        EACH(x * clamp(x * (1.0f / 6.0f) + 0.5f, 0.0f, 1.0f));
+    case TN_FUNCTION_SQRT:
+        EACH(sqrtf(x));
+    case TN_FUNCTION_ABS:
+        EACH(fabsf(x));
+    case TN_FUNCTION_NEG:
+        EACH(-x);
+    case TN_FUNCTION_RECIPROCAL:
+        EACH(1.0f / x);
+    case TN_FUNCTION_FLOOR:
+        EACH(floorf(x));
+    case TN_FUNCTION_CEIL:
+        EACH(ceilf(x));
+    case TN_FUNCTION_ROUND:
+        EACH(rintf(x));
+    case TN_FUNCTION_INTEGER:
+        EACH(clamp(truncf(x), a, b));
+    case TN_FUNCTION_BOOLEAN:
+        EACH(x != 0.0f ? 1.0f : 0.0f);
+    default:
+        EACH(x);
+    }
+}
+
+static void transcendental(tn_function function, float a, const float *src, float *dst,
+                           int64_t count)
+{
+    switch (function) {
+    case TN_FUNCTION_SIGMOID:
+        EACH(1.0f / (1.0f + expf(-x)));
+    case TN_FUNCTION_TANH:
+        EACH(tanhf(x));
+    case TN_FUNCTION_ELU:
+        EACH(x < 0.0f ? a * expm1f(x) : x);
+    case TN_FUNCTION_SOFTPLUS:
+        EACH(x > 20.0f ? x : log1pf(expf(x)));
+    case TN_FUNCTION_EXP:
+        EACH(expf(x));
+    case TN_FUNCTION_LOG:
+        EACH(logf(x));
+    default: /* ERF */
+        EACH(erff(x));
+    }
+}
+
+static bool is_transcendental(tn_function function)
+{
+    return function == TN_FUNCTION_SIGMOID || function == TN_FUNCTION_TANH ||
+           function == TN_FUNCTION_ELU || function == TN_FUNCTION_SOFTPLUS ||
+           function == TN_FUNCTION_EXP || function == TN_FUNCTION_LOG ||
+           function == TN_FUNCTION_ERF;
+}
+
+void tn_cpu_function(tn_function function, float a, float b, const float *src, float *dst,
+                     int64_t count)
+{
+    if (is_transcendental(function))
+        transcendental(function, a, src, dst, count);
+    else
+        simple(function, a, b, src, dst, count);
+}
+
+/* The derivative as a factor of dy, into d. */
+TN_HOT static void derivative(tn_function function, float a, float b, const float *restrict src,
+                              const float *restrict y, float *restrict dst, int64_t count)
+{
+    switch (function) {
+    case TN_FUNCTION_RELU:
+        EACH(y[i] > 0.0f ? 1.0f : 0.0f);
+    case TN_FUNCTION_CLIP: /* PyTorch: 1 at the bounds */
+        EACH(x >= a && x <= b ? 1.0f : 0.0f);
+    case TN_FUNCTION_LEAKY_RELU:
+        EACH(x > 0.0f ? 1.0f : a);
+    case TN_FUNCTION_SIGMOID:
+        EACH(y[i] * (1.0f - y[i]));
+    case TN_FUNCTION_HARD_SIGMOID:
+        EACH(a * x + b > 0.0f && a * x + b < 1.0f ? a : 0.0f);
+    case TN_FUNCTION_HARD_SWISH:
+        EACH(x <= -3.0f ? 0.0f : x >= 3.0f ? 1.0f : x * (1.0f / 3.0f) + 0.5f);
+    case TN_FUNCTION_TANH:
+        EACH(1.0f - y[i] * y[i]);
+    case TN_FUNCTION_ELU:
+        EACH(x < 0.0f ? y[i] + a : 1.0f);
+    case TN_FUNCTION_EXP:
+        EACH(y[i]);
+    case TN_FUNCTION_LOG:
+        EACH(1.0f / x);
+    case TN_FUNCTION_SQRT:
+        EACH(0.5f / y[i]);
+    case TN_FUNCTION_ABS:
+        EACH(x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f);
+    case TN_FUNCTION_NEG:
+        EACH(-1.0f);
+    case TN_FUNCTION_RECIPROCAL:
+        EACH(-y[i] * y[i]);
+    default:
+        EACH(1.0f);
+    }
+}
+
+bool tn_cpu_function_has_backward(tn_function function)
+{
+    return function <= TN_FUNCTION_RECIPROCAL && function != TN_FUNCTION_SOFTPLUS;
+}
+
+TN_HOT static void multiply(const float *restrict d, const float *dy, float *dx, bool accumulate,
+                            int64_t count)
+{
+    if (accumulate)
+        for (int64_t i = 0; i < count; i++)
+            dx[i] += dy[i] * d[i];
+    else
+        for (int64_t i = 0; i < count; i++)
+            dx[i] = dy[i] * d[i];
+}
+
+void tn_cpu_function_backward(tn_function function, float a, float b, const float *x,
+                              const float *y, const float *dy, float *dx, bool accumulate,
+                              int64_t count)
+{
+    enum { PIECE = 512 };
+    float d[PIECE];
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t n = count - i < PIECE ? count - i : PIECE;
+        derivative(function, a, b, x + i, y + i, d, n);
+        multiply(d, dy + i, dx + i, accumulate, n);
+    }
+}
+
+static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    const tn_unary_task *t = &((tn_cpu_kernel *)kernel)->task.unary;
+    const float *src = args->src[0];
+    float *dst = args->dst;
+    int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t first = p * TN_CPU_GRAIN;
+        int64_t n = t->count - first < TN_CPU_GRAIN ? t->count - first : TN_CPU_GRAIN;
+        tn_cpu_function(t->function, t->a, t->b, src + first, dst + first, n);
+    }
+    return TN_OK;
+}
+
+static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    (void)error;
+    const tn_unary_task *t = &((tn_cpu_kernel *)kernel)->task.unary;
+    int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+    if (!args->dsrc[0])
+        return TN_OK;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t i = p * TN_CPU_GRAIN;
+        int64_t n = t->count - i < TN_CPU_GRAIN ? t->count - i : TN_CPU_GRAIN;
+        tn_cpu_function_backward(t->function, t->a, t->b, args->src[0] + i, args->dst + i,
+                                 args->ddst + i, args->dsrc[0] + i, args->accumulate[0], n);
+    }
+    return TN_OK;
+}
+
+static const tn_kernel_class unary_class = {tn_cpu_kernel_destroy, NULL, unary_forward,
+                                            unary_backward};
+static const tn_kernel_class unary_forward_class = {tn_cpu_kernel_destroy, NULL, unary_forward,
+                                                    NULL};
+
+/* Whether the derivative needs x; the others are had from y, which saves keeping x. */
+static bool by_source(tn_function function)
+{
+    switch (function) {
+    case TN_FUNCTION_RELU:
+    case TN_FUNCTION_SIGMOID:
+    case TN_FUNCTION_TANH:
+    case TN_FUNCTION_EXP:
+    case TN_FUNCTION_SQRT:
+    case TN_FUNCTION_RECIPROCAL:
+    case TN_FUNCTION_NEG:
+    case TN_FUNCTION_NONE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+tn_status tn_cpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                               tn_error *error)
+{
+    bool backward = tn_cpu_function_has_backward(task->unary.function);
+    tn_kernel *k;
+    tn_status status =
+        tn_cpu_kernel_create(device, task, backward ? &unary_class : &unary_forward_class, "omp",
+                             sizeof(tn_cpu_kernel), &k, error);
+    if (status != TN_OK)
+        return status;
+    k->reads_src = by_source(task->unary.function);
+    k->reads_dst = true;
+    *kernel = k;
+    return TN_OK;
+}

@@ -1,0 +1,59 @@
+/* The one place that speaks oneDNN's C API, for its versions 2.6 and 3.x. */
+#ifndef TERNION_NETWORK_CPU_DNNL_SEAM_H
+#define TERNION_NETWORK_CPU_DNNL_SEAM_H
+
+#include "network/device.h"
+
+typedef struct tn_dnnl tn_dnnl;           /* engine and stream */
+typedef struct tn_dnnl_conv tn_dnnl_conv; /* one convolution primitive and its reorders */
+
+typedef enum tn_dnnl_pass {
+    TN_DNNL_FORWARD,
+    TN_DNNL_BACKWARD_DATA,
+    TN_DNNL_BACKWARD_WEIGHTS
+} tn_dnnl_pass;
+
+tn_status tn_dnnl_create(tn_dnnl **dnnl, tn_error *error) TN_MUST_CHECK;
+void tn_dnnl_destroy(tn_dnnl *dnnl); /* NULL is fine */
+const char *tn_dnnl_version(void);   /* "2.6.3" */
+
+/* A pass of task->conv over `batch` images: channels-last activations, weights in the primitive's
+ * own layout. Forward fuses bias, residual and function (NONE, RELU, CLIP and what
+ * tn_dnnl_has_function knows). `serial` primitives use one thread, whoever calls them. `lanes`
+ * calls may run at the same time, each with its own lane. DEVICE when oneDNN has no such
+ * primitive. */
+tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
+                              int64_t batch, bool serial, int lanes, tn_dnnl_conv **conv,
+                              tn_error *error) TN_MUST_CHECK;
+void tn_dnnl_conv_destroy(tn_dnnl_conv *conv); /* NULL is fine */
+
+bool tn_dnnl_has_function(tn_function function);
+
+size_t tn_dnnl_conv_weight_bytes(const tn_dnnl_conv *conv); /* in the primitive's layout */
+size_t tn_dnnl_conv_scratch_bytes(const tn_dnnl_conv *conv);
+const char *tn_dnnl_conv_name(const tn_dnnl_conv *conv);
+/* Whether two primitives read weights in one layout. */
+bool tn_dnnl_conv_same_weights(const tn_dnnl_conv *a, const tn_dnnl_conv *b);
+
+/* Between [O, I/g, k...] and the primitive's layout. */
+tn_status tn_dnnl_conv_pack(tn_dnnl_conv *conv, const float *plain, void *packed,
+                            tn_error *error) TN_MUST_CHECK;
+tn_status tn_dnnl_conv_unpack(tn_dnnl_conv *conv, const void *packed, float *plain,
+                              tn_error *error) TN_MUST_CHECK;
+
+/* Forward reads src, weight, bias, residual and writes dst; backward data reads dst (its gradient)
+ * and weight and writes src; backward weights reads src and dst and writes weight and bias. False
+ * when oneDNN failed (it does so only when it cannot allocate): callable in a parallel region. */
+typedef struct tn_dnnl_conv_args {
+    const void *src, *weight, *bias, *residual, *dst;
+    void *scratch;
+} tn_dnnl_conv_args;
+bool tn_dnnl_conv_run(tn_dnnl_conv *conv, int lane, const tn_dnnl_conv_args *args);
+
+/* Row-major c[m, n] = alpha op(a) op(b) + beta c on the calling thread when that is inside a
+ * parallel region. */
+bool tn_dnnl_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                  const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+                  int64_t ldc);
+
+#endif

@@ -1,0 +1,32 @@
+#include "network/device.h"
+
+const char *tn_verb_name(tn_verb verb)
+{
+    static const char *const names[TN_N_VERBS] = {
+        "convolution", "gemm",    "batch norm", "pool",      "unary",
+        "binary",      "concat",  "slice",      "pad",       "transpose",
+        "reduce",      "softmax", "lrn",        "quantize",  "dequantize",
+        "loss",        "sgd",     "adam",       "quantizer", "quantizer backward",
+        "augment"};
+    return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
+}
+
+int64_t tn_shape_count(const tn_shape *shape)
+{
+    int64_t count = 1;
+    for (int i = 0; i < shape->rank; i++)
+        count *= shape->dims[i];
+    return count;
+}
+
+void tn_device_destroy(tn_device *device)
+{
+    if (device)
+        device->type->destroy(device);
+}
+
+void tn_kernel_destroy(tn_kernel *kernel)
+{
+    if (kernel)
+        kernel->type->destroy(kernel);
+}
