@@ -11,7 +11,7 @@ const char *tn_verb_name(tn_verb verb)
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 
-int64_t tn_shape_count(const tn_shape *shape)
+int64_t tn_extent_count(const tn_extent *shape)
 {
     int64_t count = 1;
     for (int i = 0; i < shape->rank; i++)

@@ -49,12 +49,12 @@ typedef enum tn_verb {
 
 const char *tn_verb_name(tn_verb verb);
 
-typedef struct tn_shape { /* physical */
+typedef struct tn_extent { /* physical */
     int rank;
     int64_t dims[TN_MAX_RANK];
-} tn_shape;
+} tn_extent;
 
-int64_t tn_shape_count(const tn_shape *shape);
+int64_t tn_extent_count(const tn_extent *shape);
 
 /* Elementwise functions; a and b are the parameters named beside them. */
 typedef enum tn_function {
@@ -149,7 +149,7 @@ typedef struct tn_unary_task {
 
 typedef struct tn_binary_task {
     tn_binary_kind kind;
-    tn_shape a, b, dst;   /* same rank; dims of a and b are 1 or dst's */
+    tn_extent a, b, dst;   /* same rank; dims of a and b are 1 or dst's */
     tn_function function; /* applied to the result: NONE or RELU */
 } tn_binary_task;
 
@@ -160,20 +160,20 @@ typedef struct tn_concat_task { /* [outer, sum of inner[i]] */
 } tn_concat_task;
 
 typedef struct tn_slice_task { /* dst[i] = x[start + i * step] per axis; step may be negative */
-    tn_shape src, dst;
+    tn_extent src, dst;
     int64_t start[TN_MAX_RANK], step[TN_MAX_RANK];
 } tn_slice_task;
 
 typedef enum tn_pad_mode { TN_PAD_CONSTANT, TN_PAD_REFLECT, TN_PAD_EDGE } tn_pad_mode;
 typedef struct tn_pad_task { /* begin may be negative: crops */
-    tn_shape src, dst;
+    tn_extent src, dst;
     int64_t begin[TN_MAX_RANK];
     tn_pad_mode mode;
     float value;
 } tn_pad_task;
 
 typedef struct tn_transpose_task { /* dst axis i is src axis permutation[i] */
-    tn_shape src;
+    tn_extent src;
     int permutation[TN_MAX_RANK];
 } tn_transpose_task;
 

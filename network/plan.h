@@ -62,7 +62,7 @@ const char *tn_plan_logits(const tn_plan *plan);
 
 /* A value's shape in the model (batch included). USAGE when the plan has no such value (unknown, or
  * fused away: name it as a tap). */
-tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_shape *shape,
+tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_extent *shape,
                         tn_error *error) TN_MUST_CHECK;
 
 /* --- running ------------------------------------------------------------------------------- */

@@ -210,9 +210,9 @@ static void merge(binary_kernel *k)
     const tn_binary_task *t = &k->plain.task.binary;
     int64_t a = 1, b = 1;
     bool a_was = false, b_was = false;
-    k->count = tn_shape_count(&t->dst);
-    k->a_count = tn_shape_count(&t->a);
-    k->b_count = tn_shape_count(&t->b);
+    k->count = tn_extent_count(&t->dst);
+    k->a_count = tn_extent_count(&t->a);
+    k->b_count = tn_extent_count(&t->b);
     int at = TN_MAX_RANK;
     for (int i = t->dst.rank - 1; i >= 0; i--) {
         int64_t dim = t->dst.dims[i];

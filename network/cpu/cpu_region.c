@@ -20,7 +20,7 @@ typedef struct region_kernel {
     int64_t src_count, dst_count;
 } region_kernel;
 
-static void strides_of(const tn_shape *shape, int64_t *stride)
+static void strides_of(const tn_extent *shape, int64_t *stride)
 {
     int64_t count = 1;
     for (int i = shape->rank - 1; i >= 0; i--) {
@@ -105,8 +105,8 @@ tn_status tn_cpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel
     strides_of(&t->src, stride);
     strides_of(&t->dst, box->small_stride);
     box->rank = t->dst.rank;
-    box->count = k->dst_count = tn_shape_count(&t->dst);
-    k->src_count = tn_shape_count(&t->src);
+    box->count = k->dst_count = tn_extent_count(&t->dst);
+    k->src_count = tn_extent_count(&t->src);
     for (int i = 0; i < box->rank; i++) {
         box->dims[i] = t->dst.dims[i];
         box->stride[i] = stride[i] * t->step[i];
@@ -130,7 +130,7 @@ static int64_t padded_index(tn_pad_mode mode, int64_t at, int64_t size)
 
 static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
 {
-    int64_t stride[TN_MAX_RANK], count = tn_shape_count(&t->dst);
+    int64_t stride[TN_MAX_RANK], count = tn_extent_count(&t->dst);
     strides_of(&t->src, stride);
 #pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
     for (int64_t i = 0; i < count; i++) {
@@ -188,8 +188,8 @@ tn_status tn_cpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel *
         return status;
     region_kernel *k = (region_kernel *)created;
     region *box = &k->box;
-    k->src_count = tn_shape_count(&t->src);
-    k->dst_count = tn_shape_count(&t->dst);
+    k->src_count = tn_extent_count(&t->src);
+    k->dst_count = tn_extent_count(&t->dst);
     strides_of(&t->src, box->small_stride);
     strides_of(&t->dst, box->stride);
     box->rank = t->src.rank;

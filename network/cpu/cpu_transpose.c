@@ -93,7 +93,7 @@ static void run(const tn_transpose_task *t, const float *src, float *dst)
     int permutation[TN_MAX_RANK];
     int rank = merge(t, dims, permutation);
     if (rank <= 1)
-        memcpy(dst, src, (size_t)tn_shape_count(&t->src) * sizeof(float));
+        memcpy(dst, src, (size_t)tn_extent_count(&t->src) * sizeof(float));
     else if (rank == 2)
         tn_cpu_transpose(src, dst, 1, dims[0], dims[1]);
     else if (rank == 3 && permutation[0] == 0)
@@ -126,7 +126,7 @@ static tn_status transpose_backward(tn_kernel *kernel, const tn_arguments *args,
     }
     run(&inverse, args->ddst, args->workspace);
     return kernel->device->type->add(kernel->device, args->dsrc[0], args->workspace,
-                                     tn_shape_count(&t->src), error);
+                                     tn_extent_count(&t->src), error);
 }
 
 static const tn_kernel_class transpose_class = {tn_cpu_kernel_destroy, NULL, transpose_forward,
@@ -141,7 +141,7 @@ tn_status tn_cpu_transpose_prepare(tn_device *device, const tn_task *task, tn_ke
     if (status != TN_OK)
         return status;
     if (task->backward)
-        k->workspace_bytes = (size_t)tn_shape_count(&task->transpose.src) * sizeof(float);
+        k->workspace_bytes = (size_t)tn_extent_count(&task->transpose.src) * sizeof(float);
     *kernel = k;
     return TN_OK;
 }
