@@ -29,7 +29,7 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
         status = tn_plan_create(student->teacher_graph, options->device, &inference,
                                 &student->teacher, error);
     }
-    tn_shape shape;
+    tn_extent shape;
     if (status == TN_OK)
         status = tn_plan_shape(student->teacher, tn_plan_logits(student->teacher), &shape, error);
     if (status == TN_OK && (shape.rank < 2 || shape.dims[1] != student->classes))
@@ -159,7 +159,7 @@ static tn_status create_plans(tn_student *student, tn_error *error)
     if (status == TN_OK)
         status =
             tn_plan_create(student->graph, options->device, &inference, &student->judge, error);
-    tn_shape shape;
+    tn_extent shape;
     if (status == TN_OK)
         status = tn_plan_shape(student->plan, tn_plan_logits(student->plan), &shape, error);
     if (status == TN_OK && shape.rank != 2)
