@@ -62,7 +62,7 @@ struct tn_file_writer {
     char *temporary; /* NULL while the file has no name (O_TMPFILE) */
     char *folder;
     int descriptor;
-    bool replace;
+    bool replace, synced;
     tn_status failed; /* first failure of a write */
     uint64_t position;
     size_t buffered;
@@ -223,6 +223,7 @@ tn_status tn_file_writer_write(tn_file_writer *writer, const void *data, size_t 
                        tn_quote(writer->path));
     if (bytes == 0)
         return TN_OK;
+    writer->synced = false;
     if (writer->buffered + bytes > BUFFER_BYTES) {
         tn_status status = flush(writer, error);
         if (status == TN_OK && bytes >= BUFFER_BYTES)
@@ -306,15 +307,21 @@ static tn_status sync_folder(const tn_file_writer *writer, tn_error *error)
     return status;
 }
 
+tn_status tn_file_writer_finish(tn_file_writer *writer, tn_error *error)
+{
+    if (writer->failed != TN_OK)
+        return tn_fail(error, writer->failed, "an earlier write to %s failed",
+                       tn_quote(writer->path));
+    tn_status status = flush(writer, error);
+    if (status == TN_OK && !writer->synced && !sync_descriptor(writer->descriptor))
+        status = writer->failed = writer_fail(writer, "sync", error);
+    writer->synced = status == TN_OK;
+    return status;
+}
+
 tn_status tn_file_writer_commit(tn_file_writer *writer, tn_error *error)
 {
-    tn_status status = writer->failed;
-    if (status != TN_OK)
-        status = tn_fail(error, status, "an earlier write to %s failed", tn_quote(writer->path));
-    if (status == TN_OK)
-        status = flush(writer, error);
-    if (status == TN_OK && !sync_descriptor(writer->descriptor))
-        status = writer_fail(writer, "sync", error);
+    tn_status status = tn_file_writer_finish(writer, error);
     if (status == TN_OK)
         status = publish(writer, error);
     if (status == TN_OK) {

@@ -33,6 +33,8 @@ tn_status tn_file_writer_open(const char *path, bool replace, tn_file_writer **w
 tn_status tn_file_writer_write(tn_file_writer *writer, const void *data, size_t bytes,
                                tn_error *error) TN_MUST_CHECK;
 uint64_t tn_file_writer_position(const tn_file_writer *writer);
+/* All that can fail for want of space: flush and fsync. Commit does it when it was not called. */
+tn_status tn_file_writer_finish(tn_file_writer *writer, tn_error *error) TN_MUST_CHECK;
 /* Takes the writer, whatever the result. */
 tn_status tn_file_writer_commit(tn_file_writer *writer, tn_error *error) TN_MUST_CHECK;
 /* Takes the writer and leaves nothing behind. NULL is fine. */

@@ -1,5 +1,7 @@
 #include "core/status.h"
 
+#include "core/utf8.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,29 +51,6 @@ void tn_error_clear(tn_error *error)
         memset(error, 0, sizeof *error);
 }
 
-/* Length of the valid UTF-8 sequence at s (1..4), 0 if it is not one; *code is its code point. */
-static int utf8_length(const unsigned char *s, uint32_t *code)
-{
-    static const uint32_t lowest[5] = {0, 0, 0x80, 0x800, 0x10000};
-    int length = s[0] < 0x80         ? 1
-                 : (s[0] >> 5) == 6  ? 2
-                 : (s[0] >> 4) == 14 ? 3
-                 : (s[0] >> 3) == 30 ? 4
-                                     : 0;
-    if (length == 0)
-        return 0;
-    uint32_t value = length == 1 ? s[0] : s[0] & (0x7fu >> length);
-    for (int i = 1; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        value = (value << 6) | (s[i] & 0x3fu);
-    }
-    *code = value;
-    return value >= lowest[length] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff)
-               ? length
-               : 0;
-}
-
 static int is_printable(uint32_t code)
 {
     if (code < 0x20 || code == 0x7f || (code >= 0x80 && code < 0xa0))
@@ -100,7 +79,7 @@ const char *tn_quote(const char *name)
             break;
         }
         uint32_t code = 0;
-        int length = utf8_length(s, &code);
+        int length = tn_utf8_length(s, 4, &code); /* a NUL ends a sequence too */
         if (length > 0 && is_printable(code)) {
             memcpy(text + used, s, (size_t)length);
             used += (size_t)length;

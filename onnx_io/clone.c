@@ -83,9 +83,14 @@ ProtobufCMessage *tn_clone(tn_arena *arena, const ProtobufCMessage *message)
 tn_status tn_model_copy(const tn_model *model, tn_model **copy, tn_error *error)
 {
     tn_model *result = tn_model_new(model->path);
-    if (result)
+    bool ok = result != NULL;
+    if (ok) {
         result->proto = (Onnx__ModelProto *)tn_clone(&result->arena, &model->proto->base);
-    if (!result || !result->proto) {
+        ok = result->proto != NULL;
+    }
+    for (const struct tn_model_map *map = model->store->maps; ok && map; map = map->next)
+        ok = tn_model_keep_map(result, &map->map, true);
+    if (!ok) {
         tn_model_destroy(result);
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory copying the model");
     }

@@ -32,19 +32,19 @@ void tn_model_destroy(tn_model *model)
     if (!model)
         return;
     for (struct tn_model_map *map = model->store->maps; map; map = map->next)
-        tn_file_map_close(&map->map);
+        if (!map->borrowed)
+            tn_file_map_close(&map->map);
     tn_names_done(&model->store->taken);
     tn_arena_done(&model->arena);
     tn_free(model);
 }
 
-bool tn_model_keep_map(tn_model *model, const tn_file_map *map, const char *path)
+bool tn_model_keep_map(tn_model *model, const tn_file_map *map, bool borrowed)
 {
     struct tn_model_map *kept = tn_arena_alloc(&model->arena, sizeof *kept);
-    char *copy = tn_arena_strdup(&model->arena, path);
-    if (!kept || !copy)
+    if (!kept)
         return false;
-    *kept = (struct tn_model_map){.next = model->store->maps, .map = *map, .path = copy};
+    *kept = (struct tn_model_map){model->store->maps, *map, borrowed};
     model->store->maps = kept;
     return true;
 }
