@@ -214,21 +214,16 @@ void tn_latents_constrain(tn_latents *latents)
     }
 }
 
-void tn_latents_flips(tn_latents *latents, double *flips, double *sparsity)
+void tn_latent_flips(tn_latent *latent, int64_t *flips, int64_t *zeros)
 {
-    int64_t total = 0, changed = 0, zeros = 0;
-    for (size_t l = 0; l < latents->count; l++) {
-        tn_latent *latent = &latents->item[l];
-        int64_t n = latent->weight.rows * latent->weight.cols;
-        for (int64_t i = 0; i < n; i++) {
-            changed += latent->codes[i] != latent->codes_before[i];
-            zeros += latent->codes[i] == 0 && !latent->weight.zero;
-        }
-        memcpy(latent->codes_before, latent->codes, (size_t)n * sizeof *latent->codes);
-        total += n;
+    int64_t n = latent->weight.rows * latent->weight.cols, changed = 0, zero = 0;
+    for (int64_t i = 0; i < n; i++) {
+        changed += latent->codes[i] != latent->codes_before[i];
+        zero += latent->codes[i] == 0 && !latent->weight.zero;
     }
-    *flips = total ? (double)changed / (double)total : 0;
-    *sparsity = total ? (double)zeros / (double)total : 0;
+    memcpy(latent->codes_before, latent->codes, (size_t)n * sizeof *latent->codes);
+    *flips = changed;
+    *zeros = zero;
 }
 
 void tn_latents_export(tn_latents *latents)

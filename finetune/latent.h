@@ -18,7 +18,7 @@ typedef struct tn_latent {
     float *dscale, *dscale_neg;
     float *values;         /* [rows, cols] quantized values, later their gradient */
     int16_t *codes;        /* [rows, cols] of the last quantization */
-    int16_t *codes_before; /* of the last tn_latents_flips */
+    int16_t *codes_before; /* of the last tn_latent_flips */
     bool trains_scale;     /* the scheme's scales are parameters of their own */
 } tn_latent;
 
@@ -50,8 +50,8 @@ tn_status tn_latents_backward(tn_latents *latents, const tn_params *params,
 /* Keeps states legal after an update. */
 void tn_latents_constrain(tn_latents *latents);
 
-/* Fraction of codes that changed since the last call, and of values that are zero. */
-void tn_latents_flips(tn_latents *latents, double *flips, double *sparsity);
+/* Codes of one latent that changed since the last call, and values that are zero. */
+void tn_latent_flips(tn_latent *latent, int64_t *flips, int64_t *zeros);
 
 /* Codes and scales of every latent into its `weight`. */
 void tn_latents_export(tn_latents *latents);

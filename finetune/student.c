@@ -261,39 +261,59 @@ void tn_student_anneal(tn_student *student, double progress)
     }
 }
 
+/* The teacher's logits of a batch; NULL without a teacher. */
+static tn_status ask_teacher(tn_student *student, const float *nhwc, int64_t count,
+                             tn_loss_options *loss, tn_error *error)
+{
+    const tn_train_options *options = student->options;
+    loss->smoothing = (float)options->label_smoothing;
+    if (!student->teacher)
+        return TN_OK;
+    tn_status status = tn_plan_write_input_nhwc(student->teacher, 0, nhwc, count, error);
+    if (status == TN_OK)
+        status = tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+    if (status == TN_OK)
+        status = tn_plan_read(student->teacher, tn_plan_logits(student->teacher),
+                              student->teacher_logits, error);
+    loss->teacher = student->teacher_logits;
+    loss->temperature = (float)options->temperature;
+    loss->weight = (float)options->distill_weight;
+    return status;
+}
+
 tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t *labels,
                            int64_t count, bool accumulate, double share, tn_loss_result *result,
                            tn_error *error)
 {
-    const tn_train_options *options = student->options;
-    tn_status status = TN_OK;
-    if (student->teacher) {
-        status = tn_plan_write_input_nhwc(student->teacher, 0, nhwc, count, error);
-        if (status == TN_OK)
-            status = tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
-        if (status == TN_OK)
-            status = tn_plan_read(student->teacher, tn_plan_logits(student->teacher),
-                                  student->teacher_logits, error);
-    }
+    bool frozen = student->options->batch_norm == TN_BATCH_NORM_FREEZE;
+    tn_loss_options loss = {
+        .labels = labels, .count = count, .scale = (float)(share / (double)count)};
+    tn_status status = ask_teacher(student, nhwc, count, &loss, error);
     if (status == TN_OK && !accumulate)
         status = tn_latents_apply(&student->latents, student->params, true, error);
     if (status == TN_OK)
         status = tn_plan_write_input_nhwc(student->plan, 0, nhwc, count, error);
-    tn_run_mode mode =
-        options->batch_norm == TN_BATCH_NORM_FREEZE ? TN_RUN_INFERENCE : TN_RUN_TRAINING;
     if (status == TN_OK)
-        status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
-    tn_loss_options loss = {.labels = labels,
-                            .teacher = student->teacher ? student->teacher_logits : NULL,
-                            .count = count,
-                            .smoothing = (float)options->label_smoothing,
-                            .temperature = (float)options->temperature,
-                            .weight = (float)options->distill_weight,
-                            .scale = (float)(share / (double)count)};
+        status = tn_plan_forward(student->plan, frozen ? TN_RUN_INFERENCE : TN_RUN_TRAINING, 0,
+                                 SIZE_MAX, error);
     if (status == TN_OK)
         status = tn_plan_loss(student->plan, &loss, result, error);
     if (status == TN_OK)
         status = tn_plan_backward(student->plan, 0, SIZE_MAX, accumulate, error);
+    return status;
+}
+
+tn_status tn_student_judge(tn_student *student, const float *nhwc, const int32_t *labels,
+                           int64_t count, tn_loss_result *result, tn_error *error)
+{
+    tn_loss_options loss = {.labels = labels, .count = count};
+    tn_status status = ask_teacher(student, nhwc, count, &loss, error);
+    if (status == TN_OK)
+        status = tn_plan_write_input_nhwc(student->judge, 0, nhwc, count, error);
+    if (status == TN_OK)
+        status = tn_plan_forward(student->judge, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+    if (status == TN_OK)
+        status = tn_plan_loss(student->judge, &loss, result, error);
     return status;
 }
 

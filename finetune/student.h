@@ -44,6 +44,10 @@ tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t
                            int64_t count, bool accumulate, double share, tn_loss_result *loss,
                            tn_error *error) TN_MUST_CHECK;
 
+/* The same loss of the network as it is judged: inference with the parameters as they are. */
+tn_status tn_student_judge(tn_student *student, const float *nhwc, const int32_t *labels,
+                           int64_t count, tn_loss_result *loss, tn_error *error) TN_MUST_CHECK;
+
 /* After a step's last batch: gradients of latents and scales from those of the weights. *norm is
  * the Euclidean norm of all gradients. */
 tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error) TN_MUST_CHECK;

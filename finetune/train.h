@@ -4,7 +4,8 @@
 
 #include "converter/layers.h"
 #include "core/reporter.h"
-#include "data/dataset.h"
+#include "converter/convert.h"
+#include "data/loader.h"
 #include "network/device.h"
 #include "onnx_io/model.h"
 
@@ -56,12 +57,53 @@ typedef struct tn_train_options {
 tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
                            tn_error *error) TN_MUST_CHECK;
 
+typedef struct tn_train_data {
+    const tn_dataset *train;           /* labelled, or unlabelled with a teacher */
+    const tn_dataset *val;             /* NULL: no validation */
+    const tn_preprocess *preprocess;   /* fitted to the network */
+    const tn_augment_options *augment; /* NULL: none */
+    size_t max_bad;                    /* corrupt images allowed */
+} tn_train_data;
+
 typedef struct tn_epoch_figures {
     int epoch; /* from 1 */
     uint64_t step;
-    double lr, train_loss, train_top1, val_loss, val_top1, val_top5; /* 0..1; val < 0: none */
+    double lr, train_loss, train_top1;   /* 0..1; of the augmented images as they were trained on */
+    double val_loss, val_top1, val_top5; /* < 0: no validation */
     double images_per_s, sparsity, flips;
     char state_hash[33];
 } tn_epoch_figures;
+
+/* A trained network: a copy of the model with its new float parameters, a graph of it, and the
+ * codes and scales of its quantized layers, ready for tn_pack. */
+typedef struct tn_trained {
+    tn_model *model; /* owned; shares payloads with the input model, which must outlive it */
+    tn_graph *graph;
+    tn_layers layers;
+    tn_conversion conversion; /* weights of the quantized layers, in graph order */
+    tn_epoch_figures last;
+    int epochs_run;
+    bool stopped; /* cancelled: a checkpoint was saved, the figures are those so far */
+    uint32_t dropped_steps, rollbacks;
+    bool reestimated; /* BN statistics re-estimated at the end were better and are in the model */
+    float *proof_logits; /* logits of the first proof_count validation (else training) images, */
+    int64_t proof_count, classes; /* for tn_trained_prove */
+} tn_trained;
+
+/* Trains. `start` (may be NULL) are finished weights to start from, such as calibration's;
+ * `teacher` the distillation teacher's model (NULL: none). Errors: USAGE for options, DATA for the
+ * data set, MODEL when the network cannot be trained (naming all operators), DIVERGED after the
+ * last rollback, IO when a checkpoint cannot be written (the last one stays valid). With
+ * options->folder, what was done so far is in there whatever happens. */
+tn_status tn_train(const tn_model *model, const tn_train_data *data, const tn_model *teacher,
+                   const tn_conversion *start, const tn_train_options *options, tn_trained *trained,
+                   tn_error *error) TN_MUST_CHECK;
+void tn_trained_done(tn_trained *trained);
+
+/* Runs the written model on the same images and demands bitwise the trained network's logits
+ * (same device, same precision). DIFFERS otherwise. */
+tn_status tn_trained_prove(const tn_trained *trained, const tn_model *written,
+                           const tn_train_data *data, const tn_train_options *options,
+                           tn_error *error) TN_MUST_CHECK;
 
 #endif

@@ -1,0 +1,19 @@
+/* From the state of training to a finished network. */
+#ifndef TERNION_FINETUNE_TRAINED_H
+#define TERNION_FINETUNE_TRAINED_H
+
+#include "finetune/student.h"
+
+/* Measures BN statistics of the quantized network on unaugmented training images and keeps them if
+ * the loss on other training images is lower with them (the test set is not looked at). */
+tn_status tn_trained_reestimate(tn_student *student, const tn_train_data *data,
+                                const tn_train_options *options, bool *kept,
+                                tn_error *error) TN_MUST_CHECK;
+
+/* The result: a copy of `model` with the student's float parameters, codes and scales of its
+ * quantized layers, and logits to prove an export with. */
+tn_status tn_trained_collect(tn_student *student, const tn_model *model, const tn_train_data *data,
+                             const tn_train_options *options, tn_trained *trained,
+                             tn_error *error) TN_MUST_CHECK;
+
+#endif
