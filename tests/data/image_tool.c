@@ -2,7 +2,9 @@
  *   image_tool decode FILE | resize FILE W H | box FILE W H L T R B | preset NAME FILE | read DATA
  * N Exits with the status code; the message goes to stderr. */
 #include "core/memory.h"
+#include "data/contact_sheet.h"
 #include "data/dataset.h"
+#include "data/glyphs.h"
 #include "data/preprocess.h"
 #include "data/resize.h"
 #include "data/source.h"
@@ -73,6 +75,16 @@ static tn_status read_sample(char **argv, tn_image *image, tn_error *error)
     return status;
 }
 
+static tn_status write_sheet(char **argv, tn_error *error)
+{
+    tn_dataset *dataset = NULL;
+    tn_status status = tn_dataset_open(argv[2], TN_SPLIT_TRAIN, NULL, &dataset, error);
+    if (status == TN_OK)
+        status = tn_contact_sheet_write(dataset, strtoul(argv[3], NULL, 10), 0, argv[4], 1, error);
+    tn_dataset_close(dataset);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     tn_image image = {0};
@@ -88,10 +100,16 @@ int main(int argc, char **argv)
         status = preset_file(argv, &image, &error);
     else if (argc == 4 && strcmp(argv[1], "read") == 0)
         status = read_sample(argv, &image, &error);
+    else if (argc == 6 && strcmp(argv[1], "glyphs") == 0) {
+        tn_glyphs_options options = {strtoull(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
+                                     strtoul(argv[5], NULL, 10), false};
+        status = tn_glyphs_write(argv[2], &options, &error);
+    } else if (argc == 5 && strcmp(argv[1], "sheet") == 0)
+        status = write_sheet(argv, &error);
     if (status != TN_OK)
         fprintf(stderr, "image_tool: %s\n", error.message);
     size_t n = (size_t)image.width * (size_t)image.height * (size_t)image.channels;
-    if (status == TN_OK) {
+    if (status == TN_OK && n > 0) {
         printf("%d %d %d\n", image.width, image.height, image.channels);
         if (image.pixels)
             fwrite(image.pixels, 1, n, stdout);
