@@ -105,9 +105,11 @@ tn_status tn_payload_find(const Onnx__TensorProto *proto, tn_payload *payload, t
         return tn_fail(error, TN_ERROR_MODEL,
                        "tensor %s has elements in two fields; exactly one may be set", name);
     if (found.kind == TN_PAYLOAD_RAW) {
+        if (dtype == TN_STRING)
+            return tn_fail(error, TN_ERROR_MODEL, "tensor %s of strings cannot have raw data",
+                           name);
         if (!tn_dtype_bytes(dtype, (uint64_t)count, &entries))
-            return tn_fail(error, TN_ERROR_MODEL, "tensor %s of type %s cannot have raw data", name,
-                           tn_dtype_name(dtype));
+            return tn_fail(error, TN_ERROR_MODEL, "tensor %s is too large", name);
     } else {
         if (!typed_field(dtype, (uint64_t)count, &wanted, &entries))
             return tn_fail(error, TN_ERROR_MODEL, "tensor %s is too large", name);

@@ -119,14 +119,14 @@ static tn_status enter(walker *w, const field_header *header, size_t length_at, 
     tn_status status = count_message(w, header, descriptor);
     if (status != TN_OK)
         return status;
-    if (w->depth == TN_SCAN_DEPTH)
-        return tn_fail(w->error, TN_ERROR_MODEL,
-                       "messages are nested more than %d deep (at byte %zu)", TN_SCAN_DEPTH,
-                       header->begin);
     int graphs = w->stack[w->depth - 1].graphs + (descriptor == &onnx__graph_proto__descriptor);
     if (graphs > TN_SCAN_SUBGRAPHS + 1)
         return tn_fail(w->error, TN_ERROR_MODEL,
                        "subgraphs are nested more than %d deep (at byte %zu)", TN_SCAN_SUBGRAPHS,
+                       header->begin);
+    if (w->depth == TN_SCAN_DEPTH)
+        return tn_fail(w->error, TN_ERROR_MODEL,
+                       "messages are nested more than %d deep (at byte %zu)", TN_SCAN_DEPTH,
                        header->begin);
     w->stack[w->depth++] = (frame){.descriptor = descriptor,
                                    .end = w->at + length,
