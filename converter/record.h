@@ -2,7 +2,8 @@
  * where their codes, scales and zeros lie (SPEC "Record"). Written by tn_pack, never trusted when
  * read: every size and name is checked against the model, and the codes against their hash.
  *
- * {"schema":1,"tool":"ternion 0.1.0","preprocess":{..},"recipe":{..},"layers":[{"node","weight",
+ * {"schema":1,"tool":"ternion
+ * 0.1.0","preprocess":{..},"recipe":{..},"rest":"float16"?,"layers":[{"node","weight",
  *  "form","scheme","bits":1.58|2..16,"axis","group"?,"shape":[..],"codes":name|[names],
  *  "scale","scale_neg"?,"zero"?:name|{"base64":fp32 little
  * endian},"params":{"low","high"}?,"hash"}]} `codes` is absent where the form keeps values alone;
@@ -25,6 +26,7 @@ typedef struct tn_record_layer {
 
 typedef struct tn_record {
     struct json_t *json; /* NULL: the model has none */
+    bool rest_float16;   /* what is not quantized was stored as FLOAT16 */
     tn_record_layer *layer;
     size_t count;
 } tn_record;
@@ -44,8 +46,8 @@ tn_status tn_record_read(const tn_record_layer *layer, const tn_graph *graph, tn
                          tn_error *error) TN_MUST_CHECK;
 
 /* A new record; preprocess and recipe are JSON objects or NULL. USAGE when they are not. */
-tn_status tn_record_create(const char *preprocess, const char *recipe, struct json_t **json,
-                           tn_error *error) TN_MUST_CHECK;
+tn_status tn_record_create(const char *preprocess, const char *recipe, bool rest_float16,
+                           struct json_t **json, tn_error *error) TN_MUST_CHECK;
 /* Adds a layer that was written at `site` by `form` (NULL: half). */
 tn_status tn_record_add(struct json_t *json, const char *node, const tn_form *form,
                         const tn_form_site *site, const tn_form_names *names,

@@ -7,6 +7,7 @@
 
 typedef struct tn_runtime {
     const char *id;         /* "ort-1.24" */
+    const char *first;      /* the first release that does what the row says */
     int64_t opset, ir;      /* the highest it loads */
     int lowest_linear_bits; /* narrowest integer DequantizeLinear and Cast take */
 } tn_runtime;

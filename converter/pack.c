@@ -1,0 +1,295 @@
+#include "converter/pack.h"
+
+#include "converter/packer.h"
+#include "converter/record.h"
+#include "onnx_io/order.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONGEST_BASE = 20, LONGEST_TAIL = 14 };
+
+static tn_status out_of_memory(tn_error *error)
+{
+    return tn_fail(error, TN_ERROR_LIMIT, "out of memory packing the model");
+}
+
+static int compare_pairs(const void *a, const void *b)
+{
+    const Onnx__NodeProto *x = ((const struct proto_pair *)a)->original;
+    const Onnx__NodeProto *y = ((const struct proto_pair *)b)->original;
+    return (x > y) - (x < y);
+}
+
+Onnx__NodeProto *tn_packer_node(const tn_packer *packer, const tn_node *node)
+{
+    struct proto_pair key = {.original = node->proto};
+    struct proto_pair *pair =
+        bsearch(&key, packer->pairs, packer->n_pairs, sizeof *pair, compare_pairs);
+    return pair ? pair->copy : NULL;
+}
+
+/* A copy has the original's nodes in the original's order. */
+static tn_status pair_nodes(tn_packer *packer, tn_error *error)
+{
+    const Onnx__GraphProto *original = packer->graph->model->proto->graph;
+    const Onnx__GraphProto *copy = packer->model->proto->graph;
+    packer->n_pairs = original->n_node;
+    packer->pairs = tn_arena_array(&packer->model->arena, packer->n_pairs, sizeof *packer->pairs);
+    packer->replacement =
+        tn_arena_array(&packer->model->arena, packer->count, sizeof *packer->replacement);
+    if (!packer->pairs || !packer->replacement)
+        return out_of_memory(error);
+    for (size_t i = 0; i < packer->n_pairs; i++) {
+        packer->pairs[i] = (struct proto_pair){original->node[i], copy->node[i]};
+        for (size_t k = 0; k < copy->node[i]->n_attribute; k++) {
+            const Onnx__AttributeProto *attribute = copy->node[i]->attribute[k];
+            if (attribute->g || attribute->n_graphs > 0)
+                packer->has_subgraphs = true;
+        }
+    }
+    if (packer->n_pairs > 0)
+        qsort(packer->pairs, packer->n_pairs, sizeof *packer->pairs, compare_pairs);
+    return TN_OK;
+}
+
+void tn_packer_forget_type(tn_packer *packer, const char *name)
+{
+    Onnx__GraphProto *graph = packer->model->proto->graph;
+    size_t kept = 0;
+    for (size_t i = 0; i < graph->n_value_info; i++) {
+        if (strcmp(tn_text(graph->value_info[i]->name), name) != 0)
+            graph->value_info[kept++] = graph->value_info[i];
+    }
+    graph->n_value_info = kept;
+}
+
+/* Frees the weight's name, so that the decoded weight can take it and users stay as they are; where
+ * others than the layer's users read the weight, it stays and the decoded one gets a new name. */
+static tn_status detach(tn_packer *packer, size_t i, tn_error *error)
+{
+    const tn_layer *layer = packer->items[i].layer;
+    const tn_value *value = layer->weight;
+    tn_replacement *replacement = &packer->replacement[i];
+    bool exclusive = value->n_users == layer->n_users && !value->is_output &&
+                     !packer->has_subgraphs &&
+                     (value->initializer || (value->producer && value->producer->n_outputs == 1));
+    replacement->output = value->name;
+    replacement->renamed = !exclusive;
+    if (!exclusive) {
+        size_t room = strlen(value->name) + 16;
+        char *name = tn_arena_alloc(&packer->model->arena, room);
+        if (!name)
+            return out_of_memory(error);
+        snprintf(name, room, "%s_quantized", value->name);
+        replacement->output = tn_edit_unique_name(packer->model, name);
+        return replacement->output ? TN_OK : out_of_memory(error);
+    }
+    if (value->initializer)
+        tn_edit_remove_initializer(packer->model, value->name);
+    else
+        tn_edit_remove_node(packer->model, tn_packer_node(packer, value->producer));
+    if (layer->transpose)
+        tn_packer_forget_type(packer, value->name);
+    return TN_OK;
+}
+
+/* Names that only the replaced weights may have needed: everything upstream of them. */
+static tn_status list_upstream(tn_packer *packer, const char ***names, tn_error *error)
+{
+    const tn_graph *graph = packer->graph;
+    const char **list = tn_arena_array(&packer->model->arena, graph->n_values + 1, sizeof *list);
+    const tn_value **stack = tn_arena_array(&packer->model->arena, graph->n_values, sizeof *stack);
+    bool *seen = tn_arena_array(&packer->model->arena, graph->n_values, sizeof *seen);
+    size_t n = 0, depth = 0;
+    if (!list || !stack || !seen)
+        return out_of_memory(error);
+    for (size_t i = 0; i < packer->count; i++) {
+        const tn_value *value = packer->items[i].layer->weight;
+        if (!seen[value->index]) {
+            seen[value->index] = true;
+            stack[depth++] = value;
+        }
+    }
+    while (depth > 0) {
+        const tn_value *value = stack[--depth];
+        list[n++] = value->name;
+        for (size_t i = 0; value->producer && i < value->producer->n_inputs; i++) {
+            const tn_value *input = value->producer->inputs[i];
+            if (input && !seen[input->index]) {
+                seen[input->index] = true;
+                stack[depth++] = input;
+            }
+        }
+    }
+    *names = list;
+    return TN_OK;
+}
+
+static tn_status prune(tn_packer *packer, tn_error *error)
+{
+    const char **names = NULL;
+    if (packer->options->prune_dead) {
+        tn_status status = tn_packer_flatten_plumbing(packer, error);
+        return status == TN_OK ? tn_edit_prune(packer->model, error) : status;
+    }
+    tn_status status = list_upstream(packer, &names, error);
+    return status == TN_OK ? tn_edit_prune_names(packer->model, names, error) : status;
+}
+
+/* Stem of the names a weight's nodes and initializers get: its own name, or of a long one the last
+ * part and the number of the layer, because every name appears several times in the file. */
+static const char *make_base(tn_packer *packer, size_t i)
+{
+    const char *name = packer->items[i].layer->weight->name;
+    size_t length = strlen(name);
+    if (length <= LONGEST_BASE)
+        return name;
+    const char *tail = name + length - LONGEST_TAIL, *cut = strpbrk(tail, "/.:");
+    if (cut && cut[1])
+        tail = cut + 1;
+    while ((*tail & 0xc0) == 0x80) /* never inside a UTF-8 sequence */
+        tail++;
+    char *base = tn_arena_alloc(&packer->model->arena, LONGEST_TAIL + 24);
+    if (base)
+        snprintf(base, LONGEST_TAIL + 24, "%s.%zu", tail, i);
+    return base;
+}
+
+static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_error *error)
+{
+    const tn_pack_item *item = &packer->items[i];
+    const tn_value *value = item->layer->weight;
+    *site = (tn_form_site){.model = packer->model,
+                           .weight = item->weight,
+                           .dtype = value->dtype,
+                           .rank = value->rank,
+                           .axis = item->layer->axis,
+                           .base = make_base(packer, i),
+                           .output = packer->replacement[i].output,
+                           .position = &packer->position};
+    memcpy(site->dims, value->dims, sizeof site->dims);
+    if (item->layer->transpose) {
+        site->rank = 2;
+        site->axis = 0;
+        site->dims[0] = item->layer->rows;
+        site->dims[1] = item->layer->cols;
+    }
+    return site->base ? TN_OK : out_of_memory(error);
+}
+
+static tn_status point_users(tn_packer *packer, size_t i, tn_error *error)
+{
+    const tn_layer *layer = packer->items[i].layer;
+    const char *output = packer->replacement[i].output;
+    tn_status status = TN_OK;
+    for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
+        Onnx__NodeProto *node = tn_packer_node(packer, layer->users[u]);
+        if (packer->replacement[i].renamed)
+            status = tn_edit_set_input(packer->model, node, layer->input, output, error);
+        if (status == TN_OK && layer->transpose)
+            status = tn_packer_make_gemm(packer, layer->users[u], output, error);
+    }
+    return status;
+}
+
+static tn_status replace(tn_packer *packer, size_t i, tn_error *error)
+{
+    const tn_pack_item *item = &packer->items[i];
+    const tn_form *form = packer->plan->choice[i].form;
+    tn_form_site site;
+    tn_form_names names = {0};
+    tn_status status = make_site(packer, i, &site, error);
+    if (status == TN_OK)
+        status = form ? form->write(&site, &names, error)
+                      : tn_packer_add_half(&site, item->layer, error);
+    if (status == TN_OK)
+        status = point_users(packer, i, error);
+    if (status == TN_OK)
+        status = tn_record_add(packer->record, tn_node_label(item->layer->node), form, &site,
+                               &names, error);
+    if (status != TN_OK)
+        tn_error_note_node(error, tn_node_label(item->layer->node));
+    return status;
+}
+
+/* Under IR 3 every initializer is listed as input and constant; from IR 4 on a listed one can be
+ * overridden and is folded no more. */
+static void unlist_initializers(tn_packer *packer)
+{
+    Onnx__GraphProto *graph = packer->model->proto->graph;
+    size_t kept = 0;
+    for (size_t i = 0; i < graph->n_input; i++) {
+        const tn_value *value = tn_graph_value(packer->graph, tn_text(graph->input[i]->name));
+        if (!value || !value->initializer)
+            graph->input[kept++] = graph->input[i];
+    }
+    graph->n_input = kept;
+}
+
+static tn_status raise_opset(const tn_model *model, int64_t opset, tn_error *error)
+{
+    return tn_fail(error, TN_ERROR_MODEL, "raising opset %lld to %lld is not supported",
+                   (long long)model->opset, (long long)opset);
+}
+
+static tn_status set_versions(tn_packer *packer, tn_error *error)
+{
+    if (packer->plan->opset > packer->model->opset) {
+        tn_status status = raise_opset(packer->model, packer->plan->opset, error);
+        if (status != TN_OK)
+            return status;
+    }
+    if (packer->model->ir_version < 4)
+        unlist_initializers(packer);
+    return tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
+}
+
+static tn_status edit(tn_packer *packer, tn_error *error)
+{
+    tn_status status = pair_nodes(packer, error);
+    if (status == TN_OK)
+        status = set_versions(packer, error);
+    for (size_t i = 0; status == TN_OK && i < packer->count; i++)
+        status = detach(packer, i, error);
+    if (status == TN_OK)
+        status = prune(packer, error);
+    if (status == TN_OK && packer->options->rest_float16)
+        status = tn_packer_store_half(packer, error);
+    if (status == TN_OK)
+        status = tn_record_create(packer->options->preprocess, packer->options->recipe,
+                                  packer->options->rest_float16, &packer->record, error);
+    for (size_t i = 0; status == TN_OK && i < packer->count; i++) {
+        status = tn_cancelled(packer->options->reporter)
+                     ? tn_fail(error, TN_ERROR_CANCELLED, "packing was stopped")
+                     : replace(packer, i, error);
+        tn_progress(packer->options->reporter, "packing", i + 1, packer->count);
+    }
+    if (status == TN_OK)
+        status = tn_record_store(packer->record, packer->model, error);
+    return status;
+}
+
+tn_status tn_pack(tn_graph *graph, const tn_pack_item *items, size_t count,
+                  const tn_pack_options *options, tn_pack_plan *plan, tn_model **packed,
+                  tn_error *error)
+{
+    tn_pack_plan own;
+    tn_packer packer = {
+        .graph = graph, .items = items, .count = count, .options = options, .plan = &own};
+    tn_status status = tn_pack_choose(graph, items, count, options, &own, error);
+    if (status == TN_OK)
+        status = tn_model_copy(graph->model, &packer.model, error);
+    if (status == TN_OK)
+        status = edit(&packer, error);
+    tn_record_release(packer.record);
+    if (status != TN_OK) {
+        tn_model_destroy(packer.model);
+        return status;
+    }
+    if (plan)
+        *plan = own;
+    *packed = packer.model;
+    return TN_OK;
+}

@@ -1,0 +1,169 @@
+#include "converter/pack.h"
+
+#include "converter/forms/forms.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LOWEST_IR = 4 }; /* below, every initializer is a graph input and packed ones could not be */
+
+static bool is_half(const tn_pack_item *item)
+{
+    return !item->weight || !item->weight->codes;
+}
+
+static tn_status choose_forms(tn_graph *graph, const tn_pack_item *items, size_t count,
+                              const tn_form *wanted, tn_pack_choice *choice, tn_error *error)
+{
+    size_t refused = 0, packed = 0;
+    const char *first_reason = NULL;
+    const tn_layer *first_layer = NULL;
+    (void)graph;
+    for (size_t i = 0; i < count; i++) {
+        bool by_bits = false;
+        if (is_half(&items[i]))
+            continue;
+        packed++;
+        choice[i].reason = wanted->refuses(items[i].weight, items[i].layer, &by_bits);
+        choice[i].form = tn_form_fallback(wanted, items[i].weight, items[i].layer);
+        if (!choice[i].reason || by_bits)
+            continue;
+        refused++;
+        if (!first_layer) {
+            first_layer = items[i].layer;
+            first_reason = choice[i].reason;
+        }
+    }
+    if (packed > 0 && refused == packed)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "form %s can hold none of the %zu layers; the first, %s: %s. Use form lut",
+                       wanted->id, packed, tn_quote(tn_node_label(first_layer->node)),
+                       first_reason);
+    return TN_OK;
+}
+
+/* The IR that introduced a type: a file that uses it cannot say less. */
+static int64_t ir_of_type(int32_t dtype)
+{
+    switch ((tn_dtype)dtype) {
+    case TN_FLOAT8E4M3FN:
+    case TN_FLOAT8E4M3FNUZ:
+    case TN_FLOAT8E5M2:
+    case TN_FLOAT8E5M2FNUZ:
+        return 9;
+    case TN_UINT4:
+    case TN_INT4:
+        return 10;
+    case TN_FLOAT4E2M1:
+        return 11;
+    case TN_FLOAT8E8M0:
+        return 12;
+    case TN_UINT2:
+    case TN_INT2:
+        return 13;
+    default:
+        return LOWEST_IR;
+    }
+}
+
+static bool is_replaced(const tn_pack_item *items, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(items[i].layer->weight->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A runtime older than the file's IR loads it when nothing in it needs that IR. */
+static int64_t lowest_ir(const tn_graph *graph, const tn_pack_item *items, size_t count)
+{
+    const Onnx__GraphProto *proto = graph->model->proto->graph;
+    int64_t ir = LOWEST_IR;
+    for (size_t i = 0; i < proto->n_initializer; i++) {
+        int64_t needed = ir_of_type(proto->initializer[i]->data_type);
+        if (needed > ir && !is_replaced(items, count, tn_text(proto->initializer[i]->name)))
+            ir = needed;
+    }
+    return ir;
+}
+
+/* The narrowest integer type that a choice puts into the file; 8 when none is below. */
+static int narrowest(const tn_pack_item *items, size_t count, const tn_pack_choice *choice)
+{
+    int narrow = 8;
+    for (size_t i = 0; i < count; i++) {
+        if (choice[i].form != &tn_form_int2 && choice[i].form != &tn_form_qdq)
+            continue;
+        int bits = items[i].weight->bits;
+        int width = bits <= 2 ? 2 : bits <= 4 ? 4 : 8;
+        narrow = width < narrow ? width : narrow;
+    }
+    return narrow;
+}
+
+static tn_status check_runtime(const tn_runtime *runtime, const tn_pack_plan *plan, int64_t input,
+                               int bits, tn_error *error)
+{
+    if (plan->opset > runtime->opset)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       plan->opset == input
+                           ? "the model has opset %lld, but %s loads at most %lld"
+                           : "this form needs opset %lld, but %s loads at most %lld; use form lut",
+                       (long long)plan->opset, runtime->id, (long long)runtime->opset);
+    if (plan->ir > runtime->ir)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "the result needs IR version %lld, but %s loads at most %lld",
+                       (long long)plan->ir, runtime->id, (long long)runtime->ir);
+    if (bits < runtime->lowest_linear_bits)
+        return tn_fail(error, TN_ERROR_USAGE, "%s has no kernels for %d-bit integers; use form lut",
+                       runtime->id, bits);
+    return TN_OK;
+}
+
+static void say_needs(tn_pack_plan *plan, const tn_form *wanted, int bits)
+{
+    const tn_runtime *oldest = tn_runtime_oldest(plan->opset, plan->ir, bits);
+    if (!wanted->self_contained)
+        snprintf(plan->needs, sizeof plan->needs, "%s", wanted->needs);
+    else if (!oldest)
+        snprintf(plan->needs, sizeof plan->needs, "a runtime for opset %lld and IR %lld",
+                 (long long)plan->opset, (long long)plan->ir);
+    else
+        snprintf(plan->needs, sizeof plan->needs, "%sONNX Runtime from %s (opset %lld, IR %lld)",
+                 oldest == tn_runtime_at(0) ? "any " : "", oldest->first, (long long)plan->opset,
+                 (long long)plan->ir);
+}
+
+tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t count,
+                         const tn_pack_options *options, tn_pack_plan *plan, tn_error *error)
+{
+    const tn_form *wanted = options->form ? options->form : &tn_form_lut;
+    int64_t input = graph->model->opset;
+    tn_pack_plan result = {.opset = input, .ir = graph->model->ir_version};
+    result.choice = tn_arena_array(&graph->arena, count, sizeof *result.choice);
+    if (!result.choice)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the plan");
+    tn_status status = choose_forms(graph, items, count, wanted, result.choice, error);
+    if (status != TN_OK)
+        return status;
+    if (options->runtime && result.ir > options->runtime->ir)
+        result.ir = lowest_ir(graph, items, count);
+    if (result.ir < LOWEST_IR)
+        result.ir = LOWEST_IR;
+    for (size_t i = 0; i < count; i++) {
+        int64_t opset = 0, ir = 0;
+        if (result.choice[i].form)
+            result.choice[i].form->versions(items[i].weight, &opset, &ir);
+        result.opset = opset > result.opset ? opset : result.opset;
+        result.ir = ir > result.ir ? ir : result.ir;
+    }
+    int bits = narrowest(items, count, result.choice);
+    if (options->runtime)
+        status = check_runtime(options->runtime, &result, input, bits, error);
+    if (status != TN_OK)
+        return status;
+    say_needs(&result, wanted, bits);
+    *plan = result;
+    return TN_OK;
+}
