@@ -1,0 +1,267 @@
+/* ternion: trained ONNX image networks with ternary and n-bit weights. The library's only public
+ * header.
+ *
+ * Every function that can fail returns a tn_status and fills a caller-owned tn_error (NULL is
+ * allowed). Option structs initialized with zeros mean the defaults. Results are allocated by the
+ * library, stay valid until their _free function, and are untouched on failure; strings inside them
+ * belong to them. Paths and names are UTF-8. The library never prints, and never exits. */
+#ifndef TERNION_H
+#define TERNION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TERNION_API __attribute__((visibility("default")))
+
+#ifndef TERNION_STATUS_DEFINED
+#define TERNION_STATUS_DEFINED
+typedef enum tn_status {
+    TN_OK = 0,
+    TN_ERROR_DIFFERS = 1,  /* a comparison or verification failed */
+    TN_ERROR_USAGE = 2,    /* the caller asked for something impossible */
+    TN_ERROR_MODEL = 3,    /* the model is broken or not supported */
+    TN_ERROR_DATA = 4,     /* the data set is broken or does not fit the model */
+    TN_ERROR_DIVERGED = 5, /* training diverged */
+    TN_ERROR_IO = 6,       /* reading or writing failed */
+    TN_ERROR_LIMIT = 7,    /* out of memory, or a limit was reached */
+    TN_ERROR_DEVICE = 8,   /* a device is missing or failed */
+    TN_ERROR_CANCELLED = 9 /* the caller's cancel callback said stop */
+} tn_status;
+
+typedef struct tn_error {
+    tn_status code;
+    char message[1536]; /* what, where, expected, got, what to do; UTF-8, escaped names */
+    char node[128];     /* the node or tensor it is about, or "" */
+    const char *file;   /* source position that raised it */
+    int line;
+} tn_error;
+#endif
+
+#ifndef TERNION_REPORTER_DEFINED
+#define TERNION_REPORTER_DEFINED
+typedef enum tn_log_level { TN_LOG_DEBUG = 0, TN_LOG_INFO = 1, TN_LOG_WARNING = 2 } tn_log_level;
+
+typedef struct tn_reporter {
+    void *context;
+    void (*log)(void *context, tn_log_level level, const char *message);
+    /* `what` is a short static phrase ("calibrating", "evaluating"); done of total units. */
+    void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
+    /* true asks long work to stop soon with TN_ERROR_CANCELLED */
+    bool (*cancelled)(void *context);
+} tn_reporter;
+#endif
+
+/* "0.1.0" */
+TERNION_API const char *tn_version(void);
+
+/* The process's settings: threads of parallel regions (0: all processors it may run on), and the
+ * bytes the library may hold at once (0: no limit). */
+TERNION_API void tn_configure(int threads, uint64_t max_memory);
+
+/* A name from a file made safe to print: control, zero-width and bidirectional characters and
+ * invalid UTF-8 escaped, cut to `size`. Gives `text`. */
+TERNION_API const char *tn_escape(const char *name, char *text, size_t size);
+
+/* ---- catalog: what this build knows ------------------------------------------------------- */
+
+typedef struct tn_catalog_parameter {
+    const char *name, *range, *standard, *help;
+} tn_catalog_parameter;
+
+typedef struct tn_catalog_entry {
+    const char *id, *summary;
+    const tn_catalog_parameter *parameters;
+    size_t n_parameters;
+} tn_catalog_entry;
+
+typedef enum tn_catalog_kind {
+    TN_CATALOG_QUANTIZERS,
+    TN_CATALOG_FORMS,
+    TN_CATALOG_OPERATORS,
+    TN_CATALOG_ARCHITECTURES
+} tn_catalog_kind;
+
+/* Fills entry `i` of a list; false behind its end. Entries are static. */
+TERNION_API bool tn_catalog(tn_catalog_kind kind, size_t i, tn_catalog_entry *entry);
+
+/* ---- reading and writing ------------------------------------------------------------------ */
+
+typedef struct tn_input_options {
+    uint64_t max_memory; /* for unpacking the file's structure; 0: 64 MiB + 4 x file */
+    bool allow_symlinks; /* external data behind symbolic links */
+} tn_input_options;
+
+typedef struct tn_output_options {
+    bool replace;         /* overwrite an existing file (never the input) */
+    bool dry_run;         /* do everything but write */
+    const char *form;     /* NULL: "lut" */
+    const char *target;   /* "ort-1.10", ...: refuse what that runtime cannot load; NULL: any */
+    const char *external; /* "auto" | "never" | "always"; NULL: auto */
+    const char *rest;     /* "float16": what is not quantized too; NULL: as it is */
+    bool prune_dead;      /* drop what is constant and unused */
+    const char *recipe;   /* JSON object kept in the record; NULL: {} */
+} tn_output_options;
+
+/* ---- inspect ------------------------------------------------------------------------------ */
+
+enum { TN_SHAPE_MAX = 16 };
+
+typedef struct tn_shape {
+    int rank;                   /* -1: unknown */
+    int64_t dims[TN_SHAPE_MAX]; /* -1: dynamic or unknown */
+} tn_shape;
+
+typedef struct tn_value_report {
+    const char *name, *dtype;
+    tn_shape shape;
+    uint64_t bytes; /* initializers: as stored */
+} tn_value_report;
+
+typedef struct tn_layer_report {
+    const char *name, *op; /* node name (its output's when it has none), operator */
+    const char *weight;    /* name of the weight */
+    tn_shape shape;
+    int64_t weights;
+    bool eligible, quantized;
+    const char *reason;      /* why it is not eligible, kept, or which rule chose it; may be "" */
+    const char *scheme;      /* "float" when not quantized */
+    double bits;             /* 1.58 is ternary; 32 for FLOAT */
+    const char *granularity; /* "tensor", "channel", "group:N"; "" when not quantized */
+    int64_t distinct;        /* different values, counted up to 65,536 (inspect) */
+    double zeros;            /* fraction of values that are 0 */
+    double relmse;           /* sum (w - w')^2 / sum w^2 against the input's values */
+    double sqnr_db;          /* -10 log10(relmse); infinite when exact */
+    double scale_min, scale_max;
+} tn_layer_report;
+
+typedef struct tn_inspection {
+    const char *file, *producer;
+    uint64_t bytes; /* with external data */
+    int64_t ir, opset;
+    tn_value_report *inputs, *outputs;
+    size_t n_inputs, n_outputs;
+    int64_t parameters; /* elements of float initializers the graph uses, packed weights unpacked */
+    int64_t flops;      /* of one image; -1 when shapes are unknown */
+    tn_layer_report *layers;
+    size_t n_layers;
+    tn_value_report *tensors; /* all initializers */
+    size_t n_tensors;
+} tn_inspection;
+
+TERNION_API tn_status tn_inspect(const char *path, const tn_input_options *options,
+                                 const tn_reporter *reporter, tn_inspection **inspection,
+                                 tn_error *error);
+TERNION_API void tn_inspection_free(tn_inspection *inspection);
+
+/* ---- quantize, export --------------------------------------------------------------------- */
+
+typedef struct tn_scheme_options {        /* NULL: the default named behind */
+    const char *scheme;                   /* twn */
+    const char *bits;                     /* the scheme's; "1.58" is ternary */
+    const char *granularity;              /* channel */
+    const char *threshold;                /* optimal */
+    const char *levels;                   /* "A:B": from bits */
+    bool narrow;                          /* drop the lowest code */
+    const char *first_layer, *last_layer; /* keep */
+    const char *conv_bits, *linear_bits;  /* bits */
+    const char *const *layer_rules;       /* "REGEX=BITS|scheme|keep", last match wins */
+    size_t n_layer_rules;
+    const char *const *excluded; /* REGEX */
+    size_t n_excluded;
+} tn_scheme_options;
+
+typedef struct tn_quantize_options {
+    tn_input_options in;
+    tn_output_options out;
+    tn_scheme_options scheme;
+} tn_quantize_options;
+
+typedef struct tn_conversion_report {
+    const char *input, *output;
+    uint64_t bytes_in, bytes_out; /* bytes_out of a dry run: 0 */
+    const char *form;
+    int64_t opset, ir;
+    int64_t weights_total, weights_quantized;
+    double bits_per_weight; /* of the quantized layers, scales counted */
+    double sparsity;        /* of the quantized layers */
+    const char *needs;      /* "any ONNX Runtime from 1.10" */
+    tn_layer_report *layers;
+    size_t n_layers;
+} tn_conversion_report;
+
+/* Reads `input`, quantizes its weights without data, writes `output` and reads it back. */
+TERNION_API tn_status tn_quantize(const char *input, const char *output,
+                                  const tn_quantize_options *options, const tn_reporter *reporter,
+                                  tn_conversion_report **report, tn_error *error);
+
+typedef struct tn_export_options {
+    tn_input_options in;
+    tn_output_options out;
+} tn_export_options;
+
+/* Rewrites the quantized weights of `input` in another form, value for value. */
+TERNION_API tn_status tn_export(const char *input, const char *output,
+                                const tn_export_options *options, const tn_reporter *reporter,
+                                tn_conversion_report **report, tn_error *error);
+TERNION_API void tn_conversion_report_free(tn_conversion_report *report);
+
+/* ---- compare, verify ---------------------------------------------------------------------- */
+
+typedef struct tn_comparison {
+    const char *a, *b;
+    uint64_t bytes_a, bytes_b;
+    double relmse;           /* over all layers */
+    tn_layer_report *layers; /* those of b, measured against a's */
+    size_t n_layers;
+} tn_comparison;
+
+/* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the
+ * networks have no layer in common. */
+TERNION_API tn_status tn_compare(const char *a, const char *b, const tn_input_options *options,
+                                 const tn_reporter *reporter, tn_comparison **comparison,
+                                 tn_error *error);
+TERNION_API void tn_comparison_free(tn_comparison *comparison);
+
+typedef struct tn_verification {
+    const char *file, *against; /* against: "" when none */
+    int64_t layers;             /* whose codes and scales give the folded values bit by bit */
+    int64_t untouched;          /* other tensors, equal to those of `against` */
+} tn_verification;
+
+/* DIFFERS when something does not hold; the message says what and where. */
+TERNION_API tn_status tn_verify(const char *path, const char *against,
+                                const tn_input_options *options, const tn_reporter *reporter,
+                                tn_verification **verification, tn_error *error);
+TERNION_API void tn_verification_free(tn_verification *verification);
+
+/* ---- create ------------------------------------------------------------------------------- */
+
+typedef struct tn_create_options {
+    tn_output_options out;
+    int64_t classes;  /* 0: the architecture's */
+    int64_t input[3]; /* C, H, W; 0: the architecture's */
+    uint64_t seed;
+} tn_create_options;
+
+typedef struct tn_creation {
+    const char *architecture, *output;
+    uint64_t bytes;
+    int64_t parameters, classes, input[3];
+    uint64_t seed;
+} tn_creation;
+
+TERNION_API tn_status tn_create(const char *architecture, const char *output,
+                                const tn_create_options *options, const tn_reporter *reporter,
+                                tn_creation **creation, tn_error *error);
+TERNION_API void tn_creation_free(tn_creation *creation);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

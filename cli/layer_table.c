@@ -1,0 +1,113 @@
+#include "cli/layer_table.h"
+#include "cli/json_report.h"
+#include "cli/terminal.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { NAME_MAX_WIDTH = 44, NAME_SIZE = 160 };
+
+static const char *bits_text(double bits, char text[16])
+{
+    snprintf(text, 16, fabs(bits - 1.58) < 0.01 ? "%.2f" : "%.0f", bits);
+    return text;
+}
+
+static void shape_text(const tn_shape *shape, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < shape->rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "x" : "",
+                                 (long long)shape->dims[i]);
+}
+
+static int name_width(const tn_layer_report *layers, size_t count)
+{
+    char name[NAME_SIZE];
+    size_t width = 5;
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(tn_escape(layers[i].name, name, sizeof name));
+        width = length > width ? length : width;
+    }
+    return width > NAME_MAX_WIDTH ? NAME_MAX_WIDTH : (int)width;
+}
+
+void cli_print_inspected_layers(const tn_layer_report *layers, size_t count)
+{
+    char name[NAME_SIZE], shape[64], bits[16];
+    int width = name_width(layers, count);
+    printf("\n%-*s %-14s %-16s %12s %5s %-7s %8s %6s  %s\n", width, "layer", "operator", "shape",
+           "weights", "bits", "scheme", "distinct", "zeros", "");
+    for (size_t i = 0; i < count; i++) {
+        const tn_layer_report *layer = &layers[i];
+        shape_text(&layer->shape, shape, sizeof shape);
+        printf("%-*s %-14s %-16s %12s %5s %-7s %8s %5.1f%%  %s\n", width,
+               tn_escape(layer->name, name, sizeof name), layer->op, shape,
+               cli_count(layer->weights), bits_text(layer->bits, bits), layer->scheme,
+               layer->distinct >= 65536 ? "many" : cli_count(layer->distinct), 100 * layer->zeros,
+               layer->reason);
+    }
+}
+
+void cli_print_converted_layers(const tn_layer_report *layers, size_t count)
+{
+    char name[NAME_SIZE], shape[64], bits[16];
+    int width = name_width(layers, count);
+    printf("%-*s %-16s %5s %-7s %-9s %9s %8s %6s  %s\n", width, "layer", "shape", "bits", "scheme",
+           "scales", "relMSE", "SQNR dB", "zeros", "");
+    for (size_t i = 0; i < count; i++) {
+        const tn_layer_report *layer = &layers[i];
+        tn_escape(layer->name, name, sizeof name);
+        shape_text(&layer->shape, shape, sizeof shape);
+        if (layer->quantized)
+            printf("%-*s %-16s %5s %-7s %-9s %9.4f %8.1f %5.1f%%  %s\n", width, name, shape,
+                   bits_text(layer->bits, bits), layer->scheme, layer->granularity, layer->relmse,
+                   layer->sqnr_db, 100 * layer->zeros, layer->reason);
+        else
+            printf("%-*s %-16s %5s %-7s %-9s %9s %8s %6s  %s\n", width, name, shape,
+                   bits_text(layer->bits, bits), layer->scheme, "", "", "", "", layer->reason);
+    }
+}
+
+static void print_json(const cli_context *context, const tn_conversion_report *report)
+{
+    json_t *layers = json_array(), *object = cli_json_open(context);
+    for (size_t i = 0; i < report->n_layers; i++)
+        json_array_append_new(layers, cli_json_converted_layer(&report->layers[i]));
+    json_t *figures =
+        json_pack("{s:o, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:o}", "input",
+                  cli_json_text(report->input), "output", cli_json_text(report->output), "bytes_in",
+                  (json_int_t)report->bytes_in, "bytes_out", (json_int_t)report->bytes_out, "form",
+                  report->form, "opset", (json_int_t)report->opset, "ir", (json_int_t)report->ir,
+                  "weights_total", (json_int_t)report->weights_total, "weights_quantized",
+                  (json_int_t)report->weights_quantized, "bits_per_weight",
+                  cli_json_real(report->bits_per_weight), "sparsity",
+                  cli_json_real(report->sparsity), "needs", report->needs, "layers", layers);
+    json_object_update(object, figures);
+    json_decref(figures);
+    cli_json_print(object);
+}
+
+void cli_print_conversion(const cli_context *context, const tn_conversion_report *report)
+{
+    char in[512], out[512];
+    if (context->arguments->json) {
+        print_json(context, report);
+        return;
+    }
+    cli_print_converted_layers(report->layers, report->n_layers);
+    printf("\n%s weights of %s quantized, %.2f bits each with their scales, %.1f %% zeros\n",
+           cli_count(report->weights_quantized), cli_count(report->weights_total),
+           report->bits_per_weight, 100 * report->sparsity);
+    printf("%s: %s bytes\n", tn_escape(report->input, in, sizeof in),
+           cli_count((int64_t)report->bytes_in));
+    if (context->arguments->dry_run)
+        printf("%s: not written (--dry-run)\n", tn_escape(report->output, out, sizeof out));
+    else
+        printf("%s: %s bytes (%.1f %%), form %s, opset %lld, IR %lld\n",
+               tn_escape(report->output, out, sizeof out), cli_count((int64_t)report->bytes_out),
+               100.0 * (double)report->bytes_out / (double)report->bytes_in, report->form,
+               (long long)report->opset, (long long)report->ir);
+    printf("needs %s\n", report->needs);
+}

@@ -1,0 +1,12 @@
+/* Tables of layers for people. */
+#ifndef TERNION_CLI_LAYER_TABLE_H
+#define TERNION_CLI_LAYER_TABLE_H
+
+#include "cli/command.h"
+
+void cli_print_inspected_layers(const tn_layer_report *layers, size_t count);
+void cli_print_converted_layers(const tn_layer_report *layers, size_t count);
+/* The figures that end quantize and export, as text or JSON; takes nothing. */
+void cli_print_conversion(const cli_context *context, const tn_conversion_report *report);
+
+#endif

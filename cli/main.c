@@ -1,0 +1,101 @@
+/* Finds the command, parses its options, runs it, and turns its status into the exit code. */
+#include "cli/command.h"
+#include "cli/recipe_file.h"
+#include "cli/terminal.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int finish(tn_status status, const tn_error *error)
+{
+    cli_terminal_close();
+    if (status == TN_OK)
+        return 0;
+    if (status == TN_ERROR_CANCELLED && cli_signal_caught()) {
+        cli_error("stopped; nothing was written");
+        return 128 + cli_signal_caught();
+    }
+    cli_error(error->message[0] ? error->message : "failed without a message");
+    return status == TN_ERROR_CANCELLED ? 130 : (int)status;
+}
+
+static tn_status unknown_command(const char *name, tn_error *error)
+{
+    char shown[128], hint[160];
+    cli_command_hint(name, hint, sizeof hint);
+    return cli_fail(error, TN_ERROR_USAGE, "unknown command \"%s\"%s%s (see `ternion help`)",
+                    tn_escape(name, shown, sizeof shown), hint[0] ? "; " : "", hint);
+}
+
+static tn_status run_command(const cli_command *command, int argc, char **argv, tn_error *error)
+{
+    cli_arguments arguments;
+    cli_context context = {.command = command, .arguments = &arguments};
+    memset(&arguments, 0, sizeof arguments);
+    tn_status status = cli_parse(command, argc, argv, &arguments, error);
+    if (status != TN_OK)
+        return status;
+    cli_terminal_open(&context);
+    if (arguments.help) {
+        cli_help_command(command, stdout);
+    } else if (arguments.version) {
+        printf("ternion %s\n", tn_version());
+    } else {
+        tn_configure((int)arguments.threads, arguments.max_memory);
+        status = command->run(&context);
+        if (status != TN_OK)
+            *error = context.error;
+    }
+    return status == TN_OK ? cli_output_flush(error) : status;
+}
+
+/* `recipe run NAME ...` is `COMMAND --recipe FILE ...` of the recipe's command. */
+static tn_status run_recipe(int argc, char **argv, tn_error *error)
+{
+    char *path = NULL, *name = NULL;
+    if (argc < 3)
+        return cli_fail(error, TN_ERROR_USAGE,
+                        "usage: ternion recipe run NAME [operands] [options]");
+    tn_status status = cli_recipe_find(argv[2], &path, error);
+    if (status == TN_OK)
+        status = cli_recipe_key(path, "command", &name, error);
+    if (status != TN_OK)
+        return status;
+    const cli_command *command = name ? cli_command_find(name) : NULL;
+    if (!command)
+        return cli_fail(error, TN_ERROR_USAGE, "the recipe %s does not name the command it is for",
+                        path);
+    char **line = cli_alloc(((size_t)argc + 1) * sizeof *line);
+    line[0] = name;
+    line[1] = (char[]){"--recipe"};
+    line[2] = path;
+    memcpy(line + 3, argv + 3, ((size_t)argc - 3) * sizeof *line);
+    return run_command(command, argc, line, error);
+}
+
+int main(int argc, char **argv)
+{
+    tn_error error = {.code = TN_OK};
+    tn_status status;
+    cli_signals_catch();
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write */
+    if (argc < 2) {
+        cli_help_overview(stderr);
+        return TN_ERROR_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("ternion %s\n", tn_version());
+        status = cli_output_flush(&error);
+    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        cli_help_overview(stdout);
+        status = cli_output_flush(&error);
+    } else if (argc > 2 && strcmp(argv[1], "recipe") == 0 && strcmp(argv[2], "run") == 0) {
+        status = run_recipe(argc - 1, argv + 1, &error);
+    } else {
+        const cli_command *command = cli_command_find(argv[1]);
+        status = command ? run_command(command, argc - 1, argv + 1, &error)
+                         : unknown_command(argv[1], &error);
+    }
+    return finish(status, &error);
+}

@@ -1,0 +1,85 @@
+/* The options that several commands share. */
+#include "cli/command.h"
+
+#define AT(member) offsetof(cli_arguments, member)
+
+static const cli_option general[] = {
+    {"help", 'h', CLI_FLAG, NULL, NULL, 0, 0, NULL, "show this page", AT(help)},
+    {"quiet", 'q', CLI_FLAG, NULL, NULL, 0, 0, NULL, "warnings and errors only", AT(quiet)},
+    {"verbose", 'v', CLI_FLAG, NULL, NULL, 0, 0, NULL, "say what is done and why", AT(verbose)},
+    {"json", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "results as JSON on standard output", AT(json)},
+    {"color", 0, CLI_TEXT, "WHEN", "auto|always|never", 0, 0, "auto",
+     "colours in messages; NO_COLOR is honoured", AT(color)},
+    {"no-progress", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "no progress bar or lines",
+     AT(no_progress)},
+    {"threads", 0, CLI_INTEGER, "N", NULL, 0, 4096, "0",
+     "threads; 0 takes all processors. Results do not depend on it", AT(threads)},
+    {"seed", 0, CLI_INTEGER, "N", NULL, 0, INT64_MAX, "0", "seed of everything random", AT(seed)},
+    {"max-memory", 0, CLI_BYTES, "BYTES", NULL, 0, 0, "no limit",
+     "fail rather than hold more, e.g. 500M", AT(max_memory)},
+    {"version", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "print the version", AT(version)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option reading[] = {{"allow-symlinks", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
+                                      "follow symbolic links to external data", AT(allow_symlinks)},
+                                     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option writing[] = {
+    {"output", 'o', CLI_TEXT, "FILE", "FILE", 0, 0, NULL, "the file to write (required)",
+     AT(output)},
+    {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite an existing file (never the input)",
+     AT(force)},
+    {"dry-run", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "do everything, write nothing", AT(dry_run)},
+    {"external-data", 0, CLI_TEXT, "WHEN", "auto|always|never", 0, 0, "auto",
+     "tensors in a file of their own; auto: above 1.8 GB", AT(external_data)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option scheme[] = {
+    {"scheme", 's', CLI_TEXT, "NAME", NULL, 0, 0, "twn",
+     "how weights are quantized; see `ternion help --catalog`", AT(scheme)},
+    {"bits", 'b', CLI_TEXT, "N", "1.58|2|3|4|5|6|7|8|16", 0, 0, "the scheme's",
+     "bits of a weight; 1.58 is ternary, 2 is four levels", AT(bits)},
+    {"granularity", 'g', CLI_TEXT, "G", NULL, 0, 0, "channel",
+     "one scale per tensor, channel, or group:N weights of a channel", AT(granularity)},
+    {"threshold", 't', CLI_TEXT, "T", NULL, 0, 0, "optimal",
+     "of ternary weights: optimal, mean:0.7, max:0.05, sparsity:0.5", AT(threshold)},
+    {"levels", 0, CLI_TEXT, "A:B", NULL, 0, 0, "from --bits", "range of the integer codes",
+     AT(levels)},
+    {"narrow", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "drop the lowest code: a symmetric range",
+     AT(narrow)},
+    {"first-layer", 0, CLI_TEXT, "keep|N", "keep|1.58|2|3|4|5|6|7|8|16", 0, 0, "keep",
+     "keep the first layer as it is, or quantize it to N bits", AT(first_layer)},
+    {"last-layer", 0, CLI_TEXT, "keep|N", "keep|1.58|2|3|4|5|6|7|8|16", 0, 0, "keep",
+     "the same for the last layer", AT(last_layer)},
+    {"conv-bits", 0, CLI_TEXT, "N", "keep|1.58|2|3|4|5|6|7|8|16", 0, 0, "--bits",
+     "bits of convolutions", AT(conv_bits)},
+    {"linear-bits", 0, CLI_TEXT, "N", "keep|1.58|2|3|4|5|6|7|8|16", 0, 0, "--bits",
+     "bits of Gemm and MatMul", AT(linear_bits)},
+    {"layer", 'l', CLI_LIST, "REGEX=WHAT", NULL, 0, 0, NULL,
+     "layers whose node or weight name matches: bits, a scheme, or keep; the last match wins",
+     AT(layer)},
+    {"nodes-to-exclude", 'x', CLI_LIST, "REGEX", NULL, 0, 0, NULL, "layers to keep as they are",
+     AT(excluded)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option form[] = {
+    {"form", 0, CLI_TEXT, "FORM", NULL, 0, 0, "lut",
+     "encoding of the packed weights; see `ternion help --catalog`", AT(form)},
+    {"target-runtime", 0, CLI_TEXT, "ort-1.10", NULL, 0, 0, NULL,
+     "the oldest runtime that must load the file: picks form, opset and IR", AT(target_runtime)},
+    {"prune-dead", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
+     "also drop what is constant and no longer used", AT(prune_dead)},
+    {"rest", 0, CLI_TEXT, "float16", "float16", 0, 0, NULL,
+     "store what is not quantized as FLOAT16 too", AT(rest)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option recipe[] = {{"recipe", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
+                                     "options from a YAML file; the command line wins", AT(recipe)},
+                                    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+const cli_group cli_general = {"Everywhere", general, false};
+const cli_group cli_reading = {"Reading", reading, false};
+const cli_group cli_writing = {"Writing", writing, false};
+const cli_group cli_scheme = {"Scheme", scheme, true};
+const cli_group cli_form = {"Form", form, true};
+const cli_group cli_from_recipe = {"Recipe", recipe, false};

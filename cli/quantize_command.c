@@ -1,0 +1,71 @@
+/* ternion quantize MODEL -o OUT */
+#include "cli/commands.h"
+#include "cli/json_report.h"
+#include "cli/layer_table.h"
+#include "cli/library_options.h"
+#include "cli/terminal.h"
+
+#include <stdlib.h>
+
+static bool is_coarse(const tn_conversion_report *report)
+{
+    for (size_t i = 0; i < report->n_layers; i++)
+        if (report->layers[i].quantized && report->layers[i].bits <= 3 &&
+            report->layers[i].relmse > 0)
+            return true;
+    return false;
+}
+
+static tn_status run(cli_context *context)
+{
+    const cli_arguments *arguments = context->arguments;
+    tn_conversion_report *report = NULL;
+    tn_status status = cli_require_output(context);
+    if (status != TN_OK)
+        return status;
+    char *recipe = cli_json_recipe(context);
+    const tn_quantize_options options = {.in = cli_input_options(arguments),
+                                         .out = cli_output_options(arguments, recipe),
+                                         .scheme = cli_scheme_options(arguments)};
+    status = tn_quantize(arguments->operands.items[0], arguments->output, &options,
+                         &context->reporter, &report, &context->error);
+    free(recipe);
+    if (status != TN_OK)
+        return status;
+    cli_print_conversion(context, report);
+    if (is_coarse(report))
+        cli_message(
+            TN_LOG_WARNING,
+            "weights of 3 bits or fewer chosen without data: expect the accuracy to fall to "
+            "chance. Calibrate with some hundred unlabelled images (quantize "
+            "--calibration-data DIR) or train (finetune --data DIR)");
+    tn_conversion_report_free(report);
+    return TN_OK;
+}
+
+static const cli_example examples[] = {
+    {"ternion quantize resnet18.onnx -o resnet18-t.onnx",
+     "ternary weights at 2 bits; first and last layer stay float"},
+    {"ternion quantize resnet18.onnx -o r4.onnx --scheme fixed --bits 4",
+     "4-bit weights, one scale a channel"},
+    {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer4.*=4' --layer 'fc=8'",
+     "bits chosen by name; the last match wins"},
+    {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",
+     "the plan and its figures, nothing written"},
+    {NULL, NULL}};
+static const cli_group *const groups[] = {&cli_writing,     &cli_scheme,  &cli_form,
+                                          &cli_from_recipe, &cli_reading, NULL};
+
+const cli_command cli_quantize_command = {
+    "quantize",
+    "make the weights of a trained network ternary or n-bit",
+    "MODEL -o OUT [options]",
+    "Quantizes the constant weights of Conv, ConvTranspose, Gemm and MatMul, and writes a standard "
+    "ONNX file with packed weights. The first and the last layer, biases and BatchNormalization "
+    "stay as they are unless told otherwise. Without data, 4 bits and more keep most networks "
+    "usable; 3 bits and fewer do not.",
+    examples,
+    groups,
+    1,
+    1,
+    run};

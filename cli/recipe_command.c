@@ -1,0 +1,120 @@
+/* ternion recipe list | show NAME | run NAME ... (the last is main's: it becomes the command the
+ * recipe is for). */
+#include "cli/commands.h"
+#include "cli/json_report.h"
+#include "cli/recipe_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names of the recipes in a folder, sorted. */
+static void folder_names(const char *folder, cli_list *names)
+{
+    DIR *stream = opendir(folder);
+    struct dirent *entry;
+    while (stream && (entry = readdir(stream))) {
+        size_t length = strlen(entry->d_name);
+        if (length <= 5 || strcmp(entry->d_name + length - 5, ".yaml") != 0)
+            continue;
+        char *name = cli_alloc(length);
+        memcpy(name, entry->d_name, length - 5);
+        cli_list_add(names, name);
+    }
+    if (stream)
+        closedir(stream);
+    if (names->count)
+        qsort(names->items, names->count, sizeof *names->items, by_text);
+}
+
+static tn_status list_recipes(cli_context *context)
+{
+    char folder[4096];
+    json_t *recipes = json_array();
+    for (size_t i = 0; cli_recipe_folder(i, folder, sizeof folder); i++) {
+        cli_list names = {NULL, 0};
+        folder_names(folder, &names);
+        for (size_t n = 0; n < names.count; n++) {
+            char path[4400], *description = NULL;
+            snprintf(path, sizeof path, "%s/%s.yaml", folder, names.items[n]);
+            tn_status status = cli_recipe_key(path, "description", &description, &context->error);
+            if (status != TN_OK) {
+                json_decref(recipes);
+                return status;
+            }
+            json_array_append_new(recipes,
+                                  json_pack("{s:s, s:s, s:s}", "name", names.items[n], "path", path,
+                                            "description", description ? description : ""));
+            free(description);
+        }
+    }
+    if (context->arguments->json) {
+        json_t *report = cli_json_open(context);
+        json_object_set(report, "recipes", recipes);
+        cli_json_print(report);
+    } else {
+        size_t index;
+        json_t *recipe;
+        json_array_foreach(recipes, index, recipe)
+            printf("%-28s %s\n", json_string_value(json_object_get(recipe, "name")),
+                   json_string_value(json_object_get(recipe, "description")));
+    }
+    json_decref(recipes);
+    return TN_OK;
+}
+
+static tn_status show_recipe(cli_context *context, const char *name)
+{
+    char *path = NULL, buffer[4096];
+    size_t got;
+    tn_status status = cli_recipe_find(name, &path, &context->error);
+    if (status != TN_OK)
+        return status;
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        status =
+            cli_fail(&context->error, TN_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
+    while (file && (got = fread(buffer, 1, sizeof buffer, file)) > 0)
+        fwrite(buffer, 1, got, stdout);
+    if (file)
+        fclose(file);
+    free(path);
+    return status;
+}
+
+static tn_status run(cli_context *context)
+{
+    const cli_list *operands = &context->arguments->operands;
+    if (strcmp(operands->items[0], "list") == 0 && operands->count == 1)
+        return list_recipes(context);
+    if (strcmp(operands->items[0], "show") == 0 && operands->count == 2)
+        return show_recipe(context, operands->items[1]);
+    return cli_fail(&context->error, TN_ERROR_USAGE, "usage: ternion recipe %s",
+                    context->command->usage);
+}
+
+static const cli_example examples[] = {
+    {"ternion recipe list", "what there is"},
+    {"ternion recipe run ternary-paper model.onnx -o out.onnx",
+     "the recipe's command with its options; more options may follow"},
+    {NULL, NULL}};
+static const cli_group *const groups[] = {NULL};
+
+const cli_command cli_recipe_command = {
+    "recipe",
+    "options kept in YAML files: list, show, run",
+    "list | show NAME | run NAME [operands] [options]",
+    "A recipe is a YAML mapping of option names and values, checked against the option table of "
+    "its command. NAME is a file or the name of one in the folders of recipes (TERNION_RECIPES, "
+    "the installed ones).",
+    examples,
+    groups,
+    1,
+    2,
+    run};
