@@ -61,7 +61,7 @@ typedef struct tn_graph_options {
                        constants that begin with the old static batch; 0: as the file has it */
     int input_rank; /* > 0: input_dims replace [C, H, W...] of the first input */
     int64_t input_dims[TN_MAX_RANK];
-    uint64_t fold_limit; /* bytes folding may produce; 0: 256 MiB + 4 x file */
+    uint64_t fold_limit; /* bytes folding may produce; 0: 1 GiB + 4 x file */
     const char *output;  /* use this output alone (SPEC: --output); NULL: all */
 } tn_graph_options;
 

@@ -7,7 +7,7 @@
 
 typedef struct tn_op {
     const char *type;
-    const char *domain; /* "" is ai.onnx */
+    const char *domain;          /* "" is ai.onnx */
     int first_opset, last_opset; /* inclusive; last 0: still current */
     int min_inputs, max_inputs, min_outputs, max_outputs;
     /* Checks attributes and inputs and sets dtype, rank, dims of the outputs from those of the
@@ -22,6 +22,7 @@ typedef struct tn_op {
      * the sense of the runtime: fp32 arithmetic in fp32. */
     tn_status (*evaluate)(const tn_node *node, const tn_tensor *const *inputs, tn_tensor *outputs,
                           tn_error *error);
+    bool by_shape; /* evaluate needs the inputs' shapes alone: Shape, Size */
 } tn_op;
 
 /* The entry that covers the model's opset, or NULL. *known (may be NULL) tells whether the type is
@@ -34,15 +35,16 @@ const tn_op *tn_op_at(size_t i); /* walks the table; NULL at its end */
 enum { TN_MAX_SPATIAL = 3 };
 
 typedef struct tn_window { /* Conv, ConvTranspose, pooling */
-    int spatial; /* number of spatial axes, 1 to 3 */
+    int spatial;           /* number of spatial axes, 1 to 3 */
     int64_t kernel[TN_MAX_SPATIAL], stride[TN_MAX_SPATIAL], dilation[TN_MAX_SPATIAL];
     int64_t pad_begin[TN_MAX_SPATIAL], pad_end[TN_MAX_SPATIAL];
-    int64_t group;                         /* Conv, ConvTranspose; 1 otherwise */
-    bool ceil_mode, count_include_pad;     /* pooling */
+    int64_t group;                          /* Conv, ConvTranspose; 1 otherwise */
+    bool ceil_mode, count_include_pad;      /* pooling */
     int64_t output_padding[TN_MAX_SPATIAL]; /* ConvTranspose */
 } tn_window;
 
-/* node is Conv, ConvTranspose, MaxPool, AveragePool (LpPool not). Shapes of inputs must be known. */
+/* node is Conv, ConvTranspose, MaxPool, AveragePool (LpPool not). Shapes of inputs must be known.
+ */
 tn_status tn_window_parse(const tn_node *node, tn_window *window, tn_error *error) TN_MUST_CHECK;
 
 typedef struct tn_gemm_params {
