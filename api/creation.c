@@ -6,7 +6,7 @@
 #include <string.h>
 
 static tn_status fill(const tn_model *model, const char *architecture, const char *output,
-                      const tn_create_options *options, uint64_t bytes, tn_creation *made,
+                      const tn_create_options *options, uint64_t bytes, tn_create_report *made,
                       tn_error *error)
 {
     tn_graph *graph = NULL;
@@ -29,8 +29,9 @@ static tn_status fill(const tn_model *model, const char *architecture, const cha
     return status;
 }
 
-tn_status tn_create(const char *architecture, const char *output, const tn_create_options *given,
-                    const tn_reporter *reporter, tn_creation **creation, tn_error *error)
+tn_status tn_create_file(const char *architecture, const char *output,
+                         const tn_create_options *given, const tn_reporter *reporter,
+                         tn_create_report **creation, tn_error *error)
 {
     static const tn_create_options standard;
     const tn_create_options *options = given ? given : &standard;
@@ -39,7 +40,7 @@ tn_status tn_create(const char *architecture, const char *output, const tn_creat
                                 .seed = options->seed};
     tn_write_options write;
     tn_model *model = NULL;
-    tn_creation *made = NULL;
+    tn_create_report *made = NULL;
     uint64_t bytes = 0;
     (void)reporter;
     tn_status status = tn_boundary_check_output(NULL, output, &options->out, error);
@@ -61,7 +62,7 @@ tn_status tn_create(const char *architecture, const char *output, const tn_creat
     return status;
 }
 
-void tn_creation_free(tn_creation *creation)
+void tn_create_report_free(tn_create_report *creation)
 {
     tn_result_free(creation);
 }

@@ -111,21 +111,21 @@ typedef struct tn_output_options {
 
 enum { TN_SHAPE_MAX = 16 };
 
-typedef struct tn_shape {
+typedef struct tn_report_shape {
     int rank;                   /* -1: unknown */
     int64_t dims[TN_SHAPE_MAX]; /* -1: dynamic or unknown */
-} tn_shape;
+} tn_report_shape;
 
 typedef struct tn_value_report {
     const char *name, *dtype;
-    tn_shape shape;
+    tn_report_shape shape;
     uint64_t bytes; /* initializers: as stored */
 } tn_value_report;
 
 typedef struct tn_layer_report {
     const char *name, *op; /* node name (its output's when it has none), operator */
     const char *weight;    /* name of the weight */
-    tn_shape shape;
+    tn_report_shape shape;
     int64_t weights;
     bool eligible, quantized;
     const char *reason;      /* why it is not eligible, kept, or which rule chose it; may be "" */
@@ -139,7 +139,7 @@ typedef struct tn_layer_report {
     double scale_min, scale_max;
 } tn_layer_report;
 
-typedef struct tn_inspection {
+typedef struct tn_inspect_report {
     const char *file, *producer;
     uint64_t bytes; /* with external data */
     int64_t ir, opset;
@@ -151,12 +151,12 @@ typedef struct tn_inspection {
     size_t n_layers;
     tn_value_report *tensors; /* all initializers */
     size_t n_tensors;
-} tn_inspection;
+} tn_inspect_report;
 
-TERNION_API tn_status tn_inspect(const char *path, const tn_input_options *options,
-                                 const tn_reporter *reporter, tn_inspection **inspection,
-                                 tn_error *error);
-TERNION_API void tn_inspection_free(tn_inspection *inspection);
+TERNION_API tn_status tn_inspect_file(const char *path, const tn_input_options *options,
+                                      const tn_reporter *reporter, tn_inspect_report **inspection,
+                                      tn_error *error);
+TERNION_API void tn_inspect_report_free(tn_inspect_report *inspection);
 
 /* ---- quantize, export --------------------------------------------------------------------- */
 
@@ -195,9 +195,10 @@ typedef struct tn_conversion_report {
 } tn_conversion_report;
 
 /* Reads `input`, quantizes its weights without data, writes `output` and reads it back. */
-TERNION_API tn_status tn_quantize(const char *input, const char *output,
-                                  const tn_quantize_options *options, const tn_reporter *reporter,
-                                  tn_conversion_report **report, tn_error *error);
+TERNION_API tn_status tn_quantize_file(const char *input, const char *output,
+                                       const tn_quantize_options *options,
+                                       const tn_reporter *reporter, tn_conversion_report **report,
+                                       tn_error *error);
 
 typedef struct tn_export_options {
     tn_input_options in;
@@ -205,39 +206,39 @@ typedef struct tn_export_options {
 } tn_export_options;
 
 /* Rewrites the quantized weights of `input` in another form, value for value. */
-TERNION_API tn_status tn_export(const char *input, const char *output,
-                                const tn_export_options *options, const tn_reporter *reporter,
-                                tn_conversion_report **report, tn_error *error);
+TERNION_API tn_status tn_export_file(const char *input, const char *output,
+                                     const tn_export_options *options, const tn_reporter *reporter,
+                                     tn_conversion_report **report, tn_error *error);
 TERNION_API void tn_conversion_report_free(tn_conversion_report *report);
 
 /* ---- compare, verify ---------------------------------------------------------------------- */
 
-typedef struct tn_comparison {
+typedef struct tn_compare_report {
     const char *a, *b;
     uint64_t bytes_a, bytes_b;
     double relmse;           /* over all layers */
     tn_layer_report *layers; /* those of b, measured against a's */
     size_t n_layers;
-} tn_comparison;
+} tn_compare_report;
 
 /* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the
  * networks have no layer in common. */
-TERNION_API tn_status tn_compare(const char *a, const char *b, const tn_input_options *options,
-                                 const tn_reporter *reporter, tn_comparison **comparison,
-                                 tn_error *error);
-TERNION_API void tn_comparison_free(tn_comparison *comparison);
+TERNION_API tn_status tn_compare_files(const char *a, const char *b,
+                                       const tn_input_options *options, const tn_reporter *reporter,
+                                       tn_compare_report **comparison, tn_error *error);
+TERNION_API void tn_compare_report_free(tn_compare_report *comparison);
 
-typedef struct tn_verification {
+typedef struct tn_verify_report {
     const char *file, *against; /* against: "" when none */
     int64_t layers;             /* whose codes and scales give the folded values bit by bit */
     int64_t untouched;          /* other tensors, equal to those of `against` */
-} tn_verification;
+} tn_verify_report;
 
 /* DIFFERS when something does not hold; the message says what and where. */
-TERNION_API tn_status tn_verify(const char *path, const char *against,
-                                const tn_input_options *options, const tn_reporter *reporter,
-                                tn_verification **verification, tn_error *error);
-TERNION_API void tn_verification_free(tn_verification *verification);
+TERNION_API tn_status tn_verify_file(const char *path, const char *against,
+                                     const tn_input_options *options, const tn_reporter *reporter,
+                                     tn_verify_report **verification, tn_error *error);
+TERNION_API void tn_verify_report_free(tn_verify_report *verification);
 
 /* ---- create ------------------------------------------------------------------------------- */
 
@@ -248,17 +249,17 @@ typedef struct tn_create_options {
     uint64_t seed;
 } tn_create_options;
 
-typedef struct tn_creation {
+typedef struct tn_create_report {
     const char *architecture, *output;
     uint64_t bytes;
     int64_t parameters, classes, input[3];
     uint64_t seed;
-} tn_creation;
+} tn_create_report;
 
-TERNION_API tn_status tn_create(const char *architecture, const char *output,
-                                const tn_create_options *options, const tn_reporter *reporter,
-                                tn_creation **creation, tn_error *error);
-TERNION_API void tn_creation_free(tn_creation *creation);
+TERNION_API tn_status tn_create_file(const char *architecture, const char *output,
+                                     const tn_create_options *options, const tn_reporter *reporter,
+                                     tn_create_report **creation, tn_error *error);
+TERNION_API void tn_create_report_free(tn_create_report *creation);
 
 #ifdef __cplusplus
 }

@@ -5,7 +5,7 @@
 #include "cli/library_options.h"
 #include "cli/terminal.h"
 
-static void print_json(const cli_context *context, const tn_comparison *comparison)
+static void print_json(const cli_context *context, const tn_compare_report *comparison)
 {
     json_t *layers = json_array(), *report = cli_json_open(context);
     for (size_t i = 0; i < comparison->n_layers; i++)
@@ -20,7 +20,7 @@ static void print_json(const cli_context *context, const tn_comparison *comparis
     cli_json_print(report);
 }
 
-static void print_text(const tn_comparison *comparison)
+static void print_text(const tn_compare_report *comparison)
 {
     char a[512], b[512];
     for (size_t i = 0; i < comparison->n_layers; i++)
@@ -36,16 +36,16 @@ static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     const tn_input_options options = cli_input_options(arguments);
-    tn_comparison *comparison = NULL;
-    tn_status status = tn_compare(arguments->operands.items[0], arguments->operands.items[1],
-                                  &options, &context->reporter, &comparison, &context->error);
+    tn_compare_report *comparison = NULL;
+    tn_status status = tn_compare_files(arguments->operands.items[0], arguments->operands.items[1],
+                                        &options, &context->reporter, &comparison, &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json)
         print_json(context, comparison);
     else
         print_text(comparison);
-    tn_comparison_free(comparison);
+    tn_compare_report_free(comparison);
     return TN_OK;
 }
 

@@ -4,7 +4,7 @@
 #include "cli/library_options.h"
 #include "cli/terminal.h"
 
-static void print(const cli_context *context, const tn_creation *made)
+static void print(const cli_context *context, const tn_create_report *made)
 {
     char output[512];
     if (context->arguments->json) {
@@ -33,7 +33,7 @@ static void print(const cli_context *context, const tn_creation *made)
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    tn_creation *made = NULL;
+    tn_create_report *made = NULL;
     tn_status status = cli_require_output(context);
     if (status != TN_OK)
         return status;
@@ -42,12 +42,12 @@ static tn_status run(cli_context *context)
         .classes = arguments->classes,
         .input = {arguments->input[0], arguments->input[1], arguments->input[2]},
         .seed = (uint64_t)arguments->seed};
-    status = tn_create(arguments->operands.items[0], arguments->output, &options,
-                       &context->reporter, &made, &context->error);
+    status = tn_create_file(arguments->operands.items[0], arguments->output, &options,
+                            &context->reporter, &made, &context->error);
     if (status != TN_OK)
         return status;
     print(context, made);
-    tn_creation_free(made);
+    tn_create_report_free(made);
     return TN_OK;
 }
 

@@ -13,8 +13,8 @@ static tn_status run(cli_context *context)
         return status;
     const tn_export_options options = {.in = cli_input_options(arguments),
                                        .out = cli_output_options(arguments, NULL)};
-    status = tn_export(arguments->operands.items[0], arguments->output, &options,
-                       &context->reporter, &report, &context->error);
+    status = tn_export_file(arguments->operands.items[0], arguments->output, &options,
+                            &context->reporter, &report, &context->error);
     if (status != TN_OK)
         return status;
     cli_print_conversion(context, report);

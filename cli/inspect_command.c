@@ -18,7 +18,7 @@ static json_t *json_values(const tn_value_report *values, size_t count, bool sto
     return list;
 }
 
-static void print_json(const cli_context *context, const tn_inspection *in)
+static void print_json(const cli_context *context, const tn_inspect_report *in)
 {
     json_t *layers = json_array(), *report = cli_json_open(context);
     for (size_t i = 0; i < in->n_layers; i++)
@@ -54,7 +54,7 @@ static void print_values(const char *title, const tn_value_report *values, size_
     }
 }
 
-static void print_text(const cli_context *context, const tn_inspection *in)
+static void print_text(const cli_context *context, const tn_inspect_report *in)
 {
     char text[512];
     printf("%s: %s bytes, IR %lld, opset %lld", tn_escape(in->file, text, sizeof text),
@@ -78,16 +78,16 @@ static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     const tn_input_options options = cli_input_options(arguments);
-    tn_inspection *inspection = NULL;
-    tn_status status = tn_inspect(arguments->operands.items[0], &options, &context->reporter,
-                                  &inspection, &context->error);
+    tn_inspect_report *inspection = NULL;
+    tn_status status = tn_inspect_file(arguments->operands.items[0], &options, &context->reporter,
+                                       &inspection, &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json)
         print_json(context, inspection);
     else
         print_text(context, inspection);
-    tn_inspection_free(inspection);
+    tn_inspect_report_free(inspection);
     return TN_OK;
 }
 

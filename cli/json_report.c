@@ -28,7 +28,7 @@ json_t *cli_json_text(const char *text)
     return string ? string : json_string(tn_escape(text, escaped, sizeof escaped));
 }
 
-json_t *cli_json_shape(const tn_shape *shape)
+json_t *cli_json_shape(const tn_report_shape *shape)
 {
     json_t *dims = json_array();
     for (int i = 0; i < shape->rank; i++)

@@ -13,7 +13,7 @@ void cli_json_print(json_t *report); /* takes it */
 json_t *cli_json_real(double value);
 /* Text of a file: invalid UTF-8 is escaped. */
 json_t *cli_json_text(const char *text);
-json_t *cli_json_shape(const tn_shape *shape);
+json_t *cli_json_shape(const tn_report_shape *shape);
 
 json_t *cli_json_inspected_layer(const tn_layer_report *layer);
 json_t *cli_json_converted_layer(const tn_layer_report *layer);

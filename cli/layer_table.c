@@ -13,7 +13,7 @@ static const char *bits_text(double bits, char text[16])
     return text;
 }
 
-static void shape_text(const tn_shape *shape, char *text, size_t size)
+static void shape_text(const tn_report_shape *shape, char *text, size_t size)
 {
     size_t used = 0;
     text[0] = '\0';

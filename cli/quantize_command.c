@@ -27,8 +27,8 @@ static tn_status run(cli_context *context)
     const tn_quantize_options options = {.in = cli_input_options(arguments),
                                          .out = cli_output_options(arguments, recipe),
                                          .scheme = cli_scheme_options(arguments)};
-    status = tn_quantize(arguments->operands.items[0], arguments->output, &options,
-                         &context->reporter, &report, &context->error);
+    status = tn_quantize_file(arguments->operands.items[0], arguments->output, &options,
+                              &context->reporter, &report, &context->error);
     free(recipe);
     if (status != TN_OK)
         return status;

@@ -8,10 +8,10 @@ static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     const tn_input_options options = cli_input_options(arguments);
-    tn_verification *verification = NULL;
+    tn_verify_report *verification = NULL;
     char file[512];
-    tn_status status = tn_verify(arguments->operands.items[0], arguments->against, &options,
-                                 &context->reporter, &verification, &context->error);
+    tn_status status = tn_verify_file(arguments->operands.items[0], arguments->against, &options,
+                                      &context->reporter, &verification, &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json) {
@@ -28,7 +28,7 @@ static tn_status run(cli_context *context)
             printf("%s other tensors equal those of %s\n", cli_count(verification->untouched),
                    tn_escape(verification->against, file, sizeof file));
     }
-    tn_verification_free(verification);
+    tn_verify_report_free(verification);
     return TN_OK;
 }
 

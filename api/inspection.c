@@ -1,0 +1,203 @@
+#include "api/network_file.h"
+
+#include "converter/census.h"
+#include "converter/unpack.h"
+#include "onnx_io/infer.h"
+
+#include <string.h>
+
+static tn_status list_values(tn_value *const *values, size_t count, tn_arena *arena,
+                             tn_value_report **list, tn_error *error)
+{
+    tn_value_report *made = tn_arena_array(arena, count + 1, sizeof *made);
+    if (!made)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    for (size_t i = 0; i < count; i++) {
+        made[i].name = tn_arena_strdup(arena, values[i]->name);
+        made[i].dtype = tn_dtype_name(values[i]->dtype);
+        made[i].shape.rank = values[i]->rank;
+        memcpy(made[i].shape.dims, values[i]->dims, sizeof made[i].shape.dims);
+        if (!made[i].name)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    }
+    *list = made;
+    return TN_OK;
+}
+
+static tn_status list_tensors(const tn_model *model, tn_inspect_report *report, tn_error *error)
+{
+    const Onnx__GraphProto *graph = model->proto->graph;
+    tn_arena *arena = tn_result_arena(report);
+    report->tensors = tn_arena_array(arena, graph->n_initializer + 1, sizeof *report->tensors);
+    if (!report->tensors)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    for (size_t i = 0; i < graph->n_initializer; i++) {
+        const Onnx__TensorProto *proto = graph->initializer[i];
+        tn_value_report *row = &report->tensors[report->n_tensors++];
+        int64_t count;
+        size_t bytes;
+        row->name = tn_arena_strdup(arena, tn_text(proto->name));
+        row->dtype = tn_dtype_name((tn_dtype)proto->data_type);
+        row->shape.rank = proto->n_dims <= TN_SHAPE_MAX ? (int)proto->n_dims : -1;
+        for (int d = 0; d < row->shape.rank; d++)
+            row->shape.dims[d] = proto->dims[d];
+        if (row->shape.rank >= 0 && tn_dims_count(row->shape.rank, proto->dims, &count) &&
+            tn_dtype_bytes((tn_dtype)proto->data_type, (uint64_t)count, &bytes))
+            row->bytes = bytes;
+        if (!row->name)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    }
+    return TN_OK;
+}
+
+static const tn_pack_item *item_of(const tn_unpacked *unpacked, const tn_value *weight)
+{
+    for (size_t i = 0; i < unpacked->count; i++)
+        if (unpacked->item[i].layer->weight == weight)
+            return &unpacked->item[i];
+    return NULL;
+}
+
+/* Stored bits: those of the record, or of the tensor where values were only recognized. */
+static tn_status report_layer(const tn_layer *layer, const tn_unpacked *unpacked,
+                              tn_layer_report *row, tn_arena *arena, tn_error *error)
+{
+    tn_census census = {0, 0};
+    const tn_pack_item *item = item_of(unpacked, layer->weight);
+    tn_status status = tn_layer_report_name(row, layer, arena, error);
+    if (status == TN_OK)
+        status = tn_census_take(layer->weight->constant, &census, error);
+    if (status != TN_OK)
+        return status;
+    if (item) {
+        double stored = row->bits;
+        tn_layer_report_scheme(row, item->weight, arena);
+        if (!unpacked->from_record) {
+            row->bits = stored;
+            row->reason = "few values, stored as they are";
+        }
+    }
+    row->distinct = census.distinct;
+    row->zeros = census.zeros;
+    return TN_OK;
+}
+
+static bool could_be_layer(const tn_node *node)
+{
+    static const char *const types[] = {"Conv", "ConvTranspose", "Gemm", "MatMul"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (!node->folded && strcmp(node->type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+static const tn_layer *layer_of(const tn_layers *layers, const tn_node *node)
+{
+    for (size_t i = 0; i < layers->count; i++)
+        if (layers->layer[i].node == node)
+            return &layers->layer[i];
+    return NULL;
+}
+
+static bool is_shared_user(const tn_layers *layers, const tn_node *node)
+{
+    for (size_t i = 0; i < layers->count; i++)
+        if (node->n_inputs > 1 && layers->layer[i].weight == node->inputs[1])
+            return true;
+    return false;
+}
+
+static tn_status report_layers(const tn_graph *graph, const tn_layers *layers,
+                               const tn_unpacked *unpacked, const tn_reporter *reporter,
+                               tn_inspect_report *report, tn_error *error)
+{
+    tn_arena *arena = tn_result_arena(report);
+    tn_status status = TN_OK;
+    report->layers = tn_arena_array(arena, graph->n_nodes + 1, sizeof *report->layers);
+    if (!report->layers)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    for (size_t i = 0; i < graph->n_nodes && status == TN_OK; i++) {
+        const tn_node *node = graph->nodes[i];
+        const tn_layer *layer = layer_of(layers, node);
+        tn_layer_report *row = &report->layers[report->n_layers];
+        tn_progress(reporter, "inspecting", i, graph->n_nodes);
+        if (tn_cancelled(reporter))
+            return tn_fail(error, TN_ERROR_CANCELLED, "stopped");
+        if (layer) {
+            status = report_layer(layer, unpacked, row, arena, error);
+        } else if (could_be_layer(node) && !is_shared_user(layers, node)) {
+            *row = (tn_layer_report){.name = tn_arena_strdup(arena, tn_node_label(node)),
+                                     .op = tn_arena_strdup(arena, node->type),
+                                     .weight = "",
+                                     .reason = "its weight is not constant",
+                                     .scheme = "float",
+                                     .granularity = ""};
+            if (!row->name || !row->op)
+                status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+        } else {
+            continue;
+        }
+        report->n_layers++;
+    }
+    return status;
+}
+
+static tn_status report_head(const char *path, const tn_network_file *file,
+                             tn_inspect_report *report, tn_error *error)
+{
+    const tn_model *model = file->model;
+    const tn_graph *graph = file->graph;
+    tn_arena *arena = tn_result_arena(report);
+    report->file = tn_arena_strdup(arena, path);
+    report->producer = tn_arena_strdup(arena, tn_text(model->proto->producer_name));
+    report->bytes = file->bytes;
+    report->ir = model->ir_version;
+    report->opset = model->opset;
+    report->n_inputs = graph->n_inputs;
+    report->n_outputs = graph->n_outputs;
+    report->flops = tn_graph_flops(graph);
+    if (!report->file || !report->producer)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    tn_status status = tn_census_parameters(graph, &report->parameters, error);
+    if (status == TN_OK)
+        status = list_values(graph->inputs, graph->n_inputs, arena, &report->inputs, error);
+    if (status == TN_OK)
+        status = list_values(graph->outputs, graph->n_outputs, arena, &report->outputs, error);
+    if (status == TN_OK)
+        status = list_tensors(model, report, error);
+    return status;
+}
+
+tn_status tn_inspect_file(const char *path, const tn_input_options *given,
+                          const tn_reporter *reporter, tn_inspect_report **report, tn_error *error)
+{
+    static const tn_input_options standard;
+    tn_network_file file = {NULL, NULL, 0};
+    tn_layers layers = {NULL, 0};
+    tn_unpacked unpacked = {.count = 0};
+    tn_inspect_report *made = NULL;
+    tn_status status =
+        tn_network_file_open(path, given ? given : &standard, 1, reporter, &file, error);
+    if (status == TN_OK && !(made = tn_result_create(sizeof *made)))
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    if (status == TN_OK)
+        status = report_head(path, &file, made, error);
+    if (status == TN_OK)
+        status = tn_network_file_layers(&file, &layers, error);
+    if (status == TN_OK)
+        status = tn_unpack(file.graph, reporter, &unpacked, error);
+    if (status == TN_OK)
+        status = report_layers(file.graph, &layers, &unpacked, reporter, made, error);
+    if (status == TN_OK)
+        *report = made;
+    else
+        tn_result_free(made);
+    tn_unpacked_done(&unpacked);
+    tn_network_file_close(&file);
+    return status;
+}
+
+void tn_inspect_report_free(tn_inspect_report *report)
+{
+    tn_result_free(report);
+}
