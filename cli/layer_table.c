@@ -33,20 +33,28 @@ static int name_width(const tn_layer_report *layers, size_t count)
     return width > NAME_MAX_WIDTH ? NAME_MAX_WIDTH : (int)width;
 }
 
+static void end_row(const tn_layer_report *layer)
+{
+    char reason[NAME_SIZE];
+    if (layer->reason[0])
+        printf("  %s", tn_escape(layer->reason, reason, sizeof reason));
+    fputc('\n', stdout);
+}
+
 void cli_print_inspected_layers(const tn_layer_report *layers, size_t count)
 {
     char name[NAME_SIZE], shape[64], bits[16];
     int width = name_width(layers, count);
-    printf("\n%-*s %-14s %-16s %12s %5s %-7s %8s %6s  %s\n", width, "layer", "operator", "shape",
-           "weights", "bits", "scheme", "distinct", "zeros", "");
+    printf("\n%-*s %-14s %-16s %12s %5s %-7s %8s %6s\n", width, "layer", "operator", "shape",
+           "weights", "bits", "scheme", "distinct", "zeros");
     for (size_t i = 0; i < count; i++) {
         const tn_layer_report *layer = &layers[i];
         shape_text(&layer->shape, shape, sizeof shape);
-        printf("%-*s %-14s %-16s %12s %5s %-7s %8s %5.1f%%  %s\n", width,
+        printf("%-*s %-14s %-16s %12s %5s %-7s %8s %5.1f%%", width,
                tn_escape(layer->name, name, sizeof name), layer->op, shape,
                cli_count(layer->weights), bits_text(layer->bits, bits), layer->scheme,
-               layer->distinct >= 65536 ? "many" : cli_count(layer->distinct), 100 * layer->zeros,
-               layer->reason);
+               layer->distinct >= 65536 ? "many" : cli_count(layer->distinct), 100 * layer->zeros);
+        end_row(layer);
     }
 }
 
@@ -54,19 +62,18 @@ void cli_print_converted_layers(const tn_layer_report *layers, size_t count)
 {
     char name[NAME_SIZE], shape[64], bits[16];
     int width = name_width(layers, count);
-    printf("%-*s %-16s %5s %-7s %-9s %9s %8s %6s  %s\n", width, "layer", "shape", "bits", "scheme",
-           "scales", "relMSE", "SQNR dB", "zeros", "");
+    printf("%-*s %-16s %5s %-7s %-9s %9s %8s %6s\n", width, "layer", "shape", "bits", "scheme",
+           "scales", "relMSE", "SQNR dB", "zeros");
     for (size_t i = 0; i < count; i++) {
         const tn_layer_report *layer = &layers[i];
         tn_escape(layer->name, name, sizeof name);
         shape_text(&layer->shape, shape, sizeof shape);
+        printf("%-*s %-16s %5s %-7s", width, name, shape, bits_text(layer->bits, bits),
+               layer->scheme);
         if (layer->quantized)
-            printf("%-*s %-16s %5s %-7s %-9s %9.4f %8.1f %5.1f%%  %s\n", width, name, shape,
-                   bits_text(layer->bits, bits), layer->scheme, layer->granularity, layer->relmse,
-                   layer->sqnr_db, 100 * layer->zeros, layer->reason);
-        else
-            printf("%-*s %-16s %5s %-7s %-9s %9s %8s %6s  %s\n", width, name, shape,
-                   bits_text(layer->bits, bits), layer->scheme, "", "", "", "", layer->reason);
+            printf(" %-9s %9.4f %8.1f %5.1f%%", layer->granularity, layer->relmse, layer->sqnr_db,
+                   100 * layer->zeros);
+        end_row(layer);
     }
 }
 

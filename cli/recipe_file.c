@@ -90,8 +90,8 @@ static tn_status set_option(const cli_command *command, const char *path, yaml_d
                             const char *key, yaml_node_t *value, size_t n_given,
                             cli_arguments *arguments, tn_error *error)
 {
-    char where[256], hint[160];
-    snprintf(where, sizeof where, "%s: %s", path, key);
+    char where[512], hint[160], shown[128];
+    snprintf(where, sizeof where, "%s: %s", path, tn_escape(key, shown, sizeof shown));
     const cli_option *row = recipe_option(command, key);
     if (!row) {
         cli_option_hint(command, key, hint, sizeof hint);

@@ -349,41 +349,46 @@ static tn_status settle(const chooser *choose, tn_error *error)
     return TN_OK;
 }
 
-tn_status tn_layers_select(tn_graph *graph, const tn_policy *policy, tn_layers *layers,
-                           tn_error *error)
+tn_status tn_layers_find(tn_graph *graph, tn_layers *layers, tn_error *error)
 {
-    static const tn_policy defaults;
     tn_layers found = {.layer = tn_arena_array(&graph->arena, graph->n_nodes, sizeof(tn_layer))};
-    chooser choose = {graph, policy != NULL ? policy : &defaults, &found, NULL};
-    tn_request standard;
     tn_status status = TN_OK;
     size_t *layer_of = tn_alloc_array(graph->n_nodes, sizeof *layer_of);
     size_t *layer_of_value = tn_alloc_array(graph->n_values, sizeof *layer_of_value);
-    if (layer_of_value == NULL || found.layer == NULL || layer_of == NULL) {
+    if (layer_of_value == NULL || found.layer == NULL || layer_of == NULL)
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
-        goto end;
-    }
-    status = tn_policy_check(choose.policy, &standard, error);
     if (status == TN_OK)
         status = collect(graph, &found, layer_of, layer_of_value, error);
     if (status == TN_OK)
         status = mark_ends(graph, &found, layer_of, error);
+    if (status == TN_OK)
+        *layers = found;
+    tn_free(layer_of);
+    tn_free(layer_of_value);
+    return status;
+}
+
+tn_status tn_layers_select(tn_graph *graph, const tn_policy *policy, tn_layers *layers,
+                           tn_error *error)
+{
+    static const tn_policy defaults;
+    tn_layers found = {NULL, 0};
+    chooser choose = {graph, policy != NULL ? policy : &defaults, &found, NULL};
+    tn_request standard;
+    tn_status status = tn_policy_check(choose.policy, &standard, error);
+    if (status == TN_OK)
+        status = tn_layers_find(graph, &found, error);
     if (status != TN_OK)
-        goto end;
+        return status;
     choose.request = tn_alloc_zero(found.count, sizeof *choose.request);
-    if (choose.request == NULL) {
-        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
-        goto end;
-    }
+    if (choose.request == NULL)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
     status = choose_requests(&choose, &standard, error);
     if (status == TN_OK)
         status = settle(&choose, error);
     if (status == TN_OK)
         *layers = found;
-end:
     tn_free(choose.request);
-    tn_free(layer_of);
-    tn_free(layer_of_value);
     return status;
 }
 

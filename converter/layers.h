@@ -45,6 +45,10 @@ typedef struct tn_layers {
     size_t count;
 } tn_layers;
 
+/* All eligible layers in graph order, none chosen: quantized is false, reason NULL or why the
+ * layer's users cannot agree. count 0 when there is none. Memory is the graph's arena. */
+tn_status tn_layers_find(tn_graph *graph, tn_layers *layers, tn_error *error) TN_MUST_CHECK;
+
 /* All eligible layers in graph order, with the policy applied. USAGE when a selector matches
  * nothing or nothing would be quantized (the message lists the layer names; "did you mean"). Memory
  * is the graph's arena. */
