@@ -1,5 +1,6 @@
 #include "converter/steps.h"
 
+#include "converter/lanes.h"
 #include "converter/sums.h"
 #include "converter/thresholds.h"
 
@@ -12,7 +13,6 @@ enum {
     GRID = 48, /* intervals the search begins with, and steps it tries first */
     WIDE_GRID = 100,
     CHANGES = 64, /* at most so many codes change where each change is tried */
-    LANES = 8,
     DEPTH = 40
 };
 
@@ -46,24 +46,26 @@ TN_MULTIVERSION
 static void sum_codes(const float *w, int64_t n, float step, float low, float high, double *a,
                       double *b)
 {
-    double a_lane[LANES] = {0}, b_lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            float q = code_of(w[i + l], step, low, high);
-            a_lane[l] += (double)q * (double)w[i + l];
-            b_lane[l] += (double)q * (double)q;
+    const float magic = 12582912.0f;
+    tn_lane_sums a_sums[2] = {{0}, {0}}, b_sums[2] = {{0}, {0}};
+    tn_lanes lows = low - (tn_lanes){0}, highs = high - (tn_lanes){0};
+    float last[TN_LANES] = {0};
+    int64_t whole = n - n % TN_LANES;
+    memcpy(last, w + whole, (size_t)(n - whole) * sizeof *w);
+    for (int64_t i = 0; i <= whole; i += TN_LANES) {
+        const float *from = i == whole ? last : w + i;
+        for (int half = 0; half < 2; half++) {
+            tn_lanes x = TN_LANES_LOAD(from + half * TN_HALF), q = x / step;
+            q = TN_LANES_CHOOSE(q < lows, lows, q);
+            q = TN_LANES_CHOOSE(q > highs, highs, q);
+            q = (q + magic) - magic;
+            tn_lane_sums code = TN_LANES_WIDEN(q);
+            a_sums[half] += code * TN_LANES_WIDEN(x);
+            b_sums[half] += code * code;
         }
     }
-    for (int l = 0; i < n; i++, l++) {
-        float q = code_of(w[i], step, low, high);
-        a_lane[l] += (double)q * (double)w[i];
-        b_lane[l] += (double)q * (double)q;
-    }
-    *a += ((a_lane[0] + a_lane[1]) + (a_lane[2] + a_lane[3])) +
-          ((a_lane[4] + a_lane[5]) + (a_lane[6] + a_lane[7]));
-    *b += ((b_lane[0] + b_lane[1]) + (b_lane[2] + b_lane[3])) +
-          ((b_lane[4] + b_lane[5]) + (b_lane[6] + b_lane[7]));
+    *a += TN_LANES_TOTAL(a_sums);
+    *b += TN_LANES_TOTAL(b_sums);
 }
 
 static void sum_weighted(const search *find, float step, double *a, double *b)
@@ -214,6 +216,27 @@ float tn_step_lloyd(const float *w, const float *h, int64_t n, int low, int high
     return p.b > 0 && p.a > 0 ? tn_step_legal(p.a / p.b, low, high) : step;
 }
 
+/* The least step that clamps nothing comes first: with many bits it is hard to beat. */
+static float search_wide(search *find)
+{
+    float low, high;
+    tn_range_with_zero(find->w, find->n, &low, &high);
+    double below = find->low < 0 ? (double)low / find->low : 0;
+    double over = find->high > 0 ? (double)high / find->high : 0,
+           whole = below > over ? below : over;
+    float best = tn_step_legal(whole, find->low, find->high);
+    (void)evaluate(find, best);
+    for (int i = 1; i <= WIDE_GRID; i++) {
+        double before = find->best;
+        float step = tn_step_legal(whole * 1.25 * i / WIDE_GRID, find->low, find->high);
+        (void)evaluate(find, step);
+        best = find->best > before ? step : best;
+    }
+    for (int i = 0; i < 3; i++)
+        best = tn_step_lloyd(find->w, find->h, find->n, find->low, find->high, best);
+    return best;
+}
+
 float tn_step_optimal(const float *w, const float *h, int64_t n, int low, int high)
 {
     float top = tn_max_abs(w, n);
@@ -231,15 +254,5 @@ float tn_step_optimal(const float *w, const float *h, int64_t n, int low, int hi
         search_exact(&find, top, widest);
         return tn_step_legal(find.best_step, low, high);
     }
-    float best = 0;
-    for (int i = 1; i <= WIDE_GRID; i++) {
-        double before = find.best;
-        float step = tn_step_legal((double)top * 1.25 / widest * i / WIDE_GRID, low, high);
-        (void)evaluate(&find, step);
-        best = find.best > before ? step : best;
-    }
-    best = best > 0 ? best : tn_step_legal((double)top / widest, low, high);
-    for (int i = 0; i < 3; i++)
-        best = tn_step_lloyd(w, h, n, low, high, best);
-    return best;
+    return search_wide(&find);
 }

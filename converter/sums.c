@@ -1,28 +1,25 @@
 #include "converter/sums.h"
 
+#include "converter/lanes.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-enum { LANES = 8 };
-
-static double lane_total(const double *lane)
-{
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
-           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-}
-
+/* Every loop below takes eight elements a turn and the last few once more, padded with zeros. */
 TN_MULTIVERSION
 static double piece_abs(const float *w, int64_t n)
 {
-    double lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            lane[l] += (double)fabsf(w[i + l]);
-    for (int l = 0; i < n; i++, l++)
-        lane[l] += (double)fabsf(w[i]);
-    return lane_total(lane);
+    tn_lane_sums sums[2] = {{0}, {0}};
+    float last[TN_LANES] = {0};
+    int64_t whole = n - n % TN_LANES;
+    memcpy(last, w + whole, (size_t)(n - whole) * sizeof *w);
+    for (int64_t i = 0; i <= whole; i += TN_LANES) {
+        const float *from = i == whole ? last : w + i;
+        for (int half = 0; half < 2; half++)
+            sums[half] += TN_LANES_WIDEN(TN_LANES_ABS(TN_LANES_LOAD(from + half * TN_HALF)));
+    }
+    return TN_LANES_TOTAL(sums);
 }
 
 double tn_sum_abs(const float *w, int64_t n)
@@ -96,29 +93,30 @@ void tn_range_with_zero(const float *w, int64_t n, float *low, float *high)
 }
 
 TN_MULTIVERSION
-static void piece_errors(const float *w, const float *v, int64_t n, tn_errors *sums)
+static void piece_errors(const float *w, const float *v, int64_t n, tn_errors *total)
 {
-    double e[LANES] = {0}, d[LANES] = {0};
-    int32_t zeros[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            double x = (double)w[i + l], y = x - (double)v[i + l];
-            e[l] += x * x;
-            d[l] += y * y;
-            zeros[l] += v[i + l] == 0.0f;
+    tn_lane_sums energy[2] = {{0}, {0}}, error[2] = {{0}, {0}};
+    tn_lane_mask zeros = {0};
+    float last_w[TN_LANES] = {0}, last_v[TN_LANES] = {0};
+    int64_t whole = n - n % TN_LANES, count = n - whole - TN_LANES; /* the padding is 0 too */
+    memcpy(last_w, w + whole, (size_t)(n - whole) * sizeof *w);
+    memcpy(last_v, v + whole, (size_t)(n - whole) * sizeof *v);
+    for (int64_t i = 0; i <= whole; i += TN_LANES) {
+        const float *from_w = i == whole ? last_w : w + i, *from_v = i == whole ? last_v : v + i;
+        for (int half = 0; half < 2; half++) {
+            tn_lanes x = TN_LANES_LOAD(from_w + half * TN_HALF);
+            tn_lanes y = TN_LANES_LOAD(from_v + half * TN_HALF);
+            tn_lane_sums wide = TN_LANES_WIDEN(x), apart = wide - TN_LANES_WIDEN(y);
+            energy[half] += wide * wide;
+            error[half] += apart * apart;
+            zeros -= y == 0.0f; /* a true lane is -1 */
         }
     }
-    for (int l = 0; i < n; i++, l++) {
-        double x = (double)w[i], y = x - (double)v[i];
-        e[l] += x * x;
-        d[l] += y * y;
-        zeros[l] += v[i] == 0.0f;
-    }
-    sums->energy += lane_total(e);
-    sums->error += lane_total(d);
-    for (int l = 0; l < LANES; l++)
-        sums->zeros += zeros[l];
+    total->energy += TN_LANES_TOTAL(energy);
+    total->error += TN_LANES_TOTAL(error);
+    for (int l = 0; l < TN_HALF; l++)
+        count += zeros[l];
+    total->zeros += count;
 }
 
 void tn_sum_errors(const float *w, const float *v, int64_t n, tn_errors *sums)
@@ -127,51 +125,56 @@ void tn_sum_errors(const float *w, const float *v, int64_t n, tn_errors *sums)
         piece_errors(w + first, v + first, n - first < TN_PIECE ? n - first : TN_PIECE, sums);
 }
 
-/* One side at a time keeps the loop free of branches. */
+/* Elements of one sign (mask -1, sign_bits 0 or INT32_MIN), or of both (mask INT32_MAX). */
 TN_MULTIVERSION
-static void side_above(const float *w, int64_t n, float sign, float threshold, double *mass,
-                       double *moment)
+static void piece_above(const float *w, int64_t n, int32_t mask, int32_t sign_bits, float threshold,
+                        double *mass, double *moment)
 {
-    double sum[LANES] = {0};
-    int32_t count[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            float x = sign * w[i + l];
-            sum[l] += (double)(x > threshold ? x : 0.0f);
-            count[l] += x > threshold;
+    tn_lane_sums sums[2] = {{0}, {0}};
+    tn_lane_mask counts = {0};
+    float last[TN_LANES] = {0};
+    int64_t whole = n - n % TN_LANES, count = 0;
+    memcpy(last, w + whole, (size_t)(n - whole) * sizeof *w);
+    for (int64_t i = 0; i <= whole; i += TN_LANES) {
+        const float *from = i == whole ? last : w + i;
+        for (int half = 0; half < 2; half++) {
+            tn_lanes x = TN_LANES_LOAD(from + half * TN_HALF);
+            x = (tn_lanes)(((tn_lane_mask)x & mask) ^ sign_bits);
+            tn_lane_mask above = x > threshold;
+            sums[half] += TN_LANES_WIDEN(TN_LANES_WHERE(above, x));
+            counts -= above;
         }
     }
-    for (int l = 0; i < n; i++, l++) {
-        float x = sign * w[i];
-        sum[l] += (double)(x > threshold ? x : 0.0f);
-        count[l] += x > threshold;
-    }
-    int64_t total = 0;
-    for (int l = 0; l < LANES; l++)
-        total += count[l];
-    *mass += (double)total;
-    *moment += lane_total(sum);
+    for (int l = 0; l < TN_HALF; l++)
+        count += counts[l];
+    *mass += (double)count;
+    *moment += TN_LANES_TOTAL(sums);
 }
 
-void tn_sum_above(const float *w, const float *h, int64_t n, float threshold, double mass[2],
-                  double moment[2])
+static void weighted_above(const float *w, const float *h, int64_t n, float threshold,
+                           double mass[2], double moment[2])
+{
+    for (int64_t i = 0; i < n; i++) {
+        int side = w[i] < 0.0f;
+        if (fabsf(w[i]) > threshold) {
+            mass[side] += (double)h[i];
+            moment[side] += (double)h[i] * (double)fabsf(w[i]);
+        }
+    }
+}
+
+void tn_sum_above(const float *w, const float *h, int64_t n, bool two_sides, float threshold,
+                  double mass[2], double moment[2])
 {
     double k[2] = {0, 0}, s[2] = {0, 0};
-    if (h != NULL) {
-        for (int64_t i = 0; i < n; i++) {
-            int side = w[i] < 0.0f;
-            if (fabsf(w[i]) > threshold) {
-                k[side] += (double)h[i];
-                s[side] += (double)h[i] * (double)fabsf(w[i]);
-            }
-        }
-    } else {
-        for (int64_t first = 0; first < n; first += TN_PIECE) {
-            int64_t count = n - first < TN_PIECE ? n - first : TN_PIECE;
-            side_above(w + first, count, 1.0f, threshold, &k[0], &s[0]);
-            side_above(w + first, count, -1.0f, threshold, &k[1], &s[1]);
-        }
+    if (h != NULL)
+        weighted_above(w, h, n, threshold, k, s);
+    for (int64_t first = 0; h == NULL && first < n; first += TN_PIECE) {
+        int64_t count = n - first < TN_PIECE ? n - first : TN_PIECE;
+        int32_t mask = two_sides ? -1 : INT32_MAX;
+        piece_above(w + first, count, mask, 0, threshold, &k[0], &s[0]);
+        if (two_sides)
+            piece_above(w + first, count, mask, INT32_MIN, threshold, &k[1], &s[1]);
     }
     mass[0] = k[0];
     mass[1] = k[1];

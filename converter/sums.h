@@ -3,6 +3,7 @@
 #ifndef TERNION_CONVERTER_SUMS_H
 #define TERNION_CONVERTER_SUMS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Loops worth a version for AVX2 are compiled twice and chosen at load time; arithmetic is the same
@@ -26,10 +27,10 @@ typedef struct tn_errors {
     int64_t zeros;
 } tn_errors;
 void tn_sum_errors(const float *w, const float *v, int64_t n, tn_errors *sums);
-/* Number of elements with |w| > threshold, and the sums of h|w| (h NULL: 1) over them and of h, for
- * w > 0 at [0] and w < 0 at [1]. */
-void tn_sum_above(const float *w, const float *h, int64_t n, float threshold, double mass[2],
-                  double moment[2]);
+/* Over the elements with |w| > threshold: sums of h (mass) and of h|w| (moment), h NULL: 1. Of w >
+ * 0 at [0] and w < 0 at [1] with two_sides; else only their sum over both entries counts. */
+void tn_sum_above(const float *w, const float *h, int64_t n, bool two_sides, float threshold,
+                  double mass[2], double moment[2]);
 int64_t tn_count_above(const float *w, int64_t n, float threshold);
 /* 0 when all are finite, else 1 + the index of the first that is not. */
 int64_t tn_find_nonfinite(const float *w, int64_t n);

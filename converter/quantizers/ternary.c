@@ -74,7 +74,7 @@ static int64_t ties_kept(const tn_scheme *scheme, const float *w, int64_t n, flo
 
 static void cut_at(const fit_work *fit, const float *w, const float *h, int64_t n, tn_cut *cut)
 {
-    tn_sum_above(w, h, n, cut->threshold, cut->mass, cut->moment);
+    tn_sum_above(w, h, n, fit->scale_neg != NULL, cut->threshold, cut->mass, cut->moment);
     int64_t ties = ties_kept(fit->scheme, w, n, cut->threshold);
     for (int64_t i = 0; ties > 0 && i < n; i++) {
         if (fabsf(w[i]) != cut->threshold)
