@@ -42,7 +42,7 @@ static tn_status read_kernel(const tn_node *node, const tn_shape *weight, tn_win
 {
     bool given = tn_node_has_attribute(node, "kernel_shape");
     tn_status status =
-        read_list(node, "kernel_shape", window->spatial, 1, 0, window->kernel, error);
+        read_list(node, "kernel_shape", window->spatial, 1, 1, window->kernel, error);
     if (status != TN_OK)
         return status;
     if (!given && !weight)
