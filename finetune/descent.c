@@ -1,0 +1,297 @@
+#include "finetune/descent.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SWEEPS = 30 };
+
+/* One row under way. A class is the set of weights that share one scale: (group, sign). */
+typedef struct row_state {
+    int64_t cols, row;
+    const double *gram, *linear;
+    double *v;       /* [cols] values */
+    double *p;       /* [cols] G v */
+    double *scratch; /* [cols] */
+} row_state;
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+static void
+add_scaled(int64_t n, double factor, const double *restrict x, double *restrict y)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        y[i] += factor * x[i];
+}
+
+static double dot(int64_t n, const double *x, const double *y)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+static double code_value(const tn_qweight *weight, int64_t scale, int code)
+{
+    if (weight->scale_neg)
+        return code > 0   ? (double)weight->scale[scale]
+               : code < 0 ? -(double)weight->scale_neg[scale]
+                          : 0;
+    double zero = weight->zero ? (double)weight->zero[scale] : 0;
+    return (code - zero) * (double)weight->scale[scale];
+}
+
+static int nearest_code(const tn_qweight *weight, int64_t scale, double x)
+{
+    if (weight->scale_neg) {
+        if (x > 0)
+            return x > 0.5 * (double)weight->scale[scale] ? 1 : 0;
+        return -x > 0.5 * (double)weight->scale_neg[scale] ? -1 : 0;
+    }
+    double zero = weight->zero ? (double)weight->zero[scale] : 0;
+    double code = rint(x / (double)weight->scale[scale] + zero);
+    return code < weight->low ? weight->low : code > weight->high ? weight->high : (int)code;
+}
+
+static void row_start(row_state *state, const tn_qweight *weight)
+{
+    memset(state->p, 0, (size_t)state->cols * sizeof *state->p);
+    for (int64_t i = 0; i < state->cols; i++) {
+        int code = weight->codes[state->row * state->cols + i];
+        state->v[i] = code_value(weight, tn_qweight_scale_index(weight, state->row, i), code);
+        if (state->v[i] != 0)
+            add_scaled(state->cols, state->v[i], state->gram + i * state->cols, state->p);
+    }
+}
+
+/* One cyclic pass over the codes; how many changed. */
+static int64_t row_sweep(row_state *state, tn_qweight *weight)
+{
+    int64_t changes = 0, n = state->cols;
+    int16_t *codes = weight->codes + state->row * n;
+    for (int64_t i = 0; i < n; i++) {
+        double diagonal = state->gram[i * (n + 1)];
+        if (!(diagonal > 0))
+            continue; /* an input that is always 0 says nothing */
+        int64_t scale = tn_qweight_scale_index(weight, state->row, i);
+        double best = state->v[i] + (state->linear[i] - state->p[i]) / diagonal;
+        int code = nearest_code(weight, scale, best);
+        if (code == codes[i])
+            continue;
+        double value = code_value(weight, scale, code);
+        if (fabs(value - best) >= fabs(state->v[i] - best))
+            continue; /* a tie: stay */
+        add_scaled(n, value - state->v[i], state->gram + i * n, state->p);
+        state->v[i] = value;
+        codes[i] = (int16_t)code;
+        changes++;
+    }
+    return changes;
+}
+
+/* A class: columns [first, last) whose code has the sign (0: any). */
+typedef struct scale_class {
+    int64_t first, last;
+    int sign;
+} scale_class;
+
+static bool in_class(const row_state *state, const scale_class *class, int64_t i)
+{
+    return class->sign == 0 || (class->sign > 0 ? state->v[i] > 0 : state->v[i] < 0);
+}
+
+/* Derivative terms of E along the class's present values: with v_c -> (1 + f) v_c,
+ * E changes by f^2 curvature - 2 f slope. scratch becomes G v_c. */
+static void class_terms(row_state *state, const scale_class *class, double *slope,
+                        double *curvature)
+{
+    int64_t n = state->cols;
+    bool whole = class->sign == 0 && class->first == 0 && class->last == n;
+    if (whole) {
+        memcpy(state->scratch, state->p, (size_t)n * sizeof *state->p);
+    } else {
+        memset(state->scratch, 0, (size_t)n * sizeof *state->scratch);
+        for (int64_t i = class->first; i < class->last; i++)
+            if (state->v[i] != 0 && in_class(state, class, i))
+                add_scaled(n, state->v[i], state->gram + i * n, state->scratch);
+    }
+    *slope = *curvature = 0;
+    for (int64_t i = class->first; i < class->last; i++)
+        if (in_class(state, class, i)) {
+            *slope += state->v[i] * (state->linear[i] - state->p[i]);
+            *curvature += state->v[i] * state->scratch[i];
+        }
+}
+
+/* Best factor on a scale now at `scale`, or 1 when it would not stay a positive number. */
+static double best_factor(float scale, double slope, double curvature)
+{
+    double factor = curvature > 0 ? 1 + slope / curvature : 1;
+    float after = (float)((double)scale * factor);
+    return isfinite(after) && after > 0 && factor > 0 ? (double)after / (double)scale : 1;
+}
+
+static void class_apply(row_state *state, const scale_class *class, double factor)
+{
+    add_scaled(state->cols, factor - 1, state->scratch, state->p);
+    for (int64_t i = class->first; i < class->last; i++)
+        if (in_class(state, class, i))
+            state->v[i] *= factor;
+}
+
+static scale_class class_of(const tn_qweight *weight, int64_t group, int sign)
+{
+    if (weight->granularity != TN_PER_GROUP)
+        return (scale_class){0, weight->cols, sign};
+    int64_t first = group * weight->group, last = first + weight->group;
+    return (scale_class){first, last < weight->cols ? last : weight->cols, sign};
+}
+
+/* Scales of one row, one class after the other. */
+static void row_scales(row_state *state, tn_qweight *weight)
+{
+    for (int64_t g = 0; g < weight->groups_per_row; g++)
+        for (int side = 0; side < (weight->scale_neg ? 2 : 1); side++) {
+            scale_class class = class_of(weight, g, weight->scale_neg ? 1 - 2 * side : 0);
+            float *scale = (side ? weight->scale_neg : weight->scale) +
+                           state->row * weight->groups_per_row + g;
+            double slope, curvature;
+            class_terms(state, &class, &slope, &curvature);
+            double factor = best_factor(*scale, slope, curvature);
+            if (factor == 1)
+                continue;
+            class_apply(state, &class, factor);
+            *scale = (float)((double)*scale * factor);
+        }
+}
+
+static double row_objective(const row_state *state)
+{
+    return dot(state->cols, state->v, state->p) - 2 * dot(state->cols, state->v, state->linear);
+}
+
+static row_state row_state_of(const tn_gram *gram, int64_t row, double *memory)
+{
+    int64_t group = row / (gram->rows / gram->groups);
+    return (row_state){.cols = gram->cols,
+                       .row = row,
+                       .gram = gram->inner + group * gram->cols * gram->cols,
+                       .linear = gram->cross + row * gram->cols,
+                       .v = memory,
+                       .p = memory + gram->cols,
+                       .scratch = memory + 2 * gram->cols};
+}
+
+static void descend_rows(const tn_gram *gram, const tn_descent_options *options, int sweeps,
+                         tn_qweight *weight, double *memory, double *objective)
+{
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t row = 0; row < gram->rows; row++) {
+        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        row_start(&state, weight);
+        for (int sweep = 0; sweep < sweeps; sweep++) {
+            if (!options->keep_scales)
+                row_scales(&state, weight);
+            if (row_sweep(&state, weight) == 0)
+                break;
+        }
+        if (sweeps > 0 && !options->keep_scales)
+            row_scales(&state, weight);
+        if (objective)
+            objective[row] = row_objective(&state);
+    }
+}
+
+/* One scale for all rows: sums over rows in row order. */
+static void tensor_scales(const tn_gram *gram, tn_qweight *weight, double *memory, double *terms)
+{
+    for (int side = 0; side < (weight->scale_neg ? 2 : 1); side++) {
+        scale_class class = class_of(weight, 0, weight->scale_neg ? 1 - 2 * side : 0);
+        float *scale = side ? weight->scale_neg : weight->scale;
+#pragma omp parallel for schedule(dynamic)
+        for (int64_t row = 0; row < gram->rows; row++) {
+            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+            class_terms(&state, &class, terms + 2 * row, terms + 2 * row + 1);
+        }
+        double slope = 0, curvature = 0;
+        for (int64_t row = 0; row < gram->rows; row++) {
+            slope += terms[2 * row];
+            curvature += terms[2 * row + 1];
+        }
+        double factor = best_factor(*scale, slope, curvature);
+        if (factor == 1)
+            continue;
+#pragma omp parallel for schedule(static)
+        for (int64_t row = 0; row < gram->rows; row++) {
+            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+            class_apply(&state, &class, factor);
+        }
+        *scale = (float)((double)*scale * factor);
+    }
+}
+
+static void descend_tensor(const tn_gram *gram, const tn_descent_options *options, int sweeps,
+                           tn_qweight *weight, double *memory, double *terms, double *objective)
+{
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t row = 0; row < gram->rows; row++) {
+        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        row_start(&state, weight);
+    }
+    for (int sweep = 0; sweep < sweeps; sweep++) {
+        int64_t changes = 0;
+        if (!options->keep_scales)
+            tensor_scales(gram, weight, memory, terms);
+#pragma omp parallel for schedule(dynamic) reduction(+ : changes)
+        for (int64_t row = 0; row < gram->rows; row++) {
+            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+            changes += row_sweep(&state, weight);
+        }
+        if (changes == 0)
+            break;
+    }
+    if (sweeps > 0 && !options->keep_scales)
+        tensor_scales(gram, weight, memory, terms);
+    for (int64_t row = 0; objective && row < gram->rows; row++) {
+        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        objective[row] = row_objective(&state);
+    }
+}
+
+static tn_status run(const tn_gram *gram, const tn_descent_options *options, int sweeps,
+                     tn_qweight *weight, double *objective, tn_error *error)
+{
+    double *memory = tn_alloc_array((size_t)(gram->rows * gram->cols), 3 * sizeof *memory);
+    double *terms = tn_alloc_array((size_t)gram->rows, 2 * sizeof *terms);
+    tn_status status = TN_OK;
+    if (!memory || !terms)
+        status = tn_fail(error, TN_ERROR_LIMIT, "no memory to calibrate %lld x %lld weights",
+                         (long long)gram->rows, (long long)gram->cols);
+    else if (weight->granularity == TN_PER_TENSOR)
+        descend_tensor(gram, options, sweeps, weight, memory, terms, objective);
+    else
+        descend_rows(gram, options, sweeps, weight, memory, objective);
+    tn_free(memory);
+    tn_free(terms);
+    return status;
+}
+
+tn_status tn_descent(const tn_gram *gram, const tn_descent_options *options, tn_qweight *weight,
+                     double *objective, tn_error *error)
+{
+    tn_descent_options defaults = {0};
+    const tn_descent_options *used = options ? options : &defaults;
+    return run(gram, used, used->sweeps > 0 ? used->sweeps : SWEEPS, weight, objective, error);
+}
+
+tn_status tn_descent_objective(const tn_gram *gram, const tn_qweight *weight, double *objective,
+                               tn_error *error)
+{
+    tn_descent_options options = {.keep_scales = true};
+    tn_qweight same = *weight; /* no sweep: nothing is written */
+    return run(gram, &options, 0, &same, objective, error);
+}

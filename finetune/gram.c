@@ -1,0 +1,334 @@
+#include "finetune/gram.h"
+
+#include "core/checked.h"
+#include "core/memory.h"
+
+#include <dnnl.h>
+#include <string.h>
+
+enum { MAX_BLOCK = 192, MAX_CHUNKS = 4, SUPER_TILES = 16 };
+
+int64_t tn_patches_rows(const tn_patches *patches)
+{
+    int64_t rows = patches->batch;
+    for (int i = 0; i < patches->spatial; i++)
+        rows *= patches->out[i];
+    return rows;
+}
+
+int64_t tn_patches_volume(const tn_patches *patches)
+{
+    int64_t volume = 1;
+    for (int i = 0; i < patches->spatial; i++)
+        volume *= patches->kernel[i];
+    return volume;
+}
+
+int64_t tn_patches_cols(const tn_patches *patches)
+{
+    return patches->channels / patches->group * tn_patches_volume(patches);
+}
+
+int64_t tn_patches_weight_col(const tn_patches *patches, int64_t j)
+{
+    int64_t channels = patches->channels / patches->group;
+    return j % channels * tn_patches_volume(patches) + j / channels;
+}
+
+void tn_patches_fill(const tn_patches *patches, int64_t group, int64_t row, float *dst)
+{
+    int64_t channels = patches->channels / patches->group;
+    int64_t at[3] = {0, 0, 0};
+    for (int i = patches->spatial - 1; i >= 0; i--) {
+        at[i] = row % patches->out[i];
+        row /= patches->out[i];
+    }
+    int64_t volume = tn_patches_volume(patches);
+    for (int64_t k = 0; k < volume; k++, dst += channels) {
+        int64_t rest = k, offset = 0, size = 1;
+        bool inside = true;
+        for (int i = patches->spatial - 1; i >= 0; i--) {
+            int64_t tap = rest % patches->kernel[i];
+            rest /= patches->kernel[i];
+            int64_t x = at[i] * patches->stride[i] - patches->pad[i] + tap * patches->dilation[i];
+            inside = inside && x >= 0 && x < patches->in[i];
+            offset += x * size;
+            size *= patches->in[i];
+        }
+        if (inside)
+            memcpy(dst,
+                   patches->data + ((row * size + offset) * patches->channels) + group * channels,
+                   (size_t)channels * sizeof *dst);
+        else
+            memset(dst, 0, (size_t)channels * sizeof *dst);
+    }
+}
+
+tn_status tn_gram_init(tn_gram *gram, int64_t rows, int64_t cols, int64_t groups, tn_error *error)
+{
+    tn_gram made = {.rows = rows, .cols = cols, .groups = groups};
+    int64_t inner, cross;
+    if (!tn_checked_mul_i64(cols, cols, &inner) || !tn_checked_mul_i64(inner, groups, &inner) ||
+        !tn_checked_mul_i64(rows, cols, &cross))
+        return tn_fail(error, TN_ERROR_LIMIT, "a layer of %lld x %lld weights is too large",
+                       (long long)rows, (long long)cols);
+    made.inner = tn_alloc_zero((size_t)inner, sizeof *made.inner);
+    made.cross = tn_alloc_zero((size_t)cross, sizeof *made.cross);
+    made.sum_x = tn_alloc_zero((size_t)(groups * cols), sizeof *made.sum_x);
+    made.sum_y = tn_alloc_zero((size_t)rows, sizeof *made.sum_y);
+    made.sum_yy = tn_alloc_zero((size_t)rows, sizeof *made.sum_yy);
+    if (!made.inner || !made.cross || !made.sum_x || !made.sum_y || !made.sum_yy) {
+        tn_gram_done(&made);
+        return tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",
+                       (long long)cols);
+    }
+    *gram = made;
+    return TN_OK;
+}
+
+void tn_gram_done(tn_gram *gram)
+{
+    tn_free(gram->inner);
+    tn_free(gram->cross);
+    tn_free(gram->sum_x);
+    tn_free(gram->sum_y);
+    tn_free(gram->sum_yy);
+    *gram = (tn_gram){0};
+}
+
+/* One pass for one group. A tile is [256, width] with columns x | y | 1. */
+typedef struct pass {
+    const tn_patches *patches;
+    tn_gram_target target;
+    const void *context;
+    tn_gram *gram;
+    int64_t group, cols, outputs, width, step;
+    int64_t first_col;         /* of the products wanted: 0, or cols (cross only) */
+    int64_t block, row_blocks; /* blocks of the product */
+    int64_t col_blocks, chunks;
+    float *tiles;  /* [SUPER_TILES][256][width] */
+    int64_t *rows; /* [SUPER_TILES][256] */
+    int64_t counts[SUPER_TILES];
+    double *sums;   /* [chunks][cols][width] */
+    float *scratch; /* [chunks x row_blocks x col_blocks][block x block] */
+    double *y_sums; /* [SUPER_TILES][2][outputs] */
+    bool failed;
+} pass;
+
+/* Position j of a thinned walk: stratified, with a jitter that depends on j alone. */
+static int64_t chosen_row(int64_t j, int64_t step)
+{
+    if (step == 1)
+        return j;
+    uint64_t hash = ((uint64_t)j + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    return j * step + (int64_t)((hash >> 33) % (uint64_t)step);
+}
+
+static void fill_tile(pass *pass, int64_t slot, int64_t first, int64_t count)
+{
+    float *tile = pass->tiles + slot * TN_GRAM_TILE * pass->width;
+    int64_t *rows = pass->rows + slot * TN_GRAM_TILE;
+    double *sum = pass->y_sums + slot * 2 * pass->outputs, *square = sum + pass->outputs;
+    pass->counts[slot] = count;
+    for (int64_t i = 0; i < count; i++) {
+        rows[i] = chosen_row(first + i, pass->step);
+        tn_patches_fill(pass->patches, pass->group, rows[i], tile + i * pass->width);
+        tile[(i + 1) * pass->width - 1] = 1.0f;
+    }
+    float *y = tile + pass->cols;
+    pass->target(pass->context, pass->group, rows, count, tile, y, pass->width);
+    memset(sum, 0, 2 * (size_t)pass->outputs * sizeof *sum);
+    for (int64_t i = 0; i < count; i++, y += pass->width)
+        for (int64_t o = 0; o < pass->outputs; o++) {
+            sum[o] += (double)y[o];
+            square[o] += (double)y[o] * (double)y[o];
+        }
+}
+
+/* The product of one block over the tiles of one chunk, into that chunk's sums. */
+static void add_block(pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
+                      float *scratch)
+{
+    int64_t i0 = bi * pass->block, j0 = pass->first_col + bj * pass->block;
+    int64_t m = pass->cols - i0 < pass->block ? pass->cols - i0 : pass->block;
+    int64_t n = pass->width - j0 < pass->block ? pass->width - j0 : pass->block;
+    double *sums = pass->sums + chunk * pass->cols * pass->width;
+    int64_t first = tiles * chunk / pass->chunks, last = tiles * (chunk + 1) / pass->chunks;
+    for (int64_t t = first; t < last; t++) {
+        const float *tile = pass->tiles + t * TN_GRAM_TILE * pass->width;
+        if (dnnl_sgemm('T', 'N', m, n, pass->counts[t], 1.0f, tile + i0, pass->width, tile + j0,
+                       pass->width, 0.0f, scratch, n) != dnnl_success)
+            pass->failed = true;
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++)
+                sums[(i0 + i) * pass->width + j0 + j] += (double)scratch[i * n + j];
+    }
+}
+
+static bool block_wanted(const pass *pass, int64_t bi, int64_t bj)
+{ /* below the diagonal of inner nothing is needed */
+    int64_t j1 = pass->first_col + (bj + 1) * pass->block;
+    return j1 > bi * pass->block;
+}
+
+static void run_tiles(pass *pass, int64_t first_tile, int64_t tiles, int64_t positions)
+{
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t t = 0; t < tiles; t++) {
+        int64_t first = (first_tile + t) * TN_GRAM_TILE, rest = positions - first;
+        fill_tile(pass, t, first, rest < TN_GRAM_TILE ? rest : TN_GRAM_TILE);
+    }
+    int64_t blocks = pass->row_blocks * pass->col_blocks;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t task = 0; task < pass->chunks * blocks; task++) {
+        int64_t bi = task % blocks / pass->col_blocks, bj = task % pass->col_blocks;
+        if (block_wanted(pass, bi, bj))
+            add_block(pass, task / blocks, bi, bj, tiles,
+                      pass->scratch + task * pass->block * pass->block);
+    }
+    double *sum = pass->gram->sum_y + pass->group * pass->outputs;
+    double *square = pass->gram->sum_yy + pass->group * pass->outputs;
+    for (int64_t t = 0; t < tiles; t++)
+        for (int64_t o = 0; o < pass->outputs; o++) {
+            sum[o] += pass->y_sums[2 * t * pass->outputs + o];
+            square[o] += pass->y_sums[(2 * t + 1) * pass->outputs + o];
+        }
+}
+
+/* Sum of the chunks at (i, j), in chunk order. */
+static double total(const pass *pass, int64_t i, int64_t j)
+{
+    double sum = 0;
+    for (int64_t c = 0; c < pass->chunks; c++)
+        sum += pass->sums[(c * pass->cols + i) * pass->width + j];
+    return sum;
+}
+
+/* Adds the pass's sums to the gram, in the weights' column order. */
+static void finish(const pass *pass)
+{
+    tn_gram *gram = pass->gram;
+    int64_t cols = pass->cols;
+    double *inner = gram->inner + pass->group * cols * cols;
+    double *cross = gram->cross + pass->group * pass->outputs * cols;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < cols; i++) {
+        int64_t wi = tn_patches_weight_col(pass->patches, i);
+        for (int64_t o = 0; o < pass->outputs; o++)
+            cross[o * cols + wi] += total(pass, i, cols + o);
+        if (pass->first_col > 0)
+            continue;
+        gram->sum_x[pass->group * cols + wi] += total(pass, i, pass->width - 1);
+        for (int64_t j = 0; j < cols; j++) {
+            int64_t wj = tn_patches_weight_col(pass->patches, j);
+            inner[wi * cols + wj] += i <= j ? total(pass, i, j) : total(pass, j, i);
+        }
+    }
+}
+
+static void plan_blocks(pass *pass, bool cross_only)
+{
+    pass->first_col = cross_only ? pass->cols : 0;
+    int64_t parts = (pass->cols + MAX_BLOCK - 1) / MAX_BLOCK;
+    if (parts == 1 && pass->cols > 64)
+        parts = 2;
+    pass->block = ((pass->cols + parts - 1) / parts + 15) / 16 * 16;
+    pass->row_blocks = (pass->cols + pass->block - 1) / pass->block;
+    pass->col_blocks = (pass->width - pass->first_col + pass->block - 1) / pass->block;
+    pass->chunks = pass->row_blocks > 6 ? 1 : MAX_CHUNKS;
+}
+
+static tn_status allocate(pass *pass, tn_error *error)
+{
+    int64_t tasks = pass->chunks * pass->row_blocks * pass->col_blocks, sums;
+    if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->width, &sums))
+        return tn_fail(error, TN_ERROR_LIMIT, "a layer of %lld inputs is too large",
+                       (long long)pass->cols);
+    pass->tiles = tn_alloc_array((size_t)(SUPER_TILES * TN_GRAM_TILE * pass->width), sizeof(float));
+    pass->rows = tn_alloc_array(SUPER_TILES * TN_GRAM_TILE, sizeof(int64_t));
+    pass->sums = tn_alloc_zero((size_t)sums, sizeof(double));
+    pass->scratch = tn_alloc_array((size_t)(tasks * pass->block * pass->block), sizeof(float));
+    pass->y_sums = tn_alloc_array((size_t)(SUPER_TILES * 2 * pass->outputs), sizeof(double));
+    if (!pass->tiles || !pass->rows || !pass->sums || !pass->scratch || !pass->y_sums)
+        return tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",
+                       (long long)pass->cols);
+    return TN_OK;
+}
+
+tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
+                             tn_gram_target target, const void *context, tn_gram *gram,
+                             tn_error *error)
+{
+    pass pass = {.patches = patches,
+                 .target = target,
+                 .context = context,
+                 .gram = gram,
+                 .cols = tn_patches_cols(patches),
+                 .outputs = gram->rows / gram->groups};
+    pass.width = pass.cols + pass.outputs + 1;
+    int64_t rows = tn_patches_rows(patches);
+    pass.step = limit > 0 && rows > limit ? rows / limit : 1;
+    int64_t positions = rows / pass.step;
+    int64_t tiles = (positions + TN_GRAM_TILE - 1) / TN_GRAM_TILE;
+    plan_blocks(&pass, cross_only);
+    tn_status status = allocate(&pass, error);
+    for (int64_t g = 0; status == TN_OK && g < gram->groups; g++) {
+        pass.group = g;
+        memset(pass.sums, 0, (size_t)(pass.chunks * pass.cols * pass.width) * sizeof(double));
+        for (int64_t t = 0; t < tiles; t += SUPER_TILES)
+            run_tiles(&pass, t, tiles - t < SUPER_TILES ? tiles - t : SUPER_TILES, positions);
+        finish(&pass);
+        if (pass.failed)
+            status = tn_fail(error, TN_ERROR_DEVICE, "oneDNN's sgemm failed");
+    }
+    if (status == TN_OK && !cross_only)
+        gram->count += (double)positions;
+    tn_free(pass.tiles);
+    tn_free(pass.rows);
+    tn_free(pass.sums);
+    tn_free(pass.scratch);
+    tn_free(pass.y_sums);
+    return status;
+}
+
+void tn_gram_center_inner(tn_gram *gram)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < gram->groups * gram->cols; row++) {
+        const double *sum = gram->sum_x + row / gram->cols * gram->cols;
+        double mean = sum[row % gram->cols] / gram->count;
+        for (int64_t j = 0; j < gram->cols; j++)
+            gram->inner[row * gram->cols + j] -= mean * sum[j];
+    }
+}
+
+void tn_gram_center_cross(tn_gram *gram)
+{
+    int64_t outputs = gram->rows / gram->groups;
+    for (int64_t o = 0; o < gram->rows; o++) {
+        const double *sum = gram->sum_x + o / outputs * gram->cols;
+        double mean = gram->sum_y[o] / gram->count;
+        for (int64_t j = 0; j < gram->cols; j++)
+            gram->cross[o * gram->cols + j] -= mean * sum[j];
+    }
+}
+
+void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping)
+{
+    for (int64_t g = 0; g < gram->groups; g++) {
+        double *inner = gram->inner + g * gram->cols * gram->cols, sum = 0;
+        for (int64_t i = 0; i < gram->cols; i++)
+            sum += inner[i * (gram->cols + 1)];
+        damping[g] = fraction * sum / (double)gram->cols;
+        for (int64_t i = 0; i < gram->cols; i++)
+            inner[i * (gram->cols + 1)] += damping[g];
+    }
+}
+
+void tn_gram_damp_cross(tn_gram *gram, const float *w, const double *damping)
+{
+    int64_t outputs = gram->rows / gram->groups;
+    for (int64_t o = 0; o < gram->rows; o++)
+        for (int64_t j = 0; j < gram->cols; j++)
+            gram->cross[o * gram->cols + j] += damping[o / outputs] * (double)w[o * gram->cols + j];
+}

@@ -1,0 +1,72 @@
+/* What a layer sees, as the few sums its least-squares problem needs:
+ *   inner = sum x x',  cross = sum y x',  and the sums of x, y, y^2
+ * over positions, x being the input patch of an output position and y what the layer should give
+ * there. One pass over the activations in tiles of 256 positions: products in fp32 (oneDNN), added
+ * up in double, in an order fixed by the shapes alone (the same bits for every number of threads).
+ */
+#ifndef TERNION_FINETUNE_GRAM_H
+#define TERNION_FINETUNE_GRAM_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { TN_GRAM_TILE = 256 };
+
+/* The input patches of a convolution; of a linear layer with spatial = 0 (volume 1). */
+typedef struct tn_patches {
+    int spatial; /* 0 to 3 */
+    int64_t batch, channels, group;
+    int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
+    const float *data; /* [batch, in..., channels], borrowed */
+} tn_patches;
+
+int64_t tn_patches_rows(const tn_patches *patches);   /* positions: batch x out... */
+int64_t tn_patches_volume(const tn_patches *patches); /* product of the kernel */
+int64_t tn_patches_cols(const tn_patches *patches);   /* channels / group x volume */
+
+/* Columns of a patch are [kernel..., channel] in a tile and [channel, kernel...] in weights: the
+ * weight's column of tile column j. */
+int64_t tn_patches_weight_col(const tn_patches *patches, int64_t j);
+
+/* The patch at position `row` for one group: [kernel..., channels / group], zeros outside. */
+void tn_patches_fill(const tn_patches *patches, int64_t group, int64_t row, float *dst);
+
+/* What the layer should give: writes y [count, outputs / group] (row stride `stride`) of `group`
+ * for the positions in `rows`; x are their patches, same stride. Called from several threads. */
+typedef void (*tn_gram_target)(const void *context, int64_t group, const int64_t *rows,
+                               int64_t count, const float *x, float *y, int64_t stride);
+
+typedef struct tn_gram {
+    int64_t rows, cols, groups; /* output channels, weights of one, groups of the convolution */
+    double count;               /* positions summed */
+    double *inner;              /* [groups, cols, cols] */
+    double *cross;              /* [rows, cols] */
+    double *sum_x;              /* [groups, cols] */
+    double *sum_y, *sum_yy;     /* [rows] */
+} tn_gram;
+
+/* Allocates zeroed sums. LIMIT when too large. */
+tn_status tn_gram_init(tn_gram *gram, int64_t rows, int64_t cols, int64_t groups,
+                       tn_error *error) TN_MUST_CHECK;
+void tn_gram_done(tn_gram *gram);
+
+/* Sums over all positions, or over about `limit` of them (> 0), spread evenly with a jitter. With
+ * cross_only, inner and sum_x stay as they are. gram's shape must fit patches. */
+tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
+                             tn_gram_target target, const void *context, tn_gram *gram,
+                             tn_error *error) TN_MUST_CHECK;
+
+/* From sums about zero to sums about the means: what is left when a constant per output channel is
+ * free (a bias or a BatchNorm behind the layer takes it). Once per accumulation. */
+void tn_gram_center_inner(tn_gram *gram);
+void tn_gram_center_cross(tn_gram *gram);
+
+/* Pulls towards the latent weights w [rows, cols]: with l = fraction x mean diagonal of each group,
+ * inner += l I and cross += l w. inner and cross are done separately, inner first: the second call
+ * is given the l that the first one returned in `damping` [groups]. */
+void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping);
+void tn_gram_damp_cross(tn_gram *gram, const float *w, const double *damping);
+
+#endif

@@ -1,0 +1,168 @@
+/* Gram sums against plain loops in double, for strided, padded, dilated, grouped convolutions and
+ * linear layers, and the same bits for one and two threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/memory.h"
+#include "core/random.h"
+#include "core/threads.h"
+#include "finetune/gram.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct target_data {
+    const float *y;
+    int64_t outputs, group_outputs;
+} target_data;
+
+static void copy_target(const void *context, int64_t group, const int64_t *rows, int64_t count,
+                        const float *x, float *y, int64_t stride)
+{
+    (void)x;
+    const target_data *data = context;
+    for (int64_t i = 0; i < count; i++)
+        memcpy(y + i * stride, data->y + rows[i] * data->outputs + group * data->group_outputs,
+               (size_t)data->group_outputs * sizeof(float));
+}
+
+static float *random_floats(size_t n, uint64_t sample, float offset)
+{
+    float *x = tn_alloc_array(n, sizeof *x);
+    assert_non_null(x);
+    tn_random random = tn_random_make(7, TN_PURPOSE_TEST, 1, sample);
+    for (size_t i = 0; i < n; i++)
+        x[i] = tn_random_normal(&random) + offset;
+    return x;
+}
+
+/* Element (group, weight column) of the patch at a position, straight from the definition. */
+static double patch_at(const tn_patches *p, int64_t group, int64_t row, int64_t col)
+{
+    int64_t ox = row % p->out[1], oy = row / p->out[1] % p->out[0];
+    int64_t n = row / (p->out[0] * p->out[1]);
+    int64_t kx = col % p->kernel[1], ky = col / p->kernel[1] % p->kernel[0];
+    int64_t c = col / (p->kernel[0] * p->kernel[1]) + group * (p->channels / p->group);
+    int64_t y = oy * p->stride[0] - p->pad[0] + ky * p->dilation[0];
+    int64_t x = ox * p->stride[1] - p->pad[1] + kx * p->dilation[1];
+    if (y < 0 || y >= p->in[0] || x < 0 || x >= p->in[1])
+        return 0;
+    return (double)p->data[((n * p->in[0] + y) * p->in[1] + x) * p->channels + c];
+}
+
+static void check_against_loops(tn_patches *p, int64_t outputs)
+{
+    tn_gram gram;
+    int64_t rows = tn_patches_rows(p), cols = tn_patches_cols(p), per = outputs / p->group;
+    target_data data = {random_floats((size_t)(rows * outputs), 2, 0.5f), outputs, per};
+    assert_int_equal(tn_gram_init(&gram, outputs, cols, p->group, NULL), TN_OK);
+    assert_int_equal(tn_gram_accumulate(p, 0, false, copy_target, &data, &gram, NULL), TN_OK);
+    assert_true(gram.count == (double)rows);
+    for (int64_t g = 0; g < p->group; g++)
+        for (int64_t i = 0; i < cols; i++) {
+            double sum = 0;
+            for (int64_t r = 0; r < rows; r++)
+                sum += patch_at(p, g, r, i);
+            assert_true(fabs(sum - gram.sum_x[g * cols + i]) < 1e-3);
+            for (int64_t j = 0; j < cols; j += 3) {
+                double want = 0;
+                for (int64_t r = 0; r < rows; r++)
+                    want += patch_at(p, g, r, i) * patch_at(p, g, r, j);
+                assert_true(fabs(want - gram.inner[(g * cols + i) * cols + j]) < 1e-2);
+            }
+            for (int64_t o = 0; o < per; o++) {
+                double want = 0;
+                for (int64_t r = 0; r < rows; r++)
+                    want += patch_at(p, g, r, i) * (double)data.y[r * outputs + g * per + o];
+                assert_true(fabs(want - gram.cross[(g * per + o) * cols + i]) < 1e-2);
+            }
+        }
+    tn_gram_done(&gram);
+    tn_free((void *)data.y);
+}
+
+static void sums_equal_loops(void **state)
+{
+    (void)state;
+    float *x = random_floats(3 * 11 * 9 * 12, 1, 0.3f);
+    tn_patches plain = {2, 3, 12, 1, {11, 9}, {11, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, x};
+    tn_patches strided = {2, 3, 12, 1, {11, 9}, {6, 5}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, x};
+    tn_patches dilated = {2, 3, 12, 3, {11, 9}, {11, 9}, {3, 3}, {1, 1}, {2, 2}, {2, 2}, x};
+    tn_patches depthwise = {2, 3, 12, 12, {11, 9}, {11, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, x};
+    check_against_loops(&plain, 5);
+    check_against_loops(&strided, 70);
+    check_against_loops(&dilated, 6);
+    check_against_loops(&depthwise, 24);
+    tn_free(x);
+}
+
+static void linear_layers_are_patches_without_space(void **state)
+{
+    (void)state;
+    float *x = random_floats(700 * 9, 1, 0), *y = random_floats(700 * 2, 2, 0);
+    tn_patches p = {.batch = 700, .channels = 9, .group = 1, .data = x};
+    target_data data = {y, 2, 2};
+    tn_gram gram;
+    assert_int_equal(tn_patches_rows(&p), 700);
+    assert_int_equal(tn_patches_cols(&p), 9);
+    assert_int_equal(tn_gram_init(&gram, 2, 9, 1, NULL), TN_OK);
+    assert_int_equal(tn_gram_accumulate(&p, 0, false, copy_target, &data, &gram, NULL), TN_OK);
+    double want = 0;
+    for (int i = 0; i < 700; i++)
+        want += (double)x[i * 9 + 4] * (double)y[i * 2 + 1];
+    assert_true(fabs(want - gram.cross[9 + 4]) < 1e-3);
+    tn_gram_center_inner(&gram);
+    tn_gram_center_cross(&gram);
+    double mx = 0, my = 0, centred = 0;
+    for (int i = 0; i < 700; i++) {
+        mx += (double)x[i * 9 + 4] / 700;
+        my += (double)y[i * 2 + 1] / 700;
+    }
+    for (int i = 0; i < 700; i++)
+        centred += ((double)x[i * 9 + 4] - mx) * ((double)y[i * 2 + 1] - my);
+    assert_true(fabs(centred - gram.cross[9 + 4]) < 1e-3);
+    tn_gram_done(&gram);
+    tn_free(x);
+    tn_free(y);
+}
+
+static void threads_and_thinning_are_deterministic(void **state)
+{
+    (void)state;
+    float *x = random_floats(40 * 16 * 16 * 24, 1, 0.3f);
+    tn_patches p = {2, 40, 24, 1, {16, 16}, {16, 16}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, x};
+    float *y = random_floats(40 * 16 * 16 * 8, 2, 0);
+    target_data data = {y, 8, 8};
+    tn_gram gram[2];
+    for (int64_t limit = 0; limit <= 3000; limit += 3000) {
+        for (int t = 0; t < 2; t++) {
+            tn_threads_set(t + 1);
+            assert_int_equal(tn_gram_init(&gram[t], 8, 216, 1, NULL), TN_OK);
+            assert_int_equal(
+                tn_gram_accumulate(&p, limit, false, copy_target, &data, &gram[t], NULL), TN_OK);
+        }
+        assert_true(gram[0].count == (limit ? 3413 : 10240));
+        assert_memory_equal(gram[0].inner, gram[1].inner, 216 * 216 * sizeof(double));
+        assert_memory_equal(gram[0].cross, gram[1].cross, 8 * 216 * sizeof(double));
+        assert_memory_equal(gram[0].sum_yy, gram[1].sum_yy, 8 * sizeof(double));
+        tn_gram_done(&gram[0]);
+        tn_gram_done(&gram[1]);
+    }
+    tn_free(x);
+    tn_free(y);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_equal_loops),
+        cmocka_unit_test(linear_layers_are_patches_without_space),
+        cmocka_unit_test(threads_and_thinning_are_deterministic),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
