@@ -97,7 +97,7 @@ void tn_gram_done(tn_gram *gram)
 }
 
 /* One pass for one group. A tile is [256, width] with columns x | y | 1. */
-typedef struct pass {
+typedef struct gram_pass {
     const tn_patches *patches;
     tn_gram_target target;
     const void *context;
@@ -113,7 +113,7 @@ typedef struct pass {
     float *scratch; /* [chunks x row_blocks x col_blocks][block x block] */
     double *y_sums; /* [SUPER_TILES][2][outputs] */
     bool failed;
-} pass;
+} gram_pass;
 
 /* Position j of a thinned walk: stratified, with a jitter that depends on j alone. */
 static int64_t chosen_row(int64_t j, int64_t step)
@@ -124,7 +124,7 @@ static int64_t chosen_row(int64_t j, int64_t step)
     return j * step + (int64_t)((hash >> 33) % (uint64_t)step);
 }
 
-static void fill_tile(pass *pass, int64_t slot, int64_t first, int64_t count)
+static void fill_tile(gram_pass *pass, int64_t slot, int64_t first, int64_t count)
 {
     float *tile = pass->tiles + slot * TN_GRAM_TILE * pass->width;
     int64_t *rows = pass->rows + slot * TN_GRAM_TILE;
@@ -146,7 +146,7 @@ static void fill_tile(pass *pass, int64_t slot, int64_t first, int64_t count)
 }
 
 /* The product of one block over the tiles of one chunk, into that chunk's sums. */
-static void add_block(pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
+static void add_block(gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
                       float *scratch)
 {
     int64_t i0 = bi * pass->block, j0 = pass->first_col + bj * pass->block;
@@ -165,13 +165,13 @@ static void add_block(pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t
     }
 }
 
-static bool block_wanted(const pass *pass, int64_t bi, int64_t bj)
+static bool block_wanted(const gram_pass *pass, int64_t bi, int64_t bj)
 { /* below the diagonal of inner nothing is needed */
     int64_t j1 = pass->first_col + (bj + 1) * pass->block;
     return j1 > bi * pass->block;
 }
 
-static void run_tiles(pass *pass, int64_t first_tile, int64_t tiles, int64_t positions)
+static void run_tiles(gram_pass *pass, int64_t first_tile, int64_t tiles, int64_t positions)
 {
 #pragma omp parallel for schedule(dynamic)
     for (int64_t t = 0; t < tiles; t++) {
@@ -196,7 +196,7 @@ static void run_tiles(pass *pass, int64_t first_tile, int64_t tiles, int64_t pos
 }
 
 /* Sum of the chunks at (i, j), in chunk order. */
-static double total(const pass *pass, int64_t i, int64_t j)
+static double total(const gram_pass *pass, int64_t i, int64_t j)
 {
     double sum = 0;
     for (int64_t c = 0; c < pass->chunks; c++)
@@ -205,7 +205,7 @@ static double total(const pass *pass, int64_t i, int64_t j)
 }
 
 /* Adds the pass's sums to the gram, in the weights' column order. */
-static void finish(const pass *pass)
+static void finish(const gram_pass *pass)
 {
     tn_gram *gram = pass->gram;
     int64_t cols = pass->cols;
@@ -226,7 +226,7 @@ static void finish(const pass *pass)
     }
 }
 
-static void plan_blocks(pass *pass, bool cross_only)
+static void plan_blocks(gram_pass *pass, bool cross_only)
 {
     pass->first_col = cross_only ? pass->cols : 0;
     int64_t parts = (pass->cols + MAX_BLOCK - 1) / MAX_BLOCK;
@@ -238,7 +238,7 @@ static void plan_blocks(pass *pass, bool cross_only)
     pass->chunks = pass->row_blocks > 6 ? 1 : MAX_CHUNKS;
 }
 
-static tn_status allocate(pass *pass, tn_error *error)
+static tn_status allocate(gram_pass *pass, tn_error *error)
 {
     int64_t tasks = pass->chunks * pass->row_blocks * pass->col_blocks, sums;
     if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->width, &sums))
@@ -259,12 +259,12 @@ tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cros
                              tn_gram_target target, const void *context, tn_gram *gram,
                              tn_error *error)
 {
-    pass pass = {.patches = patches,
-                 .target = target,
-                 .context = context,
-                 .gram = gram,
-                 .cols = tn_patches_cols(patches),
-                 .outputs = gram->rows / gram->groups};
+    gram_pass pass = {.patches = patches,
+                      .target = target,
+                      .context = context,
+                      .gram = gram,
+                      .cols = tn_patches_cols(patches),
+                      .outputs = gram->rows / gram->groups};
     pass.width = pass.cols + pass.outputs + 1;
     int64_t rows = tn_patches_rows(patches);
     pass.step = limit > 0 && rows > limit ? rows / limit : 1;
