@@ -175,6 +175,14 @@ static tn_status copy_weight(const tn_qweight *from, tn_qweight *to, tn_error *e
     return TN_OK;
 }
 
+static const tn_layer *find_layer(const tn_layers *layers, const char *weight)
+{
+    for (size_t i = 0; i < layers->count; i++)
+        if (!strcmp(layers->layer[i].weight->name, weight))
+            return &layers->layer[i];
+    return NULL;
+}
+
 static tn_status collect_codes(tn_student *student, tn_trained *trained, tn_error *error)
 {
     tn_latents_export(&student->latents);
@@ -186,9 +194,7 @@ static tn_status collect_codes(tn_student *student, tn_trained *trained, tn_erro
     for (size_t i = 0; status == TN_OK && i < student->latents.count; i++) {
         tn_latent *latent = &student->latents.item[i];
         tn_converted *item = &trained->conversion.item[trained->conversion.count];
-        for (size_t k = 0; k < trained->layers.count; k++)
-            if (!strcmp(trained->layers.layer[k].weight->name, latent->layer->weight->name))
-                item->layer = &trained->layers.layer[k];
+        item->layer = find_layer(&trained->layers, latent->layer->weight->name);
         if (!item->layer)
             return tn_fail(error, TN_ERROR_MODEL, "layer %s is lost in the trained model",
                            tn_quote(latent->layer->weight->name));
@@ -261,6 +267,79 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
         *out = trained;
     else
         tn_trained_done(&trained);
+    return status;
+}
+
+tn_status tn_trained_rebuild(tn_trained *trained, const tn_train_options *options,
+                             tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_layers layers = {0};
+    tn_status status = tn_graph_create(trained->model, NULL, &graph, error);
+    if (status == TN_OK && trained->layers.count > 0)
+        status = tn_layers_select(graph, &options->policy, &layers, error);
+    for (size_t i = 0; status == TN_OK && i < trained->conversion.count; i++) {
+        tn_converted *item = &trained->conversion.item[i];
+        const char *name = item->layer->weight->name;
+        item->layer = find_layer(&layers, name);
+        if (!item->layer)
+            status = tn_fail(error, TN_ERROR_MODEL, "layer %s is lost in the trained model",
+                             tn_quote(name));
+    }
+    if (status != TN_OK) {
+        tn_graph_destroy(graph);
+        return status;
+    }
+    tn_graph_destroy(trained->graph);
+    trained->graph = graph;
+    trained->layers = layers;
+    return TN_OK;
+}
+
+/* A plan of the model with the items' dequantized values, run on the proof's images. */
+tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
+                             const tn_train_options *options, tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_params *params = NULL;
+    tn_plan *plan = NULL;
+    tn_loader *loader = NULL;
+    const tn_batch *batch = NULL;
+    float *logits = NULL;
+    const tn_graph_options size = {.batch = options->batch};
+    tn_status status = tn_graph_create(trained->model, &size, &graph, error);
+    if (status == TN_OK)
+        status = tn_params_create(graph, options->device, &params, error);
+    for (size_t i = 0; status == TN_OK && i < trained->conversion.count; i++) {
+        const tn_converted *item = &trained->conversion.item[i];
+        size_t param = tn_params_find(params, item->layer->weight->name);
+        float *rows =
+            tn_alloc_array((size_t)(item->weight.rows * item->weight.cols), sizeof *rows);
+        if (!rows || param == SIZE_MAX) {
+            tn_free(rows);
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory to check the trained network");
+            break;
+        }
+        tn_qweight_dequantize(&item->weight, rows);
+        status = tn_params_set_rows(params, param, rows, error);
+        tn_free(rows);
+    }
+    const tn_plan_options inference = {
+        .loss = true, .precision = options->precision, .params = params};
+    if (status == TN_OK)
+        status = tn_plan_create(graph, options->device, &inference, &plan, error);
+    if (status == TN_OK)
+        status = proof_batch(data, options, &loader, &batch, error);
+    if (status == TN_OK)
+        status = run_proof(plan, batch, trained->classes, &logits, error);
+    if (status == TN_OK) {
+        tn_free(trained->proof_logits);
+        trained->proof_logits = logits;
+    }
+    tn_loader_destroy(loader);
+    tn_plan_destroy(plan);
+    tn_params_destroy(params);
+    tn_graph_destroy(graph);
     return status;
 }
 

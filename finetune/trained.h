@@ -16,4 +16,12 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
                              const tn_train_options *options, tn_trained *trained,
                              tn_error *error) TN_MUST_CHECK;
 
+/* After edits of trained->model: graph and layers anew, items bound to them by weight name. */
+tn_status tn_trained_rebuild(tn_trained *trained, const tn_train_options *options,
+                             tn_error *error) TN_MUST_CHECK;
+
+/* Logits to prove an export with, from the model with the items' values in memory. */
+tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
+                             const tn_train_options *options, tn_error *error) TN_MUST_CHECK;
+
 #endif
