@@ -42,8 +42,7 @@ static tn_status list_convs(const tn_graph *graph, measured **list, size_t *coun
         if (node->outputs[0]->dtype != TN_FLOAT)
             return tn_fail(error, TN_ERROR_USAGE,
                            "node %s computes %s: BatchNorm can be restored in FLOAT networks alone",
-                           tn_quote(tn_node_label(node)),
-                           tn_dtype_name(node->outputs[0]->dtype));
+                           tn_quote(tn_node_label(node)), tn_dtype_name(node->outputs[0]->dtype));
         measured *m = &found[n++];
         m->node = node;
         m->channels = node->outputs[0]->dims[1];
@@ -146,7 +145,8 @@ static size_t position_of(const tn_model *model, const Onnx__NodeProto *node)
     return i;
 }
 
-/* The convolution writes to a fresh name; the BN takes that and writes what the convolution wrote. */
+/* The convolution writes to a fresh name; the BN takes that and writes what the convolution wrote.
+ */
 static tn_status insert_bn(tn_model *model, const measured *m, tn_error *error)
 {
     static const char *const vector_names[4] = {"gamma", "beta", "mean", "variance"};

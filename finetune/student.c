@@ -106,18 +106,21 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
     const struct {
         const char *suffix;
         float *value, *gradient;
-        bool used;
-    } scales[2] = {{"scale", latent->state.scale, latent->dscale, true},
-                   {"scale_neg", latent->state.scale_neg, latent->dscale_neg,
-                    latent->scheme.quantizer->two_scales}};
-    for (int i = 0; i < 2 && status == TN_OK; i++) {
+        bool used, trained;
+    } scales[3] = {
+        {"scale", latent->state.scale, latent->dscale, true, latent->trains_scale},
+        {"scale_neg", latent->state.scale_neg, latent->dscale_neg,
+         latent->scheme.quantizer->two_scales, latent->trains_scale},
+        /* never trained, but a checkpoint must hold it */
+        {"zero", latent->state.zero, latent->dscale, latent->scheme.quantizer->has_zero, false}};
+    for (int i = 0; i < 3 && status == TN_OK; i++) {
         if (!scales[i].used)
             continue;
         snprintf(text, sizeof text, "%s.%.120s", scales[i].suffix, name);
         status = tn_optimizer_add(optimizer, text, scales[i].value, scales[i].gradient,
                                   latent->weight.n_scales, (float)options->scale_lr, 0, error);
         if (status == TN_OK)
-            optimizer->slots[optimizer->n_slots - 1].frozen = frozen || !latent->trains_scale;
+            optimizer->slots[optimizer->n_slots - 1].frozen = frozen || !scales[i].trained;
     }
     return status;
 }

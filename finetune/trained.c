@@ -270,8 +270,7 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
     return status;
 }
 
-tn_status tn_trained_rebuild(tn_trained *trained, const tn_train_options *options,
-                             tn_error *error)
+tn_status tn_trained_rebuild(tn_trained *trained, const tn_train_options *options, tn_error *error)
 {
     tn_graph *graph = NULL;
     tn_layers layers = {0};
@@ -313,8 +312,7 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
     for (size_t i = 0; status == TN_OK && i < trained->conversion.count; i++) {
         const tn_converted *item = &trained->conversion.item[i];
         size_t param = tn_params_find(params, item->layer->weight->name);
-        float *rows =
-            tn_alloc_array((size_t)(item->weight.rows * item->weight.cols), sizeof *rows);
+        float *rows = tn_alloc_array((size_t)(item->weight.rows * item->weight.cols), sizeof *rows);
         if (!rows || param == SIZE_MAX) {
             tn_free(rows);
             status = tn_fail(error, TN_ERROR_LIMIT, "out of memory to check the trained network");

@@ -412,7 +412,8 @@ tn_status tn_train(const tn_model *model, const tn_train_data *data, const tn_mo
     trainer t = {.data = data, .log = {.descriptor = -1}};
     tn_status status = tn_train_resolve(options, &t.options, error);
     if (status == TN_OK)
-        status = tn_identity_make(model, data, &t.options, &t.identity, error);
+        status = tn_identity_make(data->origin ? data->origin : model, data, &t.options,
+                                  &t.identity, error);
     if (status == TN_OK)
         status = tn_student_create(model, teacher, &t.options, &t.student, error);
     if (status == TN_OK)
