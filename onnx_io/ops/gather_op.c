@@ -109,7 +109,7 @@ tn_status tn_gather_elements_infer(tn_node *node, tn_error *error)
 {
     tn_shape data = tn_op_shape(tn_op_input(node, 0)), indices = tn_op_shape(tn_op_input(node, 1));
     int64_t attribute;
-    int axis;
+    int axis = 0;
     tn_status status = check_index_type(node, error);
     if (status == TN_OK)
         status = tn_node_int(node, "axis", 0, &attribute, error);

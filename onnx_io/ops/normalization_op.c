@@ -57,7 +57,7 @@ tn_status tn_like_infer(tn_node *node, tn_error *error)
 tn_status tn_layer_normalization_infer(tn_node *node, tn_error *error)
 {
     int64_t attribute;
-    int axis;
+    int axis = 0;
     tn_shape shape = tn_op_shape(tn_op_input(node, 0));
     tn_status status = tn_node_int(node, "axis", -1, &attribute, error);
     if (status == TN_OK)
@@ -75,7 +75,7 @@ tn_status tn_layer_normalization_infer(tn_node *node, tn_error *error)
 tn_status tn_softmax_infer(tn_node *node, tn_error *error)
 {
     int64_t attribute;
-    int axis, rank = tn_op_shape(tn_op_input(node, 0)).rank;
+    int axis = 0, rank = tn_op_shape(tn_op_input(node, 0)).rank;
     tn_status status =
         tn_node_int(node, "axis", node->model->opset < 13 ? 1 : -1, &attribute, error);
     /* Below 13 the axis only splits the input into a matrix: the rank itself is legal. */

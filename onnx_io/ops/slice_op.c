@@ -53,9 +53,9 @@ static tn_status slice_axis(int64_t dim, int64_t start, int64_t end, int64_t ste
         end = clamp(end, 0, dim);
         span = end > start ? (uint64_t)(end - start) : 0;
     } else {
-        start = clamp(start, -1, dim - 1);
+        start = clamp(start, 0, dim > 0 ? dim - 1 : -1); /* the standard's words; numpy has -1 */
         end = clamp(end, -1, dim - 1);
-        span = start > end ? (uint64_t)(start - end) : 0;
+        span = dim > 0 && start > end ? (uint64_t)(start - end) : 0;
     }
     *count = (int64_t)(span / stride + (span % stride != 0));
     *first = *count ? start : 0;

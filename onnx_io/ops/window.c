@@ -29,7 +29,7 @@ static tn_status read_list(const tn_node *node, const char *name, int expected, 
                        list.count, expected);
     for (int i = 0; i < expected; i++) {
         dst[i] = list.count ? list.values[i] : standard;
-        if (dst[i] < low || dst[i] > LARGEST)
+        if (list.count && (dst[i] < low || dst[i] > LARGEST))
             return tn_fail(error, TN_ERROR_MODEL,
                            "attribute %s has value %lld: %lld to %d expected", name,
                            (long long)dst[i], (long long)low, LARGEST);
