@@ -12,7 +12,8 @@ enum {
     EXACT_CODES = 8,
     GRID = 48, /* intervals the search begins with, and steps it tries first */
     WIDE_GRID = 100,
-    CHANGES = 64, /* at most so many codes change where each change is tried */
+    FINE_GRID = 8, /* steps between two of the wide grid */
+    CHANGES = 64,  /* at most so many codes change where each change is tried */
     DEPTH = 40
 };
 
@@ -229,6 +230,13 @@ static float search_wide(search *find)
     for (int i = 1; i <= WIDE_GRID; i++) {
         double before = find->best;
         float step = tn_step_legal(whole * 1.25 * i / WIDE_GRID, find->low, find->high);
+        (void)evaluate(find, step);
+        best = find->best > before ? step : best;
+    }
+    double cell = whole * 1.25 / WIDE_GRID, middle = (double)best;
+    for (int i = -FINE_GRID; i <= FINE_GRID; i++) {
+        double before = find->best;
+        float step = tn_step_legal(middle + cell * i / FINE_GRID, find->low, find->high);
         (void)evaluate(find, step);
         best = find->best > before ? step : best;
     }
