@@ -15,12 +15,10 @@
 
 /* In the order of looking: the more special before the more general. */
 static const tn_reader *const readers[] = {
-    &tn_reader_cifar_binary,
-    &tn_reader_image_folder,
+    &tn_reader_cifar_binary, &tn_reader_tiny_imagenet, &tn_reader_imagenet_list,
+    &tn_reader_csv,          &tn_reader_image_folder,
 };
 enum { N_READERS = sizeof readers / sizeof readers[0] };
-
-enum { ENCODED_LIMIT = 512 << 20 }; /* bytes of one picture file */
 
 size_t tn_reader_count(void)
 {
@@ -180,7 +178,7 @@ tn_status tn_image_read_file(const char *path, const char *name, tn_image *image
 {
     unsigned char *bytes = NULL;
     size_t size = 0;
-    tn_status status = tn_source_read_all(path, ENCODED_LIMIT, &bytes, &size, error);
+    tn_status status = tn_source_read_all(path, TN_IMAGE_MAX_ENCODED, &bytes, &size, error);
     if (status != TN_OK)
         return status;
     status = tn_image_decode(bytes, size, image, error);

@@ -10,8 +10,9 @@
 /* What an untrusted picture may ask for, checked on the header before anything is allocated. */
 enum {
     TN_IMAGE_MAX_SIDE = 16384,
-    TN_IMAGE_MAX_PIXELS = 89478485, /* Pillow's limit against decompression bombs */
-    TN_IMAGE_MAX_SCANS = 64         /* of a progressive JPEG */
+    TN_IMAGE_MAX_PIXELS = 89478485,  /* Pillow's limit against decompression bombs */
+    TN_IMAGE_MAX_SCANS = 64,         /* of a progressive JPEG */
+    TN_IMAGE_MAX_ENCODED = 512 << 20 /* bytes of the file */
 };
 
 /* One picture, row-major [height][width][channels]. Start from {0}; reading into a used image

@@ -1,18 +1,10 @@
 /* Folders of pictures, one folder a class (class = sorted names), perhaps below train/ and
  * val/ (valid/, validation/, test/). Pictures may lie deeper inside a class. */
-#include "data/reader.h"
+#include "data/label_list.h"
+#include "data/picture_files.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { MAX_DEPTH = 8 };
-
-typedef struct folder_files {
-    const char *root;   /* of the part that is read */
-    const char **paths; /* relative to root; heap */
-    int32_t *labels;    /* heap until the walk is over */
-    size_t room;
-} folder_files;
 
 static const char *const train_names[] = {"train", "training", NULL};
 static const char *const val_names[] = {"val", "valid", "validation", "test", NULL};
@@ -20,54 +12,6 @@ static const char *const val_names[] = {"val", "valid", "validation", "test", NU
 static bool match(const tn_location *where)
 {
     return where->is_folder;
-}
-
-static tn_status add_picture(tn_dataset *dataset, const char *relative, int32_t label,
-                             tn_error *error)
-{
-    folder_files *files = dataset->store;
-    if (dataset->count == files->room) {
-        size_t room = files->room ? 2 * files->room : 1024;
-        const char **paths = tn_realloc(files->paths, room * sizeof *paths);
-        if (paths)
-            files->paths = paths;
-        int32_t *labels = paths ? tn_realloc(files->labels, room * sizeof *labels) : NULL;
-        if (!labels)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu file names", room);
-        files->labels = labels;
-        files->room = room;
-    }
-    tn_dataset_hash_add(dataset, relative, strlen(relative) + 1);
-    files->paths[dataset->count] = relative;
-    files->labels[dataset->count++] = label;
-    return TN_OK;
-}
-
-/* All pictures below root/relative, sorted, depth first. */
-static tn_status walk(tn_dataset *dataset, const char *relative, int32_t label, int depth,
-                      tn_error *error)
-{
-    folder_files *files = dataset->store;
-    tn_arena *arena = &dataset->arena;
-    const char *folder = tn_path_join(arena, files->root, relative);
-    tn_listing listing;
-    if (!folder)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for file names");
-    if (depth > MAX_DEPTH)
-        return tn_fail(error, TN_ERROR_DATA, "%s lies more than %d folders deep: a loop of links?",
-                       tn_quote(folder), MAX_DEPTH);
-    tn_status status = tn_listing_read(arena, folder, &listing, error);
-    for (size_t i = 0; status == TN_OK && i < listing.count; i++) {
-        bool image = tn_path_is_image(listing.names[i]);
-        if (!image && !listing.is_folder[i])
-            continue;
-        const char *path = tn_path_join(arena, relative, listing.names[i]);
-        if (!path)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for file names");
-        status = image ? add_picture(dataset, path, label, error)
-                       : walk(dataset, path, label, depth + 1, error);
-    }
-    return status;
 }
 
 /* The names of the folders in `folder`. */
@@ -103,7 +47,7 @@ static tn_status open_flat(tn_dataset *dataset, const tn_location *where, const 
     tn_status status = tn_listing_read(&dataset->arena, root, &listing, error);
     for (size_t i = 0; status == TN_OK && i < listing.count; i++)
         if (tn_path_is_image(listing.names[i]))
-            status = add_picture(dataset, listing.names[i], TN_NO_LABEL, error);
+            status = tn_picture_files_add(dataset, listing.names[i], TN_NO_LABEL, error);
     snprintf(dataset->description, sizeof dataset->description,
              "flat folder without labels: %zu images", dataset->count);
     return status;
@@ -135,33 +79,18 @@ static tn_status choose_root(tn_dataset *dataset, const tn_location *where, cons
     return TN_OK;
 }
 
-static int32_t class_of(const tn_listing *classes, const char *name)
-{
-    for (size_t lo = 0, hi = classes->count; lo < hi;) {
-        size_t mid = (lo + hi) / 2;
-        int order = strcmp(classes->names[mid], name);
-        if (order == 0)
-            return (int32_t)mid;
-        if (order < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return TN_NO_LABEL;
-}
-
 static tn_status walk_classes(tn_dataset *dataset, const tn_listing *here,
                               const tn_listing *classes, const char *root, tn_error *error)
 {
     for (size_t i = 0; i < here->count; i++) {
-        int32_t label = class_of(classes, here->names[i]);
+        int32_t label = tn_listing_find(classes, here->names[i]);
         if (label < 0)
             return tn_fail(error, TN_ERROR_DATA,
                            "%s holds a class %s that the training part does not have: the class "
                            "numbers would not fit together",
                            tn_quote(root), tn_quote(here->names[i]));
         size_t before = dataset->count;
-        tn_status status = walk(dataset, here->names[i], label, 1, error);
+        tn_status status = tn_picture_files_walk(dataset, here->names[i], label, error);
         if (status != TN_OK)
             return status;
         if (dataset->count == before && here->names == classes->names)
@@ -178,15 +107,12 @@ static tn_status open_folder(tn_dataset *dataset, const tn_location *where, tn_e
     const char *root = NULL, *names_root = NULL, *phrase = "";
     tn_listing here, classes;
     size_t pictures, others;
-    folder_files *files = tn_arena_alloc(&dataset->arena, sizeof *files);
-    if (!files)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
-    dataset->store = files;
-    dataset->shape.channels = 3;
     tn_status status = choose_root(dataset, where, &root, &names_root, &phrase, error);
     if (status != TN_OK)
         return status;
-    files->root = root;
+    status = tn_picture_files_begin(dataset, root, error);
+    if (status != TN_OK)
+        return status;
     status = list_classes(dataset, root, &here, &pictures, error);
     if (status != TN_OK)
         return status;
@@ -199,40 +125,11 @@ static tn_status open_folder(tn_dataset *dataset, const tn_location *where, tn_e
         status = walk_classes(dataset, &here, &classes, root, error);
     if (status != TN_OK)
         return status;
-    dataset->labels = files->labels;
-    dataset->classes = (int)classes.count;
-    dataset->class_names = classes.names;
+    tn_picture_files_finish(dataset, (int)classes.count, classes.names);
     snprintf(dataset->description, sizeof dataset->description,
              "image folders%s%s: %zu images, %d classes", *phrase ? ", " : "", phrase,
              dataset->count, dataset->classes);
     return TN_OK;
-}
-
-static tn_status read_picture(const tn_dataset *dataset, size_t index, tn_image *image,
-                              tn_error *error)
-{
-    const folder_files *files = dataset->store;
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/%s", files->root, files->paths[index]);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return tn_fail(error, TN_ERROR_DATA, "the path of %s is too long",
-                       tn_quote(files->paths[index]));
-    return tn_image_read_file(path, files->paths[index], image, error);
-}
-
-static void sample_name(const tn_dataset *dataset, size_t index, char *name, size_t size)
-{
-    const folder_files *files = dataset->store;
-    snprintf(name, size, "%s", files->paths[index]);
-}
-
-static void close_folder(tn_dataset *dataset)
-{
-    folder_files *files = dataset->store;
-    if (!files)
-        return;
-    tn_free(files->paths);
-    tn_free(files->labels);
 }
 
 const tn_reader tn_reader_image_folder = {
@@ -240,7 +137,7 @@ const tn_reader tn_reader_image_folder = {
     .summary = "one folder of JPEG or PNG pictures per class, perhaps below train/ and val/",
     .match = match,
     .open = open_folder,
-    .read = read_picture,
-    .name = sample_name,
-    .close = close_folder,
+    .read = tn_picture_files_read,
+    .name = tn_picture_files_name,
+    .close = tn_picture_files_close,
 };

@@ -40,6 +40,11 @@ struct tn_dataset {
 };
 
 extern const tn_reader tn_reader_cifar_binary;
+extern const tn_reader tn_reader_tiny_imagenet;
+extern const tn_reader tn_reader_imagenet_list;
+extern const tn_reader tn_reader_csv;
+extern const tn_reader tn_reader_idx;
+extern const tn_reader tn_reader_webdataset;
 extern const tn_reader tn_reader_image_folder;
 
 /* "training part", "validation part" */

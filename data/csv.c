@@ -1,0 +1,69 @@
+/* A CSV file of path,label rows: DATA is the file, or a folder with labels.csv (or train.csv and
+ * val.csv). Paths are relative to the file's folder. */
+#include "data/label_list.h"
+#include "data/picture_files.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const train_files[] = {"train.csv", "labels.csv", NULL};
+static const char *const val_files[] = {"val.csv", "valid.csv", "test.csv", "labels.csv", NULL};
+
+static bool is_csv(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 4 && strcmp(path + n - 4, ".csv") == 0;
+}
+
+static bool match(const tn_location *where)
+{
+    if (!where->is_folder)
+        return is_csv(where->path);
+    return tn_path_first_file(where->path, train_files) ||
+           tn_path_first_file(where->path, val_files);
+}
+
+static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_error *error)
+{
+    tn_label_list list;
+    tn_arena *arena = &dataset->arena;
+    const char *root = where->path, *file = where->path;
+    bool train = where->split == TN_SPLIT_TRAIN;
+    if (where->is_folder) {
+        const char *name = tn_path_first_file(where->path, train ? train_files : val_files);
+        if (!name && where->split_asked)
+            return tn_fail(error, TN_ERROR_DATA, "%s has no %s (a file %s)", tn_quote(where->path),
+                           tn_split_phrase(where->split), train ? train_files[0] : val_files[0]);
+        if (!name)
+            name = tn_path_first_file(where->path, train ? val_files : train_files);
+        file = tn_path_join(arena, where->path, name ? name : "");
+    } else {
+        const char *slash = strrchr(where->path, '/');
+        root =
+            slash ? tn_arena_strndup(arena, where->path, (size_t)(slash - where->path) + 1) : ".";
+    }
+    if (!file || !root)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
+    tn_status status = tn_label_list_read(dataset, file, ',', &list, error);
+    if (status == TN_OK)
+        status = tn_label_list_resolve(dataset, &list, NULL, error);
+    if (status == TN_OK)
+        status = tn_picture_files_begin(dataset, root, error);
+    if (status == TN_OK)
+        status = tn_label_list_add_files(dataset, &list, "", error);
+    if (status == TN_OK)
+        snprintf(dataset->description, sizeof dataset->description,
+                 "CSV of paths and labels: %zu images, %d classes", dataset->count,
+                 dataset->classes);
+    return status;
+}
+
+const tn_reader tn_reader_csv = {
+    .id = "csv",
+    .summary = "CSV file of path,label rows (or a folder with labels.csv, train.csv, val.csv)",
+    .match = match,
+    .open = open_csv,
+    .read = tn_picture_files_read,
+    .name = tn_picture_files_name,
+    .close = tn_picture_files_close,
+};
