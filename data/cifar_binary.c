@@ -170,18 +170,9 @@ static tn_status read_record(const tn_dataset *dataset, size_t index, tn_image *
 {
     const cifar_files *files = dataset->store;
     size_t k = file_of(files, index), record = files->label_bytes + 3 * PLANE;
-    unsigned char planes[3 * PLANE];
-    tn_status status =
-        tn_source_read(&files->file[k], (index - files->first[k]) * record + files->label_bytes,
-                       planes, sizeof planes, error);
-    if (status == TN_OK)
-        status = tn_image_reserve(image, SIDE, SIDE, 3, error);
-    if (status != TN_OK)
-        return status;
-    for (size_t i = 0; i < PLANE; i++)
-        for (size_t c = 0; c < 3; c++)
-            image->pixels[3 * i + c] = planes[c * PLANE + i];
-    return TN_OK;
+    return tn_image_read_planes(&files->file[k],
+                                (index - files->first[k]) * record + files->label_bytes, SIDE,
+                                image, error);
 }
 
 static void sample_name(const tn_dataset *dataset, size_t index, char *name, size_t size)

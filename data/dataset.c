@@ -188,6 +188,22 @@ tn_status tn_image_read_file(const char *path, const char *name, tn_image *image
     return status;
 }
 
+tn_status tn_image_read_planes(const tn_source *source, uint64_t offset, int side, tn_image *image,
+                               tn_error *error)
+{
+    unsigned char planes[3 * 32 * 32];
+    size_t plane = (size_t)side * (size_t)side;
+    if (3 * plane > sizeof planes)
+        return tn_fail(error, TN_ERROR_USAGE, "planes of %d pixels a side", side);
+    tn_status status = tn_source_read(source, offset, planes, 3 * plane, error);
+    if (status == TN_OK)
+        status = tn_image_reserve(image, side, side, 3, error);
+    for (size_t i = 0; status == TN_OK && i < plane; i++)
+        for (size_t c = 0; c < 3; c++)
+            image->pixels[3 * i + c] = planes[c * plane + i];
+    return status;
+}
+
 /* Splits "DIR:train" unless something of that whole name exists. */
 static tn_status locate(tn_arena *arena, const char *spec, tn_split split, tn_location *where,
                         tn_error *error)

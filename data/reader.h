@@ -45,6 +45,8 @@ extern const tn_reader tn_reader_imagenet_list;
 extern const tn_reader tn_reader_csv;
 extern const tn_reader tn_reader_idx;
 extern const tn_reader tn_reader_webdataset;
+extern const tn_reader tn_reader_numpy;
+extern const tn_reader tn_reader_cifar_python;
 extern const tn_reader tn_reader_image_folder;
 
 /* "training part", "validation part" */
@@ -78,5 +80,9 @@ tn_status tn_listing_read(tn_arena *arena, const char *folder, tn_listing *listi
 /* Reads a picture file and decodes it; DATA errors name `name`. */
 tn_status tn_image_read_file(const char *path, const char *name, tn_image *image,
                              tn_error *error) TN_MUST_CHECK;
+
+/* Three planes of side x side bytes (red, green, blue) at an offset; side <= 32. */
+tn_status tn_image_read_planes(const tn_source *source, uint64_t offset, int side, tn_image *image,
+                               tn_error *error) TN_MUST_CHECK;
 
 #endif
