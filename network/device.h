@@ -149,7 +149,7 @@ typedef struct tn_unary_task {
 
 typedef struct tn_binary_task {
     tn_binary_kind kind;
-    tn_extent a, b, dst;   /* same rank; dims of a and b are 1 or dst's */
+    tn_extent a, b, dst;  /* same rank; dims of a and b are 1 or dst's */
     tn_function function; /* applied to the result: NONE or RELU */
 } tn_binary_task;
 

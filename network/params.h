@@ -63,6 +63,9 @@ void tn_params_touch(tn_params *params, size_t i);
 /* All masters of another store with the same names and shapes (another device, a snapshot). */
 tn_status tn_params_copy(tn_params *params, const tn_params *from, tn_error *error) TN_MUST_CHECK;
 
+/* Gives every trainable parameter its gradient buffer, once; training plans call it. */
+tn_status tn_params_place_gradients(tn_params *params, tn_error *error) TN_MUST_CHECK;
+
 /* One contiguous device buffer with all gradients, in the store's order of trainable parameters:
  * one all-reduce, one norm, one clip. *count is 0 before the first training plan. */
 float *tn_params_gradients(const tn_params *params, int64_t *count);

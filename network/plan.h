@@ -110,7 +110,7 @@ typedef struct tn_loss_result { /* sums over the count samples */
 } tn_loss_result;
 
 /* The loss of the logits of the last forward (formula at tn_loss_task); in a training plan also its
- * gradient at the logits, where the next backward starts. */
+ * gradient at the logits, where the next backward starts. Replaces what was injected before. */
 tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_result *result,
                        tn_error *error) TN_MUST_CHECK;
 

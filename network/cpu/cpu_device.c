@@ -118,6 +118,12 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
         reason = "bf16 needs a processor with AMX";
     else if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         reason = "oneDNN does not fuse this function";
+    else if (task->backward && task->verb == TN_VERB_CONV &&
+             (task->conv.function != TN_FUNCTION_NONE || task->conv.residual || task->conv.fold))
+        reason = "a fused convolution has no gradient";
+    else if (task->backward && task->verb == TN_VERB_GEMM &&
+             task->gemm.function != TN_FUNCTION_NONE && task->gemm.function != TN_FUNCTION_RELU)
+        reason = "with a gradient it fuses Relu alone";
     else if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.function != TN_FUNCTION_NONE &&
              task->batch_norm.function != TN_FUNCTION_RELU &&
              task->batch_norm.function != TN_FUNCTION_CLIP)

@@ -1,0 +1,247 @@
+/* Merges steps: BN into the convolution before it (its weights), and Relu or another function and
+ * the residual Add into the step that computes their operand, where the device says it can. A
+ * merged step stands where the last of its nodes stood. */
+#include "network/lowering.h"
+
+#include "core/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct uses {
+    size_t *reader;  /* the step that reads a root, when it is the only one */
+    size_t *writer;  /* step that computes a root */
+    uint32_t *count; /* reads by steps, counted through views */
+    uint32_t *views;
+} uses;
+
+static void count_uses(const tn_plan *plan, const uses *u)
+{
+    for (size_t i = 0; i < plan->n_values; i++) {
+        u->writer[i] = u->reader[i] = TN_NONE;
+        u->count[i] = u->views[i] = 0;
+    }
+    for (size_t i = 0; i < plan->n_values; i++)
+        if (plan->values[i].root != i)
+            u->views[plan->values[i].root]++;
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const tn_plan_node *step = &plan->steps[i];
+        if (step->dead)
+            continue;
+        u->writer[plan->values[step->dst].root] = i;
+        for (int j = 0; j < step->n_src; j++) {
+            size_t root = plan->values[step->src[j]].root;
+            u->reader[root] = i;
+            u->count[root]++;
+        }
+    }
+}
+
+/* Whether a value may disappear: read once, as it is, by a step. */
+static bool is_private(const tn_plan *plan, const uses *u, size_t value)
+{
+    const tn_plan_value *v = &plan->values[value];
+    return v->root == value && u->count[value] == 1 && u->views[value] == 0 && !v->keep &&
+           !v->keep_gradient && !v->inject && v->param == TN_NONE;
+}
+
+static bool supported(const tn_plan *plan, const tn_task *task)
+{
+    return plan->device->type->supports(plan->device, task, NULL, 0);
+}
+
+/* `first` takes over `second`'s result and place. */
+static void merge(tn_plan *plan, size_t first, size_t second, const tn_task *task)
+{
+    tn_plan_node *a = &plan->steps[first], *b = &plan->steps[second];
+    size_t used = strlen(a->fused);
+    tn_plan_node merged = *a;
+    merged.task = *task;
+    merged.dst = b->dst;
+    merged.flops += b->flops;
+    snprintf(merged.fused + used, sizeof(merged.fused) - used, "%s%s%s%s", used ? "+" : "",
+             b->node->type, b->fused[0] ? "+" : "", b->fused);
+    for (size_t i = 0; i < plan->graph->n_nodes; i++)
+        if (plan->step_of_node[i] == first)
+            plan->step_of_node[i] = second;
+    plan->values[a->dst].root = TN_NONE; /* gone */
+    a->dead = true;
+    *b = merged;
+}
+
+static bool set_function(tn_task *task, const tn_unary_task *f)
+{
+    switch (task->verb) {
+    case TN_VERB_CONV:
+        if (task->conv.function != TN_FUNCTION_NONE)
+            return false;
+        task->conv.function = f->function;
+        task->conv.a = f->a;
+        task->conv.b = f->b;
+        return true;
+    case TN_VERB_GEMM:
+        if (task->gemm.function != TN_FUNCTION_NONE)
+            return false;
+        task->gemm.function = f->function;
+        task->gemm.a = f->a;
+        task->gemm.b = f->b;
+        return true;
+    case TN_VERB_BATCH_NORM:
+        if (task->batch_norm.function != TN_FUNCTION_NONE)
+            return false;
+        task->batch_norm.function = f->function;
+        task->batch_norm.a = f->a;
+        task->batch_norm.b = f->b;
+        return true;
+    case TN_VERB_BINARY:
+        if (task->binary.function != TN_FUNCTION_NONE || f->function != TN_FUNCTION_RELU)
+            return false;
+        task->binary.function = f->function;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool fuse_function(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *step = &plan->steps[at];
+    size_t before = u->writer[step->src[0]];
+    if (step->task.verb != TN_VERB_UNARY || !is_private(plan, u, step->src[0]) || before == TN_NONE)
+        return false;
+    tn_task task = plan->steps[before].task;
+    if (plan->values[step->dst].last != plan->values[step->src[0]].last ||
+        !set_function(&task, &step->task.unary) || !supported(plan, &task))
+        return false;
+    merge(plan, before, at, &task);
+    return true;
+}
+
+static bool fuse_batch_norm(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *step = &plan->steps[at];
+    size_t before = u->writer[step->src[0]];
+    if (step->task.verb != TN_VERB_BATCH_NORM || plan->options.separate_bn ||
+        plan->options.training || step->task.batch_norm.residual ||
+        !is_private(plan, u, step->src[0]) || before == TN_NONE)
+        return false;
+    const tn_plan_node *conv = &plan->steps[before];
+    tn_task task = conv->task;
+    if (task.verb != TN_VERB_CONV || task.conv.fold || task.conv.residual ||
+        task.conv.function != TN_FUNCTION_NONE)
+        return false;
+    task.conv.fold = true;
+    task.conv.epsilon = step->task.batch_norm.epsilon;
+    task.conv.function = step->task.batch_norm.function;
+    task.conv.a = step->task.batch_norm.a;
+    task.conv.b = step->task.batch_norm.b;
+    if (!supported(plan, &task))
+        return false;
+    size_t params[4];
+    memcpy(params, step->params, sizeof(params));
+    merge(plan, before, at, &task);
+    tn_plan_node *merged = &plan->steps[at];
+    for (int i = 0; i < 4; i++)
+        merged->params[merged->n_params++] = params[i];
+    return true;
+}
+
+static bool same_extent(const tn_extent *a, const tn_extent *b)
+{
+    return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof(int64_t)) == 0;
+}
+
+/* Takes the Add at `at` into the step that computes its operand `which`. */
+static bool fuse_residual_into(tn_plan *plan, const uses *u, size_t at, int which, tn_error *error,
+                               tn_status *status)
+{
+    const tn_plan_node *add = &plan->steps[at];
+    size_t operand = add->src[which], other = add->src[1 - which], before = u->writer[operand];
+    if (!is_private(plan, u, operand) || before == TN_NONE)
+        return false;
+    tn_task task = plan->steps[before].task;
+    if (task.verb == TN_VERB_CONV && !task.conv.residual &&
+        task.conv.function == TN_FUNCTION_NONE) {
+        task.conv.residual = true;
+        task.conv.function = add->task.binary.function;
+    } else if (task.verb == TN_VERB_BATCH_NORM && !task.batch_norm.residual &&
+               task.batch_norm.function == TN_FUNCTION_NONE) {
+        task.batch_norm.residual = true;
+        task.batch_norm.function = add->task.binary.function;
+    } else {
+        return false;
+    }
+    if (!supported(plan, &task))
+        return false;
+    size_t *src = tn_arena_array(&plan->arena, 2, sizeof(size_t));
+    if (!src) {
+        *status = tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+        return false;
+    }
+    src[0] = plan->steps[before].src[0];
+    src[1] = other;
+    merge(plan, before, at, &task);
+    plan->steps[at].src = src;
+    plan->steps[at].n_src = 2;
+    return true;
+}
+
+static bool fuse_residual(tn_plan *plan, const uses *u, size_t at, tn_error *error,
+                          tn_status *status)
+{
+    const tn_plan_node *add = &plan->steps[at];
+    const tn_binary_task *t = &add->task.binary;
+    if (add->task.verb != TN_VERB_BINARY || t->kind != TN_BINARY_ADD ||
+        !same_extent(&t->a, &t->dst) || !same_extent(&t->b, &t->dst) || add->src[0] == add->src[1])
+        return false;
+    /* the operand computed last: the other one is then there in time */
+    size_t a = u->writer[plan->values[add->src[0]].root];
+    size_t b = u->writer[plan->values[add->src[1]].root];
+    int later = b != TN_NONE && (a == TN_NONE || b > a);
+    return fuse_residual_into(plan, u, at, later, error, status) ||
+           (*status == TN_OK && fuse_residual_into(plan, u, at, 1 - later, error, status));
+}
+
+/* Dead steps out; step_of_node follows. */
+static void compact(tn_plan *plan)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        if (plan->steps[i].dead)
+            continue;
+        for (size_t j = 0; j < plan->graph->n_nodes && n != i; j++)
+            if (plan->step_of_node[j] == i)
+                plan->step_of_node[j] = n;
+        plan->steps[n++] = plan->steps[i];
+    }
+    plan->n_steps = n;
+}
+
+tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
+{
+    tn_status status = TN_OK;
+    uses u = {tn_alloc_array(plan->n_values + 1, sizeof(size_t)),
+              tn_alloc_array(plan->n_values + 1, sizeof(size_t)),
+              tn_alloc_array(plan->n_values + 1, sizeof(uint32_t)),
+              tn_alloc_array(plan->n_values + 1, sizeof(uint32_t))};
+    if (!u.reader || !u.writer || !u.count || !u.views) {
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+        goto done;
+    }
+    count_uses(plan, &u);
+    for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++) {
+        if (plan->steps[at].n_src == 0)
+            continue;
+        if (fuse_batch_norm(plan, &u, at) || fuse_residual(plan, &u, at, error, &status) ||
+            fuse_function(plan, &u, at))
+            u.writer[plan->values[plan->steps[at].dst].root] = at;
+    }
+    if (status == TN_OK)
+        compact(plan);
+done:
+    tn_free(u.reader);
+    tn_free(u.writer);
+    tn_free(u.count);
+    tn_free(u.views);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* Concat, Slice, Pad. */
+#include "network/lowering.h"
+
+#include <string.h>
+
+static tn_layout layout_of(const tn_plan *plan, size_t value)
+{
+    return plan->values[value].last ? TN_LAYOUT_LAST : TN_LAYOUT_PLAIN;
+}
+
+tn_status tn_lower_concat(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    size_t dst, n = node->n_inputs;
+    int64_t axis_value;
+    int axis, rank = node->outputs[0]->rank;
+    tn_layout layout = TN_LAYOUT_PLAIN;
+    size_t *src = tn_arena_array(&plan->arena, n, sizeof(size_t));
+    int64_t *inner = tn_arena_array(&plan->arena, n, sizeof(int64_t));
+    if (!src || !inner)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        if (rank >= 3 && plan->last[node->inputs[i]->index] != TN_NONE)
+            layout = TN_LAYOUT_LAST;
+    tn_status status = tn_node_int(node, "axis", 1, &axis_value, error);
+    if (status == TN_OK)
+        status = tn_lower_resolve(node, axis_value, rank, &axis, error);
+    for (size_t i = 0; i < n && status == TN_OK; i++)
+        status = tn_lower_input(plan, node->inputs[i], layout, &src[i], error);
+    if (status == TN_OK)
+        status = tn_lower_output(plan, node, 0, layout, &dst, error);
+    if (status != TN_OK)
+        return status;
+    tn_task task = {.verb = TN_VERB_CONCAT};
+    task.concat = (tn_concat_task){(int)n, 1, inner};
+    int at = tn_lower_axis(plan, dst, axis);
+    tn_extent extent = tn_lower_extent(plan, dst);
+    for (int i = 0; i < at; i++)
+        task.concat.outer *= extent.dims[i];
+    for (size_t i = 0; i < n; i++)
+        inner[i] = task.concat.outer ? plan->values[src[i]].count / task.concat.outer : 0;
+    return tn_lower_step(plan, node, &task, src, (int)n, dst, NULL, 0, error);
+}
+
+static int64_t clamp(int64_t x, int64_t low, int64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+tn_status tn_lower_slice(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    enum { ROOM = 2 * TN_MAX_RANK };
+    int64_t starts[ROOM], axes[ROOM], steps[ROOM];
+    int n, n_axes, n_steps;
+    bool has_starts, has_axes, has_steps;
+    size_t src, dst;
+    tn_status status = tn_lower_ints(node, 1, "starts", starts, &n, &has_starts, error);
+    if (status == TN_OK)
+        status = tn_lower_ints(node, 3, "axes", axes, &n_axes, &has_axes, error);
+    if (status == TN_OK)
+        status = tn_lower_ints(node, 4, "steps", steps, &n_steps, &has_steps, error);
+    if (status == TN_OK)
+        status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_ANY, &src, error);
+    if (status == TN_OK)
+        status = tn_lower_output(plan, node, 0, layout_of(plan, src), &dst, error);
+    if (status != TN_OK)
+        return status;
+    tn_task task = {.verb = TN_VERB_SLICE};
+    task.slice.src = tn_lower_extent(plan, src);
+    task.slice.dst = tn_lower_extent(plan, dst);
+    for (int i = 0; i < task.slice.src.rank; i++)
+        task.slice.step[i] = 1;
+    for (int i = 0; i < n; i++) {
+        int axis;
+        status =
+            tn_lower_resolve(node, has_axes ? axes[i] : i, plan->values[src].rank, &axis, error);
+        if (status != TN_OK)
+            return status;
+        int64_t size = plan->values[src].dims[axis], step = has_steps ? steps[i] : 1;
+        int64_t start = starts[i] < 0 ? starts[i] + size : starts[i];
+        int at = tn_lower_axis(plan, src, axis);
+        task.slice.step[at] = step;
+        task.slice.start[at] = step > 0 ? clamp(start, 0, size) : clamp(start, 0, size - 1);
+    }
+    return tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+}
+
+static tn_status pad_mode(const tn_node *node, tn_pad_mode *mode, tn_error *error)
+{
+    char name[16];
+    tn_status status = tn_node_string(node, "mode", "constant", name, sizeof(name), error);
+    if (status != TN_OK)
+        return status;
+    if (strcmp(name, "constant") == 0)
+        *mode = TN_PAD_CONSTANT;
+    else if (strcmp(name, "reflect") == 0)
+        *mode = TN_PAD_REFLECT;
+    else if (strcmp(name, "edge") == 0)
+        *mode = TN_PAD_EDGE;
+    else
+        return tn_lower_unsupported(node, error, "this mode");
+    return TN_OK;
+}
+
+tn_status tn_lower_pad(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    int64_t pads[2 * TN_MAX_RANK], axes[2 * TN_MAX_RANK];
+    int n, n_axes;
+    bool has_pads, has_axes;
+    size_t src, dst;
+    tn_task task = {.verb = TN_VERB_PAD};
+    tn_status status = tn_lower_ints(node, 1, "pads", pads, &n, &has_pads, error);
+    if (status == TN_OK)
+        status = tn_lower_ints(node, 3, "axes", axes, &n_axes, &has_axes, error);
+    if (status == TN_OK)
+        status = pad_mode(node, &task.pad.mode, error);
+    if (status == TN_OK)
+        status = tn_lower_scalar(node, 2, "value", 0.0f, &task.pad.value, error);
+    if (status == TN_OK)
+        status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_ANY, &src, error);
+    if (status == TN_OK)
+        status = tn_lower_output(plan, node, 0, layout_of(plan, src), &dst, error);
+    if (status != TN_OK)
+        return status;
+    task.pad.src = tn_lower_extent(plan, src);
+    task.pad.dst = tn_lower_extent(plan, dst);
+    for (int i = 0; i < n / 2; i++) {
+        int axis;
+        status =
+            tn_lower_resolve(node, has_axes ? axes[i] : i, plan->values[src].rank, &axis, error);
+        if (status != TN_OK)
+            return status;
+        task.pad.begin[tn_lower_axis(plan, src, axis)] = pads[i];
+    }
+    return tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+}
