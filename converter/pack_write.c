@@ -10,13 +10,23 @@ static bool same_numbers(const float *a, const float *b, int64_t count)
     return (!a && !b) || (a && b && memcmp(a, b, (size_t)count * sizeof *a) == 0);
 }
 
+/* Unlike scales, -0 and 0 are one zero point: integer types hold no sign of it. */
+static bool same_zeros(const float *a, const float *b, int64_t count)
+{
+    for (int64_t i = 0; a && b && i < count; i++) {
+        if (a[i] != b[i])
+            return false;
+    }
+    return !a == !b;
+}
+
 static bool same_weight(const tn_qweight *a, const tn_qweight *b)
 {
     return a->rows == b->rows && a->cols == b->cols && a->n_scales == b->n_scales &&
            memcmp(a->codes, b->codes, (size_t)(a->rows * a->cols) * sizeof *a->codes) == 0 &&
            same_numbers(a->scale, b->scale, a->n_scales) &&
            same_numbers(a->scale_neg, b->scale_neg, a->n_scales) &&
-           same_numbers(a->zero, b->zero, a->n_scales);
+           same_zeros(a->zero, b->zero, a->n_scales);
 }
 
 static tn_status compare_layer(const tn_record_layer *layer, const tn_graph *graph,

@@ -24,8 +24,10 @@ uint64_t tn_record_hash(const tn_qweight *weight)
     XXH3_64bits_update(state, weight->scale, scales);
     if (weight->scale_neg)
         XXH3_64bits_update(state, weight->scale_neg, scales);
-    if (weight->zero)
-        XXH3_64bits_update(state, weight->zero, scales);
+    for (int64_t i = 0; weight->zero && i < weight->n_scales; i++) {
+        float zero = weight->zero[i] + 0.0f; /* -0 and 0 are one zero point */
+        XXH3_64bits_update(state, &zero, sizeof zero);
+    }
     uint64_t hash = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return hash;

@@ -149,7 +149,7 @@ tn_status tn_verify(const tn_model *model, const tn_model *against, tn_verificat
     if (status == TN_OK)
         status = tn_graph_create(model, &all, &graph, error);
     for (size_t i = 0; status == TN_OK && i < record.count; i++) {
-        if (record.layer[i].form && record.layer[i].form->self_contained)
+        if (record.layer[i].form)
             status = verify_layer(&record.layer[i], graph, &result, error);
     }
     if (status == TN_OK && against)

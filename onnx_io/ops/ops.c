@@ -174,6 +174,8 @@ static const tn_op ops[] = {
     {"QuantizeLinear", "", 10, 0, 2, 3, 1, 1, tn_quantize_infer, NULL, tn_quantize_evaluate, false},
     {"DequantizeLinear", "", 10, 0, 2, 3, 1, 1, tn_dequantize_infer, NULL, tn_dequantize_evaluate,
      false},
+    {"Quant", "qonnx.custom_op.general", 1, 0, 4, 4, 1, 1, tn_quant_infer, NULL, tn_quant_evaluate,
+     false},
     {"DynamicQuantizeLinear", "", 11, 0, 1, 1, 3, 3, tn_dynamic_quantize_infer, NULL, NULL, false},
 };
 
