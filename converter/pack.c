@@ -228,10 +228,21 @@ static void unlist_initializers(tn_packer *packer)
     graph->n_input = kept;
 }
 
+/* Operators that mean the same from opset 7 to 25. */
 static tn_status raise_opset(const tn_model *model, int64_t opset, tn_error *error)
 {
-    return tn_fail(error, TN_ERROR_MODEL, "raising opset %lld to %lld is not supported",
-                   (long long)model->opset, (long long)opset);
+    static const char *const same[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu"};
+    const Onnx__GraphProto *graph = model->proto->graph;
+    for (size_t i = 0; i < graph->n_node; i++) {
+        size_t k = 0, n = sizeof same / sizeof *same;
+        while (k < n && strcmp(tn_text(graph->node[i]->op_type), same[k]) != 0)
+            k++;
+        if (k == n)
+            return tn_fail(
+                error, TN_ERROR_MODEL, "converting %s from opset %lld to %lld is not supported",
+                tn_quote(graph->node[i]->op_type), (long long)model->opset, (long long)opset);
+    }
+    return TN_OK;
 }
 
 static tn_status set_versions(tn_packer *packer, tn_error *error)
