@@ -260,12 +260,12 @@ static tn_status set_versions(tn_packer *packer, tn_error *error)
 static tn_status edit(tn_packer *packer, tn_error *error)
 {
     tn_status status = pair_nodes(packer, error);
-    if (status == TN_OK)
-        status = set_versions(packer, error);
     for (size_t i = 0; status == TN_OK && i < packer->count; i++)
         status = detach(packer, i, error);
     if (status == TN_OK)
         status = prune(packer, error);
+    if (status == TN_OK)
+        status = set_versions(packer, error);
     if (status == TN_OK && packer->options->rest_float16)
         status = tn_packer_store_half(packer, error);
     if (status == TN_OK)
