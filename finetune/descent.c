@@ -1,6 +1,7 @@
 #include "finetune/descent.h"
 
 #include "core/memory.h"
+#include "finetune/grid.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,17 +17,6 @@ typedef struct row_state {
     double *scratch; /* [cols] */
 } row_state;
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-static void
-add_scaled(int64_t n, double factor, const double *restrict x, double *restrict y)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        y[i] += factor * x[i];
-}
-
 static double dot(int64_t n, const double *x, const double *y)
 {
     double sum = 0;
@@ -35,36 +25,14 @@ static double dot(int64_t n, const double *x, const double *y)
     return sum;
 }
 
-static double code_value(const tn_qweight *weight, int64_t scale, int code)
-{
-    if (weight->scale_neg)
-        return code > 0   ? (double)weight->scale[scale]
-               : code < 0 ? -(double)weight->scale_neg[scale]
-                          : 0;
-    double zero = weight->zero ? (double)weight->zero[scale] : 0;
-    return (code - zero) * (double)weight->scale[scale];
-}
-
-static int nearest_code(const tn_qweight *weight, int64_t scale, double x)
-{
-    if (weight->scale_neg) {
-        if (x > 0)
-            return x > 0.5 * (double)weight->scale[scale] ? 1 : 0;
-        return -x > 0.5 * (double)weight->scale_neg[scale] ? -1 : 0;
-    }
-    double zero = weight->zero ? (double)weight->zero[scale] : 0;
-    double code = rint(x / (double)weight->scale[scale] + zero);
-    return code < weight->low ? weight->low : code > weight->high ? weight->high : (int)code;
-}
-
 static void row_start(row_state *state, const tn_qweight *weight)
 {
     memset(state->p, 0, (size_t)state->cols * sizeof *state->p);
     for (int64_t i = 0; i < state->cols; i++) {
         int code = weight->codes[state->row * state->cols + i];
-        state->v[i] = code_value(weight, tn_qweight_scale_index(weight, state->row, i), code);
+        state->v[i] = tn_grid_value(weight, tn_qweight_scale_index(weight, state->row, i), code);
         if (state->v[i] != 0)
-            add_scaled(state->cols, state->v[i], state->gram + i * state->cols, state->p);
+            tn_grid_add_scaled(state->cols, state->v[i], state->gram + i * state->cols, state->p);
     }
 }
 
@@ -79,13 +47,13 @@ static int64_t row_sweep(row_state *state, tn_qweight *weight)
             continue; /* an input that is always 0 says nothing */
         int64_t scale = tn_qweight_scale_index(weight, state->row, i);
         double best = state->v[i] + (state->linear[i] - state->p[i]) / diagonal;
-        int code = nearest_code(weight, scale, best);
+        int code = tn_grid_nearest(weight, scale, best);
         if (code == codes[i])
             continue;
-        double value = code_value(weight, scale, code);
+        double value = tn_grid_value(weight, scale, code);
         if (fabs(value - best) >= fabs(state->v[i] - best))
             continue; /* a tie: stay */
-        add_scaled(n, value - state->v[i], state->gram + i * n, state->p);
+        tn_grid_add_scaled(n, value - state->v[i], state->gram + i * n, state->p);
         state->v[i] = value;
         codes[i] = (int16_t)code;
         changes++;
@@ -117,7 +85,7 @@ static void class_terms(row_state *state, const scale_class *class, double *slop
         memset(state->scratch, 0, (size_t)n * sizeof *state->scratch);
         for (int64_t i = class->first; i < class->last; i++)
             if (state->v[i] != 0 && in_class(state, class, i))
-                add_scaled(n, state->v[i], state->gram + i * n, state->scratch);
+                tn_grid_add_scaled(n, state->v[i], state->gram + i * n, state->scratch);
     }
     *slope = *curvature = 0;
     for (int64_t i = class->first; i < class->last; i++)
@@ -137,7 +105,7 @@ static double best_factor(float scale, double slope, double curvature)
 
 static void class_apply(row_state *state, const scale_class *class, double factor)
 {
-    add_scaled(state->cols, factor - 1, state->scratch, state->p);
+    tn_grid_add_scaled(state->cols, factor - 1, state->scratch, state->p);
     for (int64_t i = class->first; i < class->last; i++)
         if (in_class(state, class, i))
             state->v[i] *= factor;
