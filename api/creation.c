@@ -37,12 +37,12 @@ tn_status tn_create_file(const char *architecture, const char *output,
     const tn_create_options *options = given ? given : &standard;
     const tn_zoo_options zoo = {.classes = options->classes,
                                 .input = {options->input[0], options->input[1], options->input[2]},
-                                .seed = options->seed};
+                                .seed = options->seed,
+                                .reporter = reporter};
     tn_write_options write;
     tn_model *model = NULL;
     tn_create_report *made = NULL;
     uint64_t bytes = 0;
-    (void)reporter;
     tn_status status = tn_boundary_check_output(NULL, output, &options->out, error);
     if (status == TN_OK)
         status = tn_boundary_write(&options->out, &write, error);

@@ -6,7 +6,26 @@
 
 #include <string.h>
 
-static tn_status list_values(tn_value *const *values, size_t count, tn_arena *arena,
+/* The first dimension as the file declares it: the graph here was made for one image. */
+static int64_t declared_batch(Onnx__ValueInfoProto *const *infos, size_t count, const char *name,
+                              int64_t otherwise)
+{
+    for (size_t i = 0; i < count; i++) {
+        const Onnx__TypeProto *type = infos[i]->type;
+        if (strcmp(tn_text(infos[i]->name), name) != 0 || !type ||
+            type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !type->tensor_type ||
+            !type->tensor_type->shape || type->tensor_type->shape->n_dim == 0)
+            continue;
+        const Onnx__TensorShapeProto__Dimension *dim = type->tensor_type->shape->dim[0];
+        return dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE
+                   ? dim->dim_value
+                   : -1;
+    }
+    return otherwise;
+}
+
+static tn_status list_values(tn_value *const *values, size_t count,
+                             Onnx__ValueInfoProto *const *infos, size_t n_infos, tn_arena *arena,
                              tn_value_report **list, tn_error *error)
 {
     tn_value_report *made = tn_arena_array(arena, count + 1, sizeof *made);
@@ -17,6 +36,9 @@ static tn_status list_values(tn_value *const *values, size_t count, tn_arena *ar
         made[i].dtype = tn_dtype_name(values[i]->dtype);
         made[i].shape.rank = values[i]->rank;
         memcpy(made[i].shape.dims, values[i]->dims, sizeof made[i].shape.dims);
+        if (values[i]->rank > 0)
+            made[i].shape.dims[0] =
+                declared_batch(infos, n_infos, values[i]->name, values[i]->dims[0]);
         if (!made[i].name)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     }
@@ -147,6 +169,7 @@ static tn_status report_head(const char *path, const tn_network_file *file,
 {
     const tn_model *model = file->model;
     const tn_graph *graph = file->graph;
+    const Onnx__GraphProto *proto = model->proto->graph;
     tn_arena *arena = tn_result_arena(report);
     report->file = tn_arena_strdup(arena, path);
     report->producer = tn_arena_strdup(arena, tn_text(model->proto->producer_name));
@@ -160,9 +183,11 @@ static tn_status report_head(const char *path, const tn_network_file *file,
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     tn_status status = tn_census_parameters(graph, &report->parameters, error);
     if (status == TN_OK)
-        status = list_values(graph->inputs, graph->n_inputs, arena, &report->inputs, error);
+        status = list_values(graph->inputs, graph->n_inputs, proto->input, proto->n_input, arena,
+                             &report->inputs, error);
     if (status == TN_OK)
-        status = list_values(graph->outputs, graph->n_outputs, arena, &report->outputs, error);
+        status = list_values(graph->outputs, graph->n_outputs, proto->output, proto->n_output,
+                             arena, &report->outputs, error);
     if (status == TN_OK)
         status = list_tensors(model, report, error);
     return status;

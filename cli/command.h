@@ -26,6 +26,7 @@ typedef struct cli_command {
     const cli_group *const *groups;     /* ends with NULL; cli_general comes behind them */
     size_t min_operands, max_operands;
     tn_status (*run)(cli_context *context);
+    bool planned; /* not in this version: takes any options, to say so */
 } cli_command;
 
 extern const cli_group cli_general, cli_writing, cli_reading, cli_scheme, cli_form,

@@ -64,4 +64,5 @@ const cli_command cli_compare_command = {
     groups,
     2,
     2,
-    run};
+    run,
+    false};

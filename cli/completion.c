@@ -4,11 +4,6 @@
 
 #include <string.h>
 
-static bool has_choices(const cli_option *row)
-{
-    return row->choices && row->choices[0] >= '0' && strchr(row->choices, '|');
-}
-
 static void put_choices(FILE *out, const char *choices)
 {
     for (; *choices; choices++)
@@ -40,7 +35,7 @@ static void put_bash_word(const cli_command *command, const cli_option *row, FIL
 
 static void put_bash_choices(const cli_command *command, const cli_option *row, FILE *out)
 {
-    if (!has_choices(row))
+    if (!cli_option_is_choice(row))
         return;
     fprintf(out, "        %s:--%s) words=\"", command->name, row->name);
     put_choices(out, row->choices);
@@ -93,7 +88,7 @@ static void put_zsh_option(const cli_command *command, const cli_option *row, FI
             row->kind == CLI_FLAG ? "" : "=");
     put_quoted(out, row->help, "[]:\\");
     fputc(']', out);
-    if (has_choices(row)) {
+    if (cli_option_is_choice(row)) {
         fprintf(out, ":%s:(", row->name);
         put_choices(out, row->choices);
         fputc(')', out);
@@ -125,7 +120,7 @@ static void put_fish_option(const cli_command *command, const cli_option *row, F
         fprintf(out, " -s %c", row->letter);
     if (row->kind != CLI_FLAG)
         fputs(" -r", out);
-    if (has_choices(row)) {
+    if (cli_option_is_choice(row)) {
         fputs(" -f -a '", out);
         put_choices(out, row->choices);
         fputc('\'', out);

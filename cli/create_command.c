@@ -75,4 +75,5 @@ const cli_command cli_create_command = {
     groups,
     1,
     1,
-    run};
+    run,
+    false};

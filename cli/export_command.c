@@ -39,4 +39,5 @@ const cli_command cli_export_command = {
     groups,
     1,
     1,
-    run};
+    run,
+    false};

@@ -98,4 +98,5 @@ const cli_command cli_help_command_row = {"help",
                                           groups,
                                           0,
                                           1,
-                                          run};
+                                          run,
+                                          false};

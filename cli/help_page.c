@@ -33,10 +33,9 @@ static void print_option(const cli_option *row, FILE *out)
     used += snprintf(left + used, sizeof left - (size_t)used, "--%s", row->name);
     if (row->argument)
         used += snprintf(left + used, sizeof left - (size_t)used, " %s", row->argument);
-    snprintf(right, sizeof right, "%s%s%s%s%s%s%s%s", row->help,
-             row->choices && row->choices[0] >= 'a' ? " (" : "",
-             row->choices && row->choices[0] >= 'a' ? row->choices : "",
-             row->choices && row->choices[0] >= 'a' ? ")" : "", row->standard ? " [" : "",
+    const bool listed = cli_option_is_choice(row);
+    snprintf(right, sizeof right, "%s%s%s%s%s%s%s%s", row->help, listed ? " (" : "",
+             listed ? row->choices : "", listed ? ")" : "", row->standard ? " [" : "",
              row->standard ? row->standard : "", row->standard ? "]" : "",
              row->kind == CLI_LIST ? "; may be repeated" : "");
     fputs(left, out);

@@ -112,4 +112,5 @@ const cli_command cli_inspect_command = {
     groups,
     1,
     1,
-    run};
+    run,
+    false};

@@ -11,7 +11,7 @@ json_t *cli_json_open(const cli_context *context)
 
 void cli_json_print(json_t *report)
 {
-    json_dumpf(report, stdout, JSON_COMPACT);
+    json_dumpf(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15));
     fputc('\n', stdout);
     json_decref(report);
 }

@@ -33,7 +33,10 @@ static tn_status run_command(const cli_command *command, int argc, char **argv, 
     cli_arguments arguments;
     cli_context context = {.command = command, .arguments = &arguments};
     memset(&arguments, 0, sizeof arguments);
-    tn_status status = cli_parse(command, argc, argv, &arguments, error);
+    const bool asks_help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    tn_status status = TN_OK;
+    if (!command->planned || asks_help)
+        status = cli_parse(command, argc, argv, &arguments, error);
     if (status != TN_OK)
         return status;
     cli_terminal_open(&context);

@@ -40,7 +40,7 @@ static void put_option(const cli_option *row, FILE *out)
     }
     fputc('\n', out);
     put(out, row->help);
-    if (row->choices && row->choices[0] >= 'a') {
+    if (cli_option_is_choice(row)) {
         fputs(" (", out);
         put(out, row->choices);
         fputc(')', out);

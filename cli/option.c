@@ -46,6 +46,11 @@ bool cli_option_names_equal(const char *a, const char *b)
     return *a == *b;
 }
 
+bool cli_option_is_choice(const cli_option *option)
+{
+    return option->choices && !(option->choices[0] >= 'A' && option->choices[0] <= 'Z');
+}
+
 static bool is_choice(const char *choices, const char *text)
 {
     size_t length = strlen(text);
@@ -114,7 +119,7 @@ tn_status cli_option_set(const cli_option *option, const char *where, const char
 {
     char *member = (char *)arguments + option->offset, quoted[128], *end;
     bool fits = true;
-    if (option->choices && option->choices[0] >= 'a' && !is_choice(option->choices, text))
+    if (cli_option_is_choice(option) && !is_choice(option->choices, text))
         return cli_fail(error, TN_ERROR_USAGE, "%s: expected one of %s, got \"%s\"", where,
                         option->choices, tn_escape(text, quoted, sizeof quoted));
     switch (option->kind) {

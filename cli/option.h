@@ -19,7 +19,7 @@ typedef struct cli_option {
     char letter;      /* 0: none */
     cli_kind kind;
     const char *argument; /* "FILE"; NULL for flags */
-    const char *choices;  /* "a|b|c": nothing else is accepted; "FILE", "DIR" complete paths */
+    const char *choices;  /* "a|b|c": nothing else is accepted; "FILE": a path */
     int64_t low, high;    /* CLI_INTEGER: accepted range, unless both are 0 */
     const char *standard; /* the default as help shows it; NULL: none worth a word */
     const char *help;
@@ -61,6 +61,9 @@ typedef struct cli_arguments {
     int64_t classes, input[3];
     double fail_above;
 } cli_arguments;
+
+/* True when the option takes only one of its choices ("FILE" and "DIR" are no list). */
+bool cli_option_is_choice(const cli_option *option);
 
 /* Sets one option from text (NULL for flags). `where` names it in messages ("--bits", "recipe.yaml:
  * bits"). USAGE when the text does not fit. Keeps `text`, which must outlive `arguments`. */

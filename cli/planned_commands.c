@@ -14,7 +14,7 @@ static const cli_example no_examples[] = {{NULL, NULL}};
 #define PLANNED(name, summary)                                                                     \
     {                                                                                              \
         name, summary " (not in this version)", "...", "Not supported in this version.",           \
-            no_examples, no_groups, 0, 1000, run_planned                                           \
+            no_examples, no_groups, 0, 1000, run_planned, true                                     \
     }
 
 const cli_command cli_finetune_command =

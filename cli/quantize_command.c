@@ -68,4 +68,5 @@ const cli_command cli_quantize_command = {
     groups,
     1,
     1,
-    run};
+    run,
+    false};

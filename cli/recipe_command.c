@@ -117,4 +117,5 @@ const cli_command cli_recipe_command = {
     groups,
     1,
     2,
-    run};
+    run,
+    false};

@@ -53,4 +53,5 @@ const cli_command cli_verify_command = {
     groups,
     1,
     1,
-    run};
+    run,
+    false};

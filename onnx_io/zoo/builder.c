@@ -37,6 +37,8 @@ static float *add_floats(tn_zoo_builder *b, const char *name, int rank, const in
 {
     int64_t count;
     size_t bytes;
+    if (!failed(b) && tn_cancelled(b->options.reporter))
+        b->status = tn_fail(b->error, TN_ERROR_CANCELLED, "stopped");
     if (failed(b))
         return NULL;
     if (!tn_dims_count(rank, dims, &count) || !tn_dtype_bytes(TN_FLOAT, (uint64_t)count, &bytes)) {

@@ -19,6 +19,7 @@ typedef struct tn_zoo_options { /* zeros: the architecture's defaults */
     int64_t classes;
     int64_t input[3];
     uint64_t seed;
+    const tn_reporter *reporter; /* asked whether to stop; may be NULL */
 } tn_zoo_options;
 
 const tn_architecture *tn_architecture_find(const char *id); /* NULL when unknown */

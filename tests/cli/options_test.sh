@@ -1,0 +1,96 @@
+#!/bin/sh
+# Parsing, help, and messages about what was typed.
+. "$(dirname "$0")/check.sh"
+
+run 2
+says "usage: ternion COMMAND"
+prints_nothing
+run 0 --help
+prints "usage: ternion COMMAND"
+run 0 --version
+prints "^ternion [0-9]"
+run 0 help
+for command in inspect quantize finetune evaluate export compare verify report create data recipe; do
+    prints "^  $command "
+    "$ternion" "$command" --help >page 2>/dev/null || fail "$command --help"
+    "$ternion" help "$command" | cmp -s - page || fail "help $command differs from $command --help"
+    "$ternion" help "$command" --man >page 2>/dev/null || fail "help $command --man"
+    grep -q '^.SH SYNOPSIS' page || fail "the manual page of $command"
+done
+# help leads with examples
+run 0 quantize --help
+[ "$(grep -n '  ternion quantize' out | head -1 | cut -d: -f1)" -lt "$(grep -n '^usage' out | cut -d: -f1)" ] ||
+    fail "help does not lead with examples"
+prints "keep|1.58|2"
+
+run 2 quantise m.onnx -o o.onnx
+says "did you mean quantize"
+run 2 xyzzyplugh
+says_not "did you mean"
+run 2 quantize m.onnx -o o.onnx --granularty tensor
+says "did you mean --granularity"
+run 2 quantize m.onnx -o o.onnx --zzzzzzzz
+says "unknown option"
+says_not "did you mean"
+run 2 quantize m.onnx -Z
+says '"-Z"'
+run 2 quantize m.onnx -o o.onnx --bits
+says "needs an argument"
+run 2 quantize m.onnx -o o.onnx --bits 9
+says "1.58|2|3"
+run 2 quantize m.onnx -o o.onnx --json=yes
+says "takes no argument"
+run 2 quantize -o o.onnx
+says "operand is missing"
+run 2 quantize a.onnx b.onnx -o o.onnx
+says "too many operands"
+run 2 quantize m.onnx
+says "give the file to write"
+run 2 create resnet20 -o r.onnx --classes 0
+says "not in 1"
+run 2 create resnet20 -o r.onnx --classes ten
+says "whole number"
+run 2 create resnet20 -o r.onnx --input 32x32
+says "CxHxW"
+run 2 create resnet20 -o r.onnx --max-memory lots
+says "BYTES"
+run 2 create resnet21 -o r.onnx
+says "known are alexnet"
+absent r.onnx
+
+# '_' stands for '-', anywhere in a name but not in a value
+run 0 create resnet8 -o under_score.onnx --no_progress --max_memory=1G --external_data never
+exists under_score.onnx
+run 0 create -o=x resnet8 --dry-run
+rm -f under_score.onnx
+
+# an escape sequence in a name does not reach the terminal
+run 6 inspect "$(printf '\033[31mred')"
+! grep -q "$(printf '\033')" err || fail "an escape sequence reached the terminal"
+run 2 "$(printf '\033[31mred')"
+! grep -q "$(printf '\033')" err || fail "an escape sequence reached the terminal"
+
+# colours: only where asked for
+run 2 create resnet21 -o r.onnx --color always
+grep -q "$(printf '\033')" err || fail "--color always gives no colour"
+run 2 create resnet21 -o r.onnx --color never
+! grep -q "$(printf '\033')" err || fail "--color never gives colour"
+
+# not there yet: says so
+run 2 finetune m.onnx -o o.onnx
+says "not supported"
+
+run 0 help --completion bash
+! command -v bash >/dev/null || bash -n out || fail "bash completion"
+for shell in zsh fish; do
+    run 0 help --completion $shell
+    prints quantize
+done
+run 0 help --catalog
+for id in twn ttq fixed affine dorefa lut qdq int2 planes resnet20 squeezenet-bn; do
+    prints "^  $id "
+done
+run 0 help --catalog --json
+equals .schema 1
+equals .command help
+finish

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Ctrl-C and SIGTERM in the middle of a run: the signal's exit code, and no output.
+. "$(dirname "$0")/check.sh"
+
+interrupt() { # SIGNAL CODE ARGUMENTS...: the run must still be busy when the signal comes
+    signal=$1 expected=$2
+    shift 2
+    last="ternion $* and SIG$signal"
+    "$ternion" "$@" >out 2>err &
+    pid=$!
+    sleep "${delay:-0.3}"
+    kill -s "$signal" $pid 2>/dev/null || { fail "$last: it was done before the signal"; return; }
+    code=0
+    wait $pid || code=$?
+    [ "$code" -eq "$expected" ] || fail "$last: exit code $code, expected $expected"
+    says "nothing was written"
+}
+
+interrupt INT 130 create vgg16 -o m.onnx --threads 1
+nothing_new ""
+interrupt TERM 143 create vgg16 -o m.onnx --threads 1
+nothing_new ""
+run 0 create alexnet -o a.onnx
+delay=0.5 interrupt INT 130 quantize a.onnx -o q.onnx --threads 1 --last-layer 1.58
+nothing_new "a.onnx "
+finish
