@@ -1,8 +1,8 @@
 # Sourced by the tests of the program: runs it in a folder of its own and compares.
 # usage of a test: NAME_test.sh TERNION JSON_QUERY
 set -eu
-ternion=$1
-json_query=$2
+ternion=$(realpath "$1")
+json_query=$(realpath "$2")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"

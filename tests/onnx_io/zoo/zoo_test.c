@@ -55,12 +55,14 @@ static void counts_equal_the_originals(void **state)
         {"resnet56", 10, 853018},         {"resnet110", 10, 1727962},
         {"resnet18b", 1000, 0},
     };
-    (void)state;
+    const bool large = *state != NULL;
     size_t known = 0;
     while (tn_architecture_at(known))
         known++;
     assert_int_equal(known, sizeof rows / sizeof rows[0]);
     for (size_t i = 0; i < known; i++) {
+        if ((rows[i].parameters > 30000000) != large)
+            continue;
         tn_model *model = build(rows[i].id, &(tn_zoo_options){.classes = rows[i].classes});
         int64_t count = count_parameters(model);
         if (rows[i].parameters && count != rows[i].parameters)
@@ -172,8 +174,16 @@ static void shapes_follow_the_input(void **state)
     }
 }
 
-int main(void)
+/* zoo_test [large]: with an argument, the networks of hundreds of megabytes */
+int main(int argc, char **argv)
 {
+    static bool yes = true;
+    const struct CMUnitTest large[] = {
+        cmocka_unit_test_prestate(counts_equal_the_originals, &yes),
+    };
+    (void)argv;
+    if (argc > 1)
+        return cmocka_run_group_tests(large, NULL, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_equal_the_originals), cmocka_unit_test(weights_are_he_normal),
         cmocka_unit_test(seeds_differ_and_repeat),    cmocka_unit_test(sizes_too_small_are_refused),
