@@ -3,7 +3,7 @@
 #include "converter/comparison.h"
 
 static tn_status make_report(const char *const paths[2], const tn_network_file files[2],
-                             const tn_comparison *comparison, tn_compare_report **report,
+                             const tn_layer_comparison *comparison, tn_compare_report **report,
                              tn_error *error)
 {
     tn_compare_report *made = tn_result_create(sizeof *made);
@@ -41,7 +41,7 @@ tn_status tn_compare_files(const char *a, const char *b, const tn_input_options 
     const char *const paths[2] = {a, b};
     tn_network_file files[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
     tn_layers layers[2] = {{NULL, 0}, {NULL, 0}};
-    tn_comparison comparison = {NULL, 0, 0};
+    tn_layer_comparison comparison = {NULL, 0, 0};
     tn_status status = TN_OK;
     for (int i = 0; i < 2 && status == TN_OK; i++) {
         status = tn_network_file_open(paths[i], given ? given : &standard, 0, reporter, &files[i],

@@ -82,9 +82,9 @@ static tn_status compare_layer(tn_layer_difference *difference, sums *total, tn_
 }
 
 tn_status tn_layers_compare(const tn_layers *a, const tn_layers *b, const tn_reporter *reporter,
-                            tn_comparison *comparison, tn_error *error)
+                            tn_layer_comparison *comparison, tn_error *error)
 {
-    tn_comparison made = {.layer = tn_alloc_zero(b->count + 1, sizeof *made.layer)};
+    tn_layer_comparison made = {.layer = tn_alloc_zero(b->count + 1, sizeof *made.layer)};
     sums total = {0, 0, 0};
     tn_status status = TN_OK;
     if (!made.layer)

@@ -11,15 +11,15 @@ typedef struct tn_layer_difference {
     double zeros; /* of b */
 } tn_layer_difference;
 
-typedef struct tn_comparison {
+typedef struct tn_layer_comparison {
     tn_layer_difference *layer; /* in b's order; free with tn_free */
     size_t count;
     double relmse; /* over all */
-} tn_comparison;
+} tn_layer_comparison;
 
 /* Layers are matched by name, and where names differ by their place among layers of equal rows and
  * columns. MODEL when no layer of b has a counterpart in a. */
 tn_status tn_layers_compare(const tn_layers *a, const tn_layers *b, const tn_reporter *reporter,
-                            tn_comparison *comparison, tn_error *error) TN_MUST_CHECK;
+                            tn_layer_comparison *comparison, tn_error *error) TN_MUST_CHECK;
 
 #endif
