@@ -15,8 +15,9 @@
 
 /* In the order of looking: the more special before the more general. */
 static const tn_reader *const readers[] = {
-    &tn_reader_cifar_binary, &tn_reader_tiny_imagenet, &tn_reader_imagenet_list,
-    &tn_reader_csv,          &tn_reader_image_folder,
+    &tn_reader_cifar_binary,  &tn_reader_cifar_python, &tn_reader_tiny_imagenet,
+    &tn_reader_idx,           &tn_reader_numpy,        &tn_reader_webdataset,
+    &tn_reader_imagenet_list, &tn_reader_csv,          &tn_reader_image_folder,
 };
 enum { N_READERS = sizeof readers / sizeof readers[0] };
 

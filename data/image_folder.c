@@ -73,7 +73,8 @@ static tn_status choose_root(tn_dataset *dataset, const tn_location *where, cons
     }
     *phrase = tn_split_phrase(part == train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL);
     *root = tn_path_join(&dataset->arena, where->path, part);
-    *names_root = train ? tn_path_join(&dataset->arena, where->path, train) : *root;
+    *names_root =
+        part == train || !train ? *root : tn_path_join(&dataset->arena, where->path, train);
     if (!*root || !*names_root)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     return TN_OK;

@@ -144,7 +144,7 @@ static tn_status next_member(const tn_source *file, uint64_t *at, tar_member *me
     bool named = false;
     *end = false;
     for (;;) {
-        if (*at > file->size || file->size - *at < BLOCK) {
+        if (*at >= file->size) {
             *end = true; /* archives without the two empty blocks exist */
             return TN_OK;
         }
