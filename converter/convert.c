@@ -139,15 +139,18 @@ typedef struct work {
     size_t per_thread; /* floats */
 } work;
 
-static tn_status fail_nonfinite(const tn_layer *layer, int64_t row, int64_t col, tn_error *error)
+static tn_status fail_nonfinite(const tn_layer *layer, int64_t element, tn_error *error)
 {
-    tn_error_note_node(error, tn_node_label(layer->node));
-    return tn_fail(
-        error, TN_ERROR_MODEL,
-        "weight %s of node %s holds NaN or infinity (output channel %lld, element %lld): "
-        "it cannot be quantized; leave it out with --nodes-to-exclude",
-        tn_quote(layer->weight->name), tn_quote(tn_node_label(layer->node)), (long long)row,
-        (long long)col);
+    const char *label = tn_node_label(layer->node);
+    tn_status status =
+        tn_fail(error, TN_ERROR_MODEL,
+                "weight %s of node %s holds NaN or infinity (output channel %lld, "
+                "element %lld): it cannot be quantized; leave it out with "
+                "--nodes-to-exclude",
+                tn_quote(layer->weight->name), tn_quote(label), (long long)(element / layer->cols),
+                (long long)(element % layer->cols));
+    tn_error_note_node(error, label);
+    return status;
 }
 
 /* Reads, fits, codes and measures one block of rows in a thread's buffer. */
@@ -206,8 +209,7 @@ static tn_status convert_blocks(work *job, tn_weight_figures *figures, tn_error 
     for (int64_t block = 0; block < job->blocks; block++)
         sums_add(&total, &job->sums[block]);
     if (total.nonfinite != 0)
-        status = fail_nonfinite(job->layer, (total.nonfinite - 1) / weight->cols,
-                                (total.nonfinite - 1) % weight->cols, error);
+        status = fail_nonfinite(job->layer, total.nonfinite - 1, error);
     else
         conclude(&total, (double)weight->rows * (double)weight->cols, figures);
 end:
@@ -230,8 +232,7 @@ static tn_status convert_whole(work *job, tn_weight_figures *figures, tn_error *
     tn_status status = tn_layer_rows(job->layer, rows, error);
     int64_t nonfinite = status == TN_OK ? tn_find_nonfinite(rows, n) : 0;
     if (nonfinite != 0)
-        status = fail_nonfinite(job->layer, (nonfinite - 1) / weight->cols,
-                                (nonfinite - 1) % weight->cols, error);
+        status = fail_nonfinite(job->layer, nonfinite - 1, error);
     if (status == TN_OK) {
         tn_quantizer_state state = {.scale = weight->scale,
                                     .scale_neg = weight->scale_neg,

@@ -165,6 +165,11 @@ static tn_status parse_levels(const char *text, tn_scheme *scheme, tn_error *err
                    tn_quote(text));
 }
 
+static bool is_only_ternary(const tn_quantizer *quantizer)
+{
+    return strcmp(quantizer->id, "twn") == 0 || strcmp(quantizer->id, "ttq") == 0;
+}
+
 tn_status tn_policy_apply_choice(const char *choice, const char *option, tn_request *request,
                                  tn_error *error)
 {
@@ -186,7 +191,10 @@ tn_status tn_policy_apply_choice(const char *choice, const char *option, tn_requ
         tn_status status = find_scheme(scheme, option, &request->quantizer, error);
         if (status != TN_OK)
             return status;
-        request->bits = NULL;
+        request->scheme_given_here = true;
+        request->bits_given_here = false;
+        if (request->quantizer->plain || is_only_ternary(request->quantizer))
+            request->bits = NULL;
         width = colon != NULL ? colon + 1 : NULL;
     }
     if (width != NULL) {
@@ -206,8 +214,7 @@ static const tn_quantizer *scheme_for(const tn_request *request, bool ternary)
     const tn_quantizer *quantizer = request->quantizer;
     if (quantizer == NULL)
         return tn_quantizer_find(request->bits == NULL || ternary ? "twn" : "fixed");
-    bool only_ternary = strcmp(quantizer->id, "twn") == 0 || strcmp(quantizer->id, "ttq") == 0;
-    if (request->bits_given_here && only_ternary && !ternary)
+    if (request->bits_given_here && is_only_ternary(quantizer) && !ternary)
         return tn_quantizer_find("fixed");
     return quantizer;
 }
@@ -224,7 +231,7 @@ tn_status tn_policy_resolve(const tn_policy *policy, const tn_request *request, 
         status = parse_granularity(policy->granularity, &scheme, error);
     if (status == TN_OK)
         status = parse_threshold(policy->threshold, &scheme, error);
-    if (status == TN_OK && !request->bits_given_here)
+    if (status == TN_OK && !request->bits_given_here && !request->scheme_given_here)
         status = parse_levels(policy->levels, &scheme, error);
     if (status != TN_OK)
         return status;

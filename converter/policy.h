@@ -9,6 +9,7 @@ typedef struct tn_request {
     const tn_quantizer *quantizer; /* NULL: follows from the bits */
     const char *bits;              /* NULL: the scheme's own */
     bool bits_given_here;          /* by something narrower than --bits: may change the scheme */
+    bool scheme_given_here;        /* by something narrower than --scheme: --levels do not apply */
     bool keep;
     const char *reason;
 } tn_request;
