@@ -68,8 +68,9 @@ static void list_steps(const tn_plan *plan)
             printf("%3zu %-12s %-40s %-32s %s %lld\n", i, tn_verb_name(s.verb), s.label, s.fused,
                    s.kernel, (long long)s.flops);
     tn_plan_memory m = tn_plan_memory_get(plan);
-    printf("memory: values %zu workspace %zu packed %zu arena %zu parameters %zu without reuse %zu\n",
-           m.values, m.workspace, m.packed, m.arena, m.parameters, m.without_reuse);
+    printf(
+        "memory: values %zu workspace %zu packed %zu arena %zu parameters %zu without reuse %zu\n",
+        m.values, m.workspace, m.packed, m.arena, m.parameters, m.without_reuse);
 }
 
 static tn_status run(char **argv, int argc, tn_plan *plan, tn_error *error)
