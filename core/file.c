@@ -324,14 +324,12 @@ tn_status tn_file_writer_commit(tn_file_writer *writer, tn_error *error)
     tn_status status = tn_file_writer_finish(writer, error);
     if (status == TN_OK)
         status = publish(writer, error);
+    /* close can report nothing that fsync has not */
     if (status == TN_OK) {
-        int descriptor = writer->descriptor;
-        writer->descriptor = -1;
-        if (close(descriptor) != 0 && errno != EINTR)
-            status = writer_fail(writer, "close", error);
-    }
-    if (status == TN_OK)
         status = sync_folder(writer, error);
+        if (status != TN_OK && !writer->replace)
+            unlink(writer->target); /* it was not there before */
+    }
     release(writer);
     return status;
 }

@@ -25,11 +25,26 @@ static const double time_limit = 20;
 static const double time_limit = 1;
 #endif
 
+/* With TERNION_DUMP=FOLDER every file is left there too, for tests of the program. */
+static void dump(const wire *file, bool legal)
+{
+    static int number;
+    char path[1024];
+    const char *folder = getenv("TERNION_DUMP");
+    if (!folder)
+        return;
+    snprintf(path, sizeof path, "%s/%s-%03d.onnx", folder, legal ? "legal" : "illegal", ++number);
+    FILE *out = fopen(path, "wb");
+    if (!out || fwrite(file->bytes, 1, file->size, out) != file->size || fclose(out) != 0)
+        fail_msg("cannot write %s", path);
+}
+
 /* Reads and frees the file; the error must contain `text`, or text is NULL and it must load. */
 static void expect(wire *file, const char *text)
 {
     tn_model *model = NULL;
     tn_error error = {0};
+    dump(file, !text);
     uint64_t live = tn_memory_stats_get().live;
     double start = seconds();
     tn_status status = tn_model_read_bytes(file->bytes, file->size, NULL, &model, &error);
