@@ -45,7 +45,9 @@ static tn_status slice_axis(int64_t dim, int64_t start, int64_t end, int64_t ste
         return tn_fail(error, TN_ERROR_MODEL, "a step is 0");
     if (start < 0)
         start += dim;
-    if (end < 0)
+    if (step < 0 && (end == INT32_MAX || end == INT64_MAX))
+        end = -1; /* "to the end" backwards too: the standard has nothing, runtimes do this */
+    else if (end < 0)
         end += dim;
     uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step, span;
     if (step > 0) {
