@@ -138,23 +138,42 @@ static tn_status prune(tn_packer *packer, tn_error *error)
     return status == TN_OK ? tn_edit_prune_names(packer->model, names, error) : status;
 }
 
-/* Stem of the names a weight's nodes and initializers get: its own name, or of a long one the last
- * part and the number of the layer, because every name appears several times in the file. */
+/* Stem of the names a weight's nodes and initializers get: its own name without ".weight", or of a
+ * long one the last part and the number of the layer, because every name appears several times in
+ * the file. */
 static const char *make_base(tn_packer *packer, size_t i)
 {
-    const char *name = packer->items[i].layer->weight->name;
-    size_t length = strlen(name);
-    if (length <= LONGEST_BASE)
-        return name;
-    const char *tail = name + length - LONGEST_TAIL, *cut = strpbrk(tail, "/.:");
-    if (cut && cut[1])
-        tail = cut + 1;
+    static const char suffix[] = "weight";
+    const char *name = packer->items[i].layer->weight->name, *tail = name;
+    size_t length = strlen(name), cut = sizeof suffix - 1;
+    if (length > cut + 1 && strcmp(name + length - cut, suffix) == 0 &&
+        strchr("._/", name[length - cut - 1]))
+        length -= cut + 1;
+    bool whole = length <= LONGEST_BASE;
+    for (const char *c = name + length - 1; !whole && c > name + length - LONGEST_TAIL; c--) {
+        if (strchr("./:", *c) && c + 1 < name + length)
+            tail = c + 1;
+    }
+    if (!whole && tail == name)
+        tail = name + length - LONGEST_TAIL;
     while ((*tail & 0xc0) == 0x80) /* never inside a UTF-8 sequence */
         tail++;
-    char *base = tn_arena_alloc(&packer->model->arena, LONGEST_TAIL + 24);
-    if (base)
-        snprintf(base, LONGEST_TAIL + 24, "%s.%zu", tail, i);
+    size_t room = LONGEST_BASE + 24;
+    char *base = tn_arena_alloc(&packer->model->arena, room);
+    int used = (int)(name + length - tail);
+    if (base && whole)
+        snprintf(base, room, "%.*s", used, name);
+    else if (base)
+        snprintf(base, room, "%.*s.%zu", used, tail, i);
     return base;
+}
+
+static const char *make_stem(tn_packer *packer, size_t i)
+{
+    char *stem = tn_arena_alloc(&packer->model->arena, 24);
+    if (stem)
+        snprintf(stem, 24, "w%zu", i);
+    return stem;
 }
 
 static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_error *error)
@@ -168,6 +187,7 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
                            .axis = item->layer->axis,
                            .base = make_base(packer, i),
                            .output = packer->replacement[i].output,
+                           .compact = packer->options->prune_dead,
                            .position = &packer->position};
     memcpy(site->dims, value->dims, sizeof site->dims);
     if (item->layer->transpose) {
@@ -176,7 +196,8 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
         site->dims[0] = item->layer->rows;
         site->dims[1] = item->layer->cols;
     }
-    return site->base ? TN_OK : out_of_memory(error);
+    site->stem = site->compact ? make_stem(packer, i) : site->base;
+    return site->base && site->stem ? TN_OK : out_of_memory(error);
 }
 
 static tn_status point_users(tn_packer *packer, size_t i, tn_error *error)

@@ -129,7 +129,8 @@ static void set_scheme(json_t *entry, const tn_form_site *site, bool *ok)
     const tn_qweight *weight = site->weight;
     int low, high;
     set(entry, "bits", weight->ternary ? json_real(1.58) : json_integer(weight->bits), ok);
-    set(entry, "axis", json_integer(site->axis), ok);
+    if (site->axis != 0)
+        set(entry, "axis", json_integer(site->axis), ok);
     if (weight->granularity == TN_PER_GROUP)
         set(entry, "group", json_integer(weight->group), ok);
     else if (weight->granularity == TN_PER_TENSOR)
@@ -172,7 +173,7 @@ tn_status tn_record_add(json_t *json, const char *node, const tn_form *form,
 
 tn_status tn_record_store(json_t *json, tn_model *model, tn_error *error)
 {
-    char *text = json_dumps(json, JSON_COMPACT);
+    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
     if (!text)
         return out_of_memory(error);
     tn_status status = tn_edit_set_metadata(model, record_key, text, error);

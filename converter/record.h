@@ -4,7 +4,7 @@
  *
  * {"schema":1,"tool":"ternion
  * 0.1.0","preprocess":{..},"recipe":{..},"rest":"float16"?,"layers":[{"node","weight",
- *  "form","scheme","bits":1.58|2..16,"axis","group"?,"shape":[..],"codes":name|[names],
+ *  "form","scheme","bits":1.58|2..16,"axis"?,"group"?,"shape":[..],"codes":name|[names],
  *  "scale","scale_neg"?,"zero"?:name|{"base64":fp32 little
  * endian},"params":{"low","high"}?,"hash"}]} `codes` is absent where the form keeps values alone;
  * `params` where the range follows from bits. */

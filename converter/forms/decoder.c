@@ -27,13 +27,13 @@ tn_decoder tn_decoder_start(const tn_form_site *site, tn_error *error)
         .site = site, .grouped = site->weight->granularity == TN_PER_GROUP, .error = error};
 }
 
-/* base + suffix, unique in the model; NULL after a failure. */
-static const char *make_name(tn_decoder *decoder, const char *suffix)
+/* stem + suffix, unique in the model; NULL after a failure. */
+static const char *make_name(tn_decoder *decoder, const char *stem, const char *suffix)
 {
     if (decoder->status != TN_OK)
         return NULL;
     char name[NAME_SIZE];
-    snprintf(name, sizeof name, "%s_%s", decoder->site->base, suffix);
+    snprintf(name, sizeof name, "%s_%s", stem, suffix);
     const char *unique = tn_edit_unique_name(decoder->site->model, name);
     if (!unique)
         fail_memory(decoder);
@@ -43,7 +43,7 @@ static const char *make_name(tn_decoder *decoder, const char *suffix)
 const char *tn_decoder_initializer(tn_decoder *decoder, const char *suffix, tn_dtype dtype,
                                    int rank, const int64_t *dims, const void *data, size_t bytes)
 {
-    const char *name = make_name(decoder, suffix);
+    const char *name = make_name(decoder, decoder->site->base, suffix);
     if (name && !tn_edit_add_initializer(decoder->site->model, name, dtype, rank, dims, data, bytes,
                                          true)) {
         fail_memory(decoder);
@@ -55,7 +55,7 @@ const char *tn_decoder_initializer(tn_decoder *decoder, const char *suffix, tn_d
 const char *tn_decoder_payload(tn_decoder *decoder, const char *suffix, tn_dtype dtype, int rank,
                                const int64_t *dims, size_t bytes, void **data)
 {
-    const char *name = make_name(decoder, suffix);
+    const char *name = make_name(decoder, decoder->site->base, suffix);
     if (!name)
         return NULL;
     *data = tn_arena_alloc(&decoder->site->model->arena, bytes);
@@ -114,11 +114,33 @@ const char *tn_decoder_zero(tn_decoder *decoder)
     return tn_decoder_shared(decoder, "ternion_zero", TN_FLOAT, 0, NULL, &zero, sizeof zero);
 }
 
+/* The output of the node before `position` that casts `name`; decoding nodes come first. */
+static const char *find_cast(const tn_form_site *site, const char *name)
+{
+    const Onnx__GraphProto *graph = site->model->proto->graph;
+    for (size_t i = 0; i < *site->position; i++) {
+        const Onnx__NodeProto *node = graph->node[i];
+        if (strcmp(node->op_type, "Cast") == 0 && strcmp(node->input[0], name) == 0)
+            return node->output[0];
+    }
+    return NULL;
+}
+
+const char *tn_decoder_shared_float(tn_decoder *decoder, const char *name)
+{
+    const char *cast = decoder->status == TN_OK && name ? find_cast(decoder->site, name) : NULL;
+    if (!cast)
+        tn_decoder_cast(decoder, name, TN_FLOAT);
+    return cast ? cast : decoder->value;
+}
+
 const char *tn_decoder_step(tn_decoder *decoder, const char *type, const char *a, const char *b,
                             const char *c)
 {
     const tn_form_site *site = decoder->site;
-    const char *output = make_name(decoder, "t");
+    char number[16];
+    snprintf(number, sizeof number, "%d", ++decoder->steps);
+    const char *output = make_name(decoder, site->stem, number);
     if (!output || !a)
         return NULL;
     const char *inputs[] = {a, b, b ? c : NULL, NULL}, *outputs[] = {output, NULL};
@@ -127,6 +149,7 @@ const char *tn_decoder_step(tn_decoder *decoder, const char *type, const char *a
         fail_memory(decoder);
         return NULL;
     }
+    decoder->last->name = NULL;
     ++*site->position;
     decoder->value = output;
     return output;

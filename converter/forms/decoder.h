@@ -10,6 +10,7 @@ typedef struct tn_decoder {
     bool grouped;          /* codes are stored as padded groups */
     const char *value;     /* the newest node's output */
     Onnx__NodeProto *last; /* the newest node */
+    int steps;             /* nodes so far: they number the values between */
     tn_status status;
     tn_error *error;
 } tn_decoder;
@@ -30,6 +31,9 @@ const char *tn_decoder_shared(tn_decoder *decoder, const char *name, tn_dtype dt
                               const int64_t *dims, const void *data, size_t bytes);
 const char *tn_decoder_ints(tn_decoder *decoder, int count, const int64_t *values);
 const char *tn_decoder_zero(tn_decoder *decoder); /* FLOAT scalar 0 */
+
+/* The FLOAT cast of a shared initializer, itself shared. */
+const char *tn_decoder_shared_float(tn_decoder *decoder, const char *name);
 
 /* Adds a node with inputs a, b, c (NULL: none) and makes its output the value. */
 const char *tn_decoder_step(tn_decoder *decoder, const char *type, const char *a, const char *b,

@@ -29,7 +29,8 @@ static int part_value(int part, int width, int shift, bool is_signed)
     return (is_signed ? (part ^ sign) - sign : part) * (1 << shift);
 }
 
-/* Tables of `lut` are FLOAT; those of `planes` INT8 and cast, because [256, 8] floats are 8 KiB. */
+/* Tables of `lut` are FLOAT; those of `planes` INT8 and cast, because [256, 8]
+ * floats are 8 KiB; so is the one of a compact `lut`. */
 static const char *add_table(tn_decoder *decoder, int width, int shift, bool is_signed, bool wide)
 {
     float floats[MAX_ENTRIES];
@@ -110,18 +111,18 @@ static void write_value_table(tn_decoder *decoder, const int16_t *codes, tn_form
 static void write_planes(tn_decoder *decoder, const int16_t *codes, tn_form_names *names)
 {
     const int *widths = tn_planes_widths(decoder->site->weight->bits);
-    bool single = widths[1] == 0;
+    bool single = widths[1] == 0 && !decoder->site->compact;
     const char *sum = NULL;
     int shift = decoder->site->weight->bits;
     for (int p = 0; widths[p]; p++) {
         shift -= widths[p];
         const char *table = add_table(decoder, widths[p], shift, p == 0, single);
+        if (!single)
+            table = tn_decoder_shared_float(decoder, table);
         names->codes[p] = add_codes(decoder, codes, shift, widths[p]);
         tn_decoder_cast(decoder, names->codes[p], TN_INT32);
         tn_decoder_step(decoder, "Gather", table, decoder->value, NULL);
         shape_plane(decoder, widths[p]);
-        if (!single)
-            tn_decoder_cast(decoder, decoder->value, TN_FLOAT);
         if (sum)
             tn_decoder_step(decoder, "Add", sum, decoder->value, NULL);
         sum = decoder->value;

@@ -380,7 +380,7 @@ static void test_tampering(void **state)
         {NULL, "\"schema\":1", "\"schema\":7"},
         {NULL, "w_codes", "w_c0des"},
         {NULL, "\"shape\":[5", "\"shape\":[9"},
-        {NULL, "\"axis\":0", "\"axis\":9"},
+        {NULL, "3,3]", "3,4]"},
         {NULL, "\"twn\"", "\"xyz\""},
         {NULL, "\"lut\"", "\"qdq\""},
         {NULL, "\"weight\":\"w\"", "\"weight\":\"x\""},
