@@ -23,7 +23,9 @@ void tn_file_map_close(tn_file_map *map);
 
 /* An output file under construction: an unnamed (O_TMPFILE) or O_EXCL temporary in the folder of
  * `path`. Nothing is visible at `path` before tn_file_writer_commit, which checks every write,
- * fsyncs, renames and fsyncs the folder. */
+ * fsyncs, renames and fsyncs the folder. SIGKILL leaves nothing behind; only between the last two
+ * system calls of a replacing commit, and on file systems without O_TMPFILE, it may leave a
+ * ".NAME.(16 hex digits).tmp". */
 typedef struct tn_file_writer tn_file_writer;
 
 /* replace = false: an existing `path` is an error (USAGE) and stays untouched. */

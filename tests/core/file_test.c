@@ -203,10 +203,10 @@ static int child_without_space(rlim_t limit)
     for (int i = 0; i < 4 && status == TN_OK; i++)
         status = tn_file_writer_write(writer, block, i % 2 ? 1000 : sizeof block, &error);
     if (status == TN_OK)
-        return tn_file_writer_commit(writer, &error);
+        return (int)tn_file_writer_commit(writer, &error);
     if (tn_file_writer_write(writer, block, 1, NULL) != status)
         return 10;
-    return tn_file_writer_commit(writer, NULL);
+    return (int)tn_file_writer_commit(writer, NULL);
 }
 
 static int run_child(int (*body)(rlim_t), rlim_t argument)

@@ -21,7 +21,7 @@ static int setup(void **state)
     (void)state;
     temp_folder_make();
     file = small_model(40);
-    return tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL);
+    return (int)tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL);
 }
 
 static int teardown(void **state)

@@ -265,8 +265,8 @@ static void texts(void **state)
     expect_graph(&no_output, "output");
     /* names that would disguise themselves on a terminal load, and are escaped in messages */
     const char *names[] = {"</script>", "\x1b[31mred",
-                           "a\xe2\x80\xae"
-                           "b"};
+                           ("a\xe2\x80\xae"
+                            "b")};
     for (size_t i = 0; i < 3; i++) {
         wire strange = wire_graph(), relu = wire_node("Relu", names[i], "x", names[i]);
         wire_message(&strange, 1, &relu);
