@@ -182,8 +182,8 @@ static tn_status fill_position(loader_worker *worker, loader_slot *slot, size_t 
         memset(slot->values + i * elements, 0, elements * sizeof(float));
     else if (slot->values && !slot->pixels)
         tn_preprocess_values(&loader->preprocess, image,
-                             loader->options.output == TN_LOADER_VALUES_NCHW ? TN_LAYOUT_NCHW
-                                                                             : TN_LAYOUT_NHWC,
+                             loader->options.output == TN_LOADER_VALUES_NCHW ? TN_IMAGE_NCHW
+                                                                             : TN_IMAGE_NHWC,
                              slot->values + i * elements);
     return TN_OK;
 }

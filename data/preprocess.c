@@ -331,15 +331,16 @@ tn_status tn_preprocess_geometry(const tn_preprocess *preprocess, const tn_image
     return tn_image_convert_channels(scratch, preprocess->channels, dst, error);
 }
 
-void tn_preprocess_values(const tn_preprocess *p, const tn_image *src, tn_layout layout, float *dst)
+void tn_preprocess_values(const tn_preprocess *p, const tn_image *src, tn_image_layout layout,
+                          float *dst)
 {
     size_t n = (size_t)src->width * (size_t)src->height, channels = (size_t)src->channels;
     for (size_t c = 0; c < channels; c++) {
         size_t from = p->bgr && channels == 3 ? 2 - c : c;
         size_t k = from < 3 ? from : 2;
         float mean = p->mean[k], deviation = p->deviation[k];
-        size_t step = layout == TN_LAYOUT_NCHW ? 1 : channels;
-        float *to = layout == TN_LAYOUT_NCHW ? dst + c * n : dst + c;
+        size_t step = layout == TN_IMAGE_NCHW ? 1 : channels;
+        float *to = layout == TN_IMAGE_NCHW ? dst + c * n : dst + c;
         if (src->values) {
             for (size_t i = 0; i < n; i++)
                 to[i * step] = (src->values[i * channels + from] - mean) / deviation;

@@ -19,7 +19,7 @@ typedef struct tn_preprocess {
     int channels; /* 3, or 1: grey */
 } tn_preprocess;
 
-typedef enum tn_layout { TN_LAYOUT_NCHW, TN_LAYOUT_NHWC } tn_layout;
+typedef enum tn_image_layout { TN_IMAGE_NCHW, TN_IMAGE_NHWC } tn_image_layout;
 
 /* imagenet: shorter side 256, centre crop 224, /255, ImageNet mean and deviation, RGB.
  * cifar10: /255, mean .485 .456 .406, deviation .229 .224 .225 (He et al.'s CIFAR networks as
@@ -63,7 +63,7 @@ tn_status tn_preprocess_geometry(const tn_preprocess *preprocess, const tn_image
 
 /* Values alone: one image of the final size into `dst` (channels * height * width floats). Float
  * arrays are taken as they are: (value - mean) / deviation. */
-void tn_preprocess_values(const tn_preprocess *preprocess, const tn_image *src, tn_layout layout,
-                          float *dst);
+void tn_preprocess_values(const tn_preprocess *preprocess, const tn_image *src,
+                          tn_image_layout layout, float *dst);
 
 #endif

@@ -55,6 +55,19 @@ tn_status tn_evaluate_preprocess(const tn_model *model, const tn_dataset *datase
                                  const tn_preprocess *asked, tn_preprocess *preprocess,
                                  char *source, tn_error *error) TN_MUST_CHECK;
 
+/* A model made ready to run on a data set's images: for several evaluations of one network. */
+typedef struct tn_evaluate_network {
+    tn_graph *graph;
+    tn_plan *plan;
+    tn_preprocess preprocess; /* fitted */
+    char preprocess_source[96];
+} tn_evaluate_network;
+
+tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_device *device,
+                           const tn_evaluate_options *options, tn_evaluate_network *network,
+                           tn_error *error) TN_MUST_CHECK;
+void tn_evaluate_close(tn_evaluate_network *network); /* may be called again */
+
 /* Builds graph and plan for the model on the device and runs the data set through it. DATA when the
  * labels do not fit the network's outputs, or over max_bad; MODEL when the network cannot run.
  * options may be NULL. The result is freed by tn_evaluation_done. */

@@ -8,8 +8,8 @@
 enum { TN_PREFLIGHT_VARIANTS = 12, TN_PREFLIGHT_IMAGES = 256 };
 
 typedef struct tn_preflight_variant {
-    char name[64];   /* "channel order BGR" */
-    char option[96]; /* "--channel-order bgr" */
+    char name[64];    /* "channel order BGR" */
+    char option[192]; /* "--channel-order bgr" */
     tn_preprocess preprocess;
     double top1, loss;
 } tn_preflight_variant;

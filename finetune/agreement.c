@@ -1,0 +1,75 @@
+/* Two networks on the same images. */
+#include "finetune/evaluate.h"
+
+#include <math.h>
+
+/* log of the sum of exponentials. */
+static double log_sum(const float *z, int classes)
+{
+    double most = (double)z[0], sum = 0.0;
+    for (int k = 1; k < classes; k++)
+        most = fmax(most, (double)z[k]);
+    for (int k = 0; k < classes; k++)
+        sum += exp((double)z[k] - most);
+    return most + log(sum);
+}
+
+/* KL(softmax a || softmax b) = sum p_a (log p_a - log p_b). */
+static double divergence(const float *a, const float *b, int classes)
+{
+    double log_a = log_sum(a, classes), log_b = log_sum(b, classes), sum = 0.0;
+    for (int k = 0; k < classes; k++) {
+        double log_p = (double)a[k] - log_a;
+        sum += exp(log_p) * (log_p - ((double)b[k] - log_b));
+    }
+    return sum > 0.0 ? sum : 0.0;
+}
+
+/* Images that both have seen: each may have left out others. */
+static void compare_outputs(tn_comparison *c)
+{
+    size_t classes = (size_t)c->a.classes, i = 0, j = 0;
+    while (i < c->a.images && j < c->b.images) {
+        const tn_prediction *p = &c->a.predictions[i], *q = &c->b.predictions[j];
+        if (p->index != q->index) {
+            i += p->index < q->index;
+            j += q->index < p->index;
+            continue;
+        }
+        c->images++;
+        c->agreed += p->top1 == q->top1;
+        c->kl += divergence(c->a.logits + i++ * classes, c->b.logits + j++ * classes, (int)classes);
+    }
+    if (c->images > 0) {
+        c->agreement = (double)c->agreed / (double)c->images;
+        c->kl /= (double)c->images;
+    }
+}
+
+tn_status tn_evaluate_pair(const tn_model *a, const tn_model *b, const tn_dataset *dataset,
+                           tn_device *device, const tn_evaluate_options *options_a,
+                           const tn_evaluate_options *options_b, tn_comparison *comparison,
+                           tn_error *error)
+{
+    tn_comparison c = {0};
+    tn_evaluate_options first = options_a ? *options_a : (tn_evaluate_options){0};
+    tn_evaluate_options second = options_b ? *options_b : first;
+    first.keep_predictions = first.keep_logits = true;
+    second.keep_predictions = second.keep_logits = true;
+    second.limit = first.limit; /* the same images */
+    second.seed = first.seed;
+    tn_status status = tn_evaluate_model(a, dataset, device, &first, &c.a, error);
+    if (status == TN_OK)
+        status = tn_evaluate_model(b, dataset, device, &second, &c.b, error);
+    if (status == TN_OK && c.a.classes != c.b.classes)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "the networks have %d and %d outputs: they cannot be compared",
+                         c.a.classes, c.b.classes);
+    if (status != TN_OK) {
+        tn_comparison_done(&c);
+        return status;
+    }
+    compare_outputs(&c);
+    *comparison = c;
+    return TN_OK;
+}
