@@ -4,6 +4,7 @@
 #include "converter/form.h"
 #include "converter/quantizer.h"
 #include "onnx_io/ops/op.h"
+#include "data/preprocess.h"
 #include "onnx_io/zoo/zoo.h"
 
 /* Same members: a scheme's parameters are shown as they stand in its file. */
@@ -41,6 +42,17 @@ bool tn_catalog(tn_catalog_kind kind, size_t i, tn_catalog_entry *entry)
         if ((architecture = tn_architecture_at(i)))
             *entry = (tn_catalog_entry){.id = architecture->id, .summary = architecture->summary};
         return architecture != NULL;
+    case TN_CATALOG_DATA:
+        if (i >= tn_reader_count())
+            return false;
+        *entry = (tn_catalog_entry){.id = tn_reader_id(i), .summary = tn_reader_summary(i)};
+        return true;
+    case TN_CATALOG_IMAGES:
+        if (i >= tn_preprocess_preset_count())
+            return false;
+        *entry = (tn_catalog_entry){.id = tn_preprocess_preset_name(i),
+                                    .summary = tn_preprocess_preset_summary(i)};
+        return true;
     }
     return false;
 }

@@ -1,65 +1,110 @@
+#include "api/images.h"
 #include "api/network_file.h"
 
 #include "converter/comparison.h"
 
-static tn_status make_report(const char *const paths[2], const tn_network_file files[2],
-                             const tn_layer_comparison *comparison, tn_compare_report **report,
-                             tn_error *error)
+typedef struct pair {
+    const char *path[2];
+    tn_network_file file[2];
+    tn_layers layers[2];
+} pair;
+
+static tn_status report_layers(const pair *p, const tn_layer_comparison *weights,
+                               tn_compare_report *report, tn_error *error)
 {
-    tn_compare_report *made = tn_result_create(sizeof *made);
-    if (!made)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    tn_arena *arena = tn_result_arena(made);
+    tn_arena *arena = tn_result_arena(report);
     tn_status status = TN_OK;
-    made->a = tn_arena_strdup(arena, paths[0]);
-    made->b = tn_arena_strdup(arena, paths[1]);
-    made->bytes_a = files[0].bytes;
-    made->bytes_b = files[1].bytes;
-    made->relmse = comparison->relmse;
-    made->layers = tn_arena_array(arena, comparison->count + 1, sizeof *made->layers);
-    if (!made->a || !made->b || !made->layers)
-        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    for (size_t i = 0; i < comparison->count && status == TN_OK; i++) {
-        const tn_layer_difference *difference = &comparison->layer[i];
-        tn_layer_report *row = &made->layers[made->n_layers++];
+    report->a = tn_arena_strdup(arena, p->path[0]);
+    report->b = tn_arena_strdup(arena, p->path[1]);
+    report->bytes_a = p->file[0].bytes;
+    report->bytes_b = p->file[1].bytes;
+    report->relmse = weights->relmse;
+    report->layers = tn_arena_array(arena, weights->count + 1, sizeof *report->layers);
+    if (!report->a || !report->b || !report->layers)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    for (size_t i = 0; i < weights->count && status == TN_OK; i++) {
+        const tn_layer_difference *difference = &weights->layer[i];
+        tn_layer_report *row = &report->layers[report->n_layers++];
         status = tn_layer_report_name(row, difference->b, arena, error);
         row->relmse = difference->relmse;
         row->sqnr_db = difference->sqnr_db;
         row->zeros = difference->zeros;
     }
-    if (status == TN_OK)
-        *report = made;
-    else
-        tn_result_free(made);
     return status;
 }
 
-tn_status tn_compare_files(const char *a, const char *b, const tn_input_options *given,
-                           const tn_reporter *reporter, tn_compare_report **report, tn_error *error)
+static tn_status report_outputs(const pair *p, const tn_compare_request *request,
+                                const tn_reporter *reporter, tn_compare_report *report,
+                                tn_error *error)
 {
-    static const tn_input_options standard;
-    const char *const paths[2] = {a, b};
-    tn_network_file files[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
-    tn_layers layers[2] = {{NULL, 0}, {NULL, 0}};
-    tn_layer_comparison comparison = {NULL, 0, 0};
+    tn_image_source source = {.dataset = NULL};
+    tn_comparison outputs = {.images = 0};
+    tn_status status = tn_image_source_open(request->data, TN_SPLIT_VAL, true, p->file[0].model,
+                                            &request->images, reporter, &source, error);
+    if (status == TN_OK)
+        status = tn_evaluate_pair(p->file[0].model, p->file[1].model, source.dataset, source.device,
+                                  &source.evaluate, NULL, &outputs, error);
+    if (status == TN_OK)
+        status = tn_evaluate_report_make(p->path[0], request->data, &source, &outputs.a,
+                                         &report->on_a, error);
+    if (status == TN_OK)
+        status = tn_evaluate_report_make(p->path[1], request->data, &source, &outputs.b,
+                                         &report->on_b, error);
+    if (status == TN_OK) {
+        report->images = (int64_t)outputs.images;
+        report->agreement = outputs.agreement;
+        report->kl = outputs.kl;
+        report->drop_top1 = 100 * (outputs.a.top1 - outputs.b.top1);
+    }
+    tn_comparison_done(&outputs);
+    tn_image_source_close(&source);
+    return status;
+}
+
+static tn_status pair_open(pair *p, const tn_input_options *in, const tn_reporter *reporter,
+                           tn_error *error)
+{
     tn_status status = TN_OK;
     for (int i = 0; i < 2 && status == TN_OK; i++) {
-        status = tn_network_file_open(paths[i], given ? given : &standard, 0, reporter, &files[i],
-                                      error);
+        status = tn_network_file_open(p->path[i], in, 0, reporter, &p->file[i], error);
         if (status == TN_OK)
-            status = tn_network_file_layers(&files[i], &layers[i], error);
+            status = tn_network_file_layers(&p->file[i], &p->layers[i], error);
     }
+    return status;
+}
+
+tn_status tn_compare_files(const char *a, const char *b, const tn_compare_request *given,
+                           const tn_reporter *reporter, tn_compare_report **report, tn_error *error)
+{
+    static const tn_compare_request standard;
+    const tn_compare_request *request = given ? given : &standard;
+    pair p = {.path = {a, b}};
+    tn_layer_comparison weights = {NULL, 0, 0};
+    tn_compare_report *made = NULL;
+    tn_status status = pair_open(&p, &request->in, reporter, error);
     if (status == TN_OK)
-        status = tn_layers_compare(&layers[0], &layers[1], reporter, &comparison, error);
+        status = tn_layers_compare(&p.layers[0], &p.layers[1], reporter, &weights, error);
+    if (status == TN_OK && !(made = tn_result_create(sizeof *made)))
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     if (status == TN_OK)
-        status = make_report(paths, files, &comparison, report, error);
-    tn_free(comparison.layer);
-    tn_network_file_close(&files[0]);
-    tn_network_file_close(&files[1]);
+        status = report_layers(&p, &weights, made, error);
+    if (status == TN_OK && request->data)
+        status = report_outputs(&p, request, reporter, made, error);
+    if (status == TN_OK)
+        *report = made;
+    else
+        tn_compare_report_free(made);
+    tn_free(weights.layer);
+    tn_network_file_close(&p.file[0]);
+    tn_network_file_close(&p.file[1]);
     return status;
 }
 
 void tn_compare_report_free(tn_compare_report *report)
 {
+    if (!report)
+        return;
+    tn_evaluate_report_free(report->on_a);
+    tn_evaluate_report_free(report->on_b);
     tn_result_free(report);
 }

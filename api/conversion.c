@@ -183,12 +183,12 @@ static tn_status take_conversion(job *j, const tn_conversion *conversion, tn_err
     return TN_OK;
 }
 
-tn_status tn_quantize_file(const char *input, const char *output, const tn_quantize_options *given,
+tn_status tn_quantize_file(const char *input, const char *output, const tn_quantize_request *given,
                            const tn_reporter *reporter, tn_conversion_report **report,
                            tn_error *error)
 {
-    static const tn_quantize_options standard;
-    const tn_quantize_options *options = given ? given : &standard;
+    static const tn_quantize_request standard;
+    const tn_quantize_request *options = given ? given : &standard;
     const tn_policy policy = policy_of(&options->scheme);
     job j = {.input = input, .output = output, .out = &options->out, .reporter = reporter};
     tn_write_options write;
@@ -246,12 +246,12 @@ static tn_status take_unpacked(job *j, const tn_unpacked *unpacked, tn_error *er
     return measure(j, error);
 }
 
-tn_status tn_export_file(const char *input, const char *output, const tn_export_options *given,
+tn_status tn_export_file(const char *input, const char *output, const tn_export_request *given,
                          const tn_reporter *reporter, tn_conversion_report **report,
                          tn_error *error)
 {
-    static const tn_export_options standard;
-    const tn_export_options *options = given ? given : &standard;
+    static const tn_export_request standard;
+    const tn_export_request *options = given ? given : &standard;
     job j = {.input = input, .output = output, .out = &options->out, .reporter = reporter};
     tn_write_options write;
     tn_layers layers = {NULL, 0};

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static tn_status fill(const tn_model *model, const char *architecture, const char *output,
-                      const tn_create_options *options, uint64_t bytes, tn_create_report *made,
+                      const tn_create_request *options, uint64_t bytes, tn_create_report *made,
                       tn_error *error)
 {
     tn_graph *graph = NULL;
@@ -30,11 +30,11 @@ static tn_status fill(const tn_model *model, const char *architecture, const cha
 }
 
 tn_status tn_create_file(const char *architecture, const char *output,
-                         const tn_create_options *given, const tn_reporter *reporter,
+                         const tn_create_request *given, const tn_reporter *reporter,
                          tn_create_report **creation, tn_error *error)
 {
-    static const tn_create_options standard;
-    const tn_create_options *options = given ? given : &standard;
+    static const tn_create_request standard;
+    const tn_create_request *options = given ? given : &standard;
     const tn_zoo_options zoo = {.classes = options->classes,
                                 .input = {options->input[0], options->input[1], options->input[2]},
                                 .seed = options->seed,

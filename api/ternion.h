@@ -83,7 +83,9 @@ typedef enum tn_catalog_kind {
     TN_CATALOG_QUANTIZERS,
     TN_CATALOG_FORMS,
     TN_CATALOG_OPERATORS,
-    TN_CATALOG_ARCHITECTURES
+    TN_CATALOG_ARCHITECTURES,
+    TN_CATALOG_DATA,  /* layouts of data sets */
+    TN_CATALOG_IMAGES /* presets of preprocessing */
 } tn_catalog_kind;
 
 /* Fills entry `i` of a list; false behind its end. Entries are static. */
@@ -175,11 +177,11 @@ typedef struct tn_scheme_options {        /* NULL: the default named behind */
     size_t n_excluded;
 } tn_scheme_options;
 
-typedef struct tn_quantize_options {
+typedef struct tn_quantize_request {
     tn_input_options in;
     tn_output_options out;
     tn_scheme_options scheme;
-} tn_quantize_options;
+} tn_quantize_request;
 
 typedef struct tn_conversion_report {
     const char *input, *output;
@@ -196,20 +198,107 @@ typedef struct tn_conversion_report {
 
 /* Reads `input`, quantizes its weights without data, writes `output` and reads it back. */
 TERNION_API tn_status tn_quantize_file(const char *input, const char *output,
-                                       const tn_quantize_options *options,
+                                       const tn_quantize_request *options,
                                        const tn_reporter *reporter, tn_conversion_report **report,
                                        tn_error *error);
 
-typedef struct tn_export_options {
+typedef struct tn_export_request {
     tn_input_options in;
     tn_output_options out;
-} tn_export_options;
+} tn_export_request;
 
 /* Rewrites the quantized weights of `input` in another form, value for value. */
 TERNION_API tn_status tn_export_file(const char *input, const char *output,
-                                     const tn_export_options *options, const tn_reporter *reporter,
+                                     const tn_export_request *options, const tn_reporter *reporter,
                                      tn_conversion_report **report, tn_error *error);
 TERNION_API void tn_conversion_report_free(tn_conversion_report *report);
+
+/* ---- images ------------------------------------------------------------------------------- */
+
+/* How images reach a network: what evaluate, compare, calibrate and train have in common. */
+typedef struct tn_image_options {
+    const char *preprocess; /* a preset; NULL: the model's record, else guessed from the data */
+    const char *resize, *crop, *mean, *std, *scale, *channel_order; /* single settings over it */
+    const char *output;    /* which of several graph outputs; NULL: the first */
+    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:K"; NULL: auto */
+    const char *precision; /* "auto" | "fp32" | "bf16"; NULL: auto */
+    int64_t batch;         /* 0: chosen */
+    int64_t max_bad;       /* corrupt images allowed */
+    int64_t limit;         /* at most so many images, drawn by the seed; 0: all */
+    uint64_t seed;
+    bool no_preflight; /* do not look whether the preprocessing fits */
+} tn_image_options;
+
+typedef struct tn_class_report {
+    const char *name;
+    int64_t images, correct;
+} tn_class_report;
+
+typedef struct tn_prediction_report {
+    int64_t index, label, top1;
+    double logit; /* of top1 */
+} tn_prediction_report;
+
+typedef struct tn_evaluate_report {
+    const char *model, *data, *description; /* description: what the data was found to be */
+    int64_t images, bad;
+    int64_t correct_top1, correct_topk;
+    int top_k;                              /* 5, less for fewer classes */
+    double top1, topk, top1_low, top1_high; /* 0 to 1; Wilson's 95 % interval */
+    double loss, seconds, images_per_s;
+    const char *device, *precision, *preprocess; /* preprocess: its preset and where from */
+    tn_class_report *classes;
+    size_t n_classes;
+    tn_prediction_report *predictions; /* n = images; NULL unless asked for */
+} tn_evaluate_report;
+
+typedef struct tn_evaluate_request {
+    tn_input_options in;
+    tn_image_options images;
+    int top_k; /* 0: 5 */
+    bool keep_predictions;
+} tn_evaluate_request;
+
+/* Accuracy on a data set: a path, perhaps with :train or :val (the default) behind it. */
+TERNION_API tn_status tn_evaluate_file(const char *path, const char *data,
+                                       const tn_evaluate_request *options,
+                                       const tn_reporter *reporter, tn_evaluate_report **report,
+                                       tn_error *error);
+TERNION_API void tn_evaluate_report_free(tn_evaluate_report *report);
+
+typedef struct tn_data_report {
+    const char *data, *layout, *description;
+    int64_t images, bad; /* bad: cannot be decoded */
+    int64_t unlabelled;
+    int min_width, max_width, min_height, max_height; /* of the good ones */
+    int64_t grey;                                     /* of the good ones */
+    const char *first_bad;                            /* message, or "" */
+    tn_class_report *classes;                         /* correct is 0 */
+    size_t n_classes;
+} tn_data_report;
+
+typedef struct tn_data_request {
+    const char *sheet; /* write a contact sheet PNG there; NULL: none */
+    int64_t show;      /* pictures on it; 0: 64 */
+    bool replace;      /* overwrite it */
+    uint64_t seed;
+} tn_data_request;
+
+/* Looks at a data set: decodes every image. */
+TERNION_API tn_status tn_data_file(const char *data, const tn_data_request *options,
+                                   const tn_reporter *reporter, tn_data_report **report,
+                                   tn_error *error);
+TERNION_API void tn_data_report_free(tn_data_report *report);
+
+typedef struct tn_generate_request {
+    uint64_t seed;
+    int64_t train, test; /* pictures; 0: 10,000 and 2,000 */
+    bool replace;
+} tn_generate_request;
+
+/* Writes a data set drawn by code ("glyphs") into a folder. */
+TERNION_API tn_status tn_generate_files(const char *name, const char *folder,
+                                        const tn_generate_request *options, tn_error *error);
 
 /* ---- compare, verify ---------------------------------------------------------------------- */
 
@@ -219,13 +308,25 @@ typedef struct tn_compare_report {
     double relmse;           /* over all layers */
     tn_layer_report *layers; /* those of b, measured against a's */
     size_t n_layers;
+    tn_evaluate_report *on_a, *on_b; /* NULL without data */
+    int64_t images;                  /* the rest is 0 without data */
+    double agreement;                /* fraction with the same top-1 class */
+    double kl;                       /* mean KL(softmax a || softmax b) */
+    double drop_top1;                /* top-1 of a minus that of b, in percentage points */
 } tn_compare_report;
+
+typedef struct tn_compare_request {
+    tn_input_options in;
+    const char *data; /* NULL: weights alone */
+    tn_image_options images;
+} tn_compare_request;
 
 /* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the
  * networks have no layer in common. */
 TERNION_API tn_status tn_compare_files(const char *a, const char *b,
-                                       const tn_input_options *options, const tn_reporter *reporter,
-                                       tn_compare_report **comparison, tn_error *error);
+                                       const tn_compare_request *request,
+                                       const tn_reporter *reporter, tn_compare_report **comparison,
+                                       tn_error *error);
 TERNION_API void tn_compare_report_free(tn_compare_report *comparison);
 
 typedef struct tn_verify_report {
@@ -242,12 +343,12 @@ TERNION_API void tn_verify_report_free(tn_verify_report *verification);
 
 /* ---- create ------------------------------------------------------------------------------- */
 
-typedef struct tn_create_options {
+typedef struct tn_create_request {
     tn_output_options out;
     int64_t classes;  /* 0: the architecture's */
     int64_t input[3]; /* C, H, W; 0: the architecture's */
     uint64_t seed;
-} tn_create_options;
+} tn_create_request;
 
 typedef struct tn_create_report {
     const char *architecture, *output;
@@ -257,7 +358,7 @@ typedef struct tn_create_report {
 } tn_create_report;
 
 TERNION_API tn_status tn_create_file(const char *architecture, const char *output,
-                                     const tn_create_options *options, const tn_reporter *reporter,
+                                     const tn_create_request *options, const tn_reporter *reporter,
                                      tn_create_report **creation, tn_error *error);
 TERNION_API void tn_create_report_free(tn_create_report *creation);
 

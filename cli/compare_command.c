@@ -1,9 +1,12 @@
 /* ternion compare A B */
 #include "cli/commands.h"
+#include "cli/evaluation_summary.h"
 #include "cli/json_report.h"
 #include "cli/layer_table.h"
 #include "cli/library_options.h"
 #include "cli/terminal.h"
+
+#include <string.h>
 
 static void print_json(const cli_context *context, const tn_compare_report *comparison)
 {
@@ -17,6 +20,14 @@ static void print_json(const cli_context *context, const tn_compare_report *comp
                   cli_json_real(comparison->relmse), "layers", layers);
     json_object_update(report, figures);
     json_decref(figures);
+    if (comparison->on_a) {
+        json_object_set_new(report, "images", json_integer((json_int_t)comparison->images));
+        json_object_set_new(report, "agreement", cli_json_real(comparison->agreement));
+        json_object_set_new(report, "kl", cli_json_real(comparison->kl));
+        json_object_set_new(report, "drop_top1", cli_json_real(comparison->drop_top1));
+        json_object_set_new(report, "on_a", cli_json_evaluation(comparison->on_a));
+        json_object_set_new(report, "on_b", cli_json_evaluation(comparison->on_b));
+    }
     cli_json_print(report);
 }
 
@@ -30,33 +41,67 @@ static void print_text(const tn_compare_report *comparison)
            tn_escape(comparison->a, a, sizeof a), cli_count((int64_t)comparison->bytes_a),
            tn_escape(comparison->b, b, sizeof b), cli_count((int64_t)comparison->bytes_b),
            comparison->relmse);
+    if (!comparison->on_a)
+        return;
+    cli_print_accuracy("A", comparison->on_a);
+    cli_print_accuracy("B", comparison->on_b);
+    printf("same class on %.2f %% of %s images, KL %.5f, top-1 drops by %.2f points\n",
+           100 * comparison->agreement, cli_count(comparison->images), comparison->kl,
+           comparison->drop_top1);
+}
+
+/* The comparison fails where the user said from which drop on. */
+static tn_status judge(cli_context *context, const tn_compare_report *comparison)
+{
+    const double limit = context->arguments->fail_if_drop;
+    for (size_t i = 0; i < context->arguments->given.count; i++)
+        if (strcmp(context->arguments->given.items[i], "fail-if-drop") == 0 &&
+            !(comparison->drop_top1 <= limit))
+            return cli_fail(&context->error, TN_ERROR_DIFFERS,
+                            "top-1 accuracy drops by %.2f points, more than %.2f",
+                            comparison->drop_top1, limit);
+    return TN_OK;
 }
 
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    const tn_input_options options = cli_input_options(arguments);
+    const tn_compare_request request = {.in = cli_input_options(arguments),
+                                        .data = arguments->data,
+                                        .images = cli_image_options(arguments)};
     tn_compare_report *comparison = NULL;
     tn_status status = tn_compare_files(arguments->operands.items[0], arguments->operands.items[1],
-                                        &options, &context->reporter, &comparison, &context->error);
+                                        &request, &context->reporter, &comparison, &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json)
         print_json(context, comparison);
     else
         print_text(comparison);
+    status = judge(context, comparison);
     tn_compare_report_free(comparison);
-    return TN_OK;
+    return status;
 }
 
-static const cli_group *const groups[] = {&cli_reading, NULL};
+static const cli_option options[] = {
+    {"data", 'd', CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
+     "run both on a data set too: accuracies, agreement, KL of the outputs",
+     offsetof(cli_arguments, data)},
+    {"fail-if-drop", 0, CLI_REAL, "POINTS", NULL, 0, 0, NULL,
+     "exit code 1 when B's top-1 accuracy is lower by more than that many percentage points",
+     offsetof(cli_arguments, fail_if_drop)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+static const cli_group own = {"Compare", options, false};
+static const cli_group *const groups[] = {&own, &cli_images, &cli_reading, NULL};
 static const cli_example examples[] = {
     {"ternion compare model.onnx model-t.onnx", "how far each layer's weights moved"},
+    {"ternion compare model.onnx model-t.onnx --data cifar10 --fail-if-drop 1",
+     "accuracies side by side; exit code 1 when B loses more than a point"},
     {NULL, NULL}};
 
 const cli_command cli_compare_command = {
     "compare",
-    "how far the weights of two models are apart",
+    "how far two models are apart: weights, and outputs on a data set",
     "A B [options]",
     "Layer by layer, the relative squared error of B's weights against A's and the signal to "
     "quantization noise ratio. Packed weights are unpacked first.",

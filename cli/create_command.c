@@ -37,12 +37,12 @@ static tn_status run(cli_context *context)
     tn_status status = cli_require_output(context);
     if (status != TN_OK)
         return status;
-    const tn_create_options options = {
+    const tn_create_request options = {
         .out = cli_output_options(arguments, NULL),
         .classes = arguments->classes,
         .input = {arguments->input[0], arguments->input[1], arguments->input[2]},
         .seed = (uint64_t)arguments->seed};
-    status = tn_create_file(arguments->operands.items[0], arguments->output, &options,
+    status = tn_create_file(arguments->operands.items[0], arguments->out, &options,
                             &context->reporter, &made, &context->error);
     if (status != TN_OK)
         return status;

@@ -11,9 +11,9 @@ static tn_status run(cli_context *context)
     tn_status status = cli_require_output(context);
     if (status != TN_OK)
         return status;
-    const tn_export_options options = {.in = cli_input_options(arguments),
+    const tn_export_request options = {.in = cli_input_options(arguments),
                                        .out = cli_output_options(arguments, NULL)};
-    status = tn_export_file(arguments->operands.items[0], arguments->output, &options,
+    status = tn_export_file(arguments->operands.items[0], arguments->out, &options,
                             &context->reporter, &report, &context->error);
     if (status != TN_OK)
         return status;

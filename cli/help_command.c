@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-static const char *const titles[] = {"schemes", "forms", "operators", "architectures"};
+static const char *const titles[] = {"schemes",       "forms",     "operators",
+                                     "architectures", "data sets", "preprocessing"};
 
 static void print_catalog(tn_catalog_kind kind)
 {
@@ -35,7 +36,7 @@ static json_t *json_entry(const tn_catalog_entry *entry)
 static void show_catalog(const cli_context *context)
 {
     json_t *report = cli_json_open(context);
-    for (int kind = TN_CATALOG_QUANTIZERS; kind <= TN_CATALOG_ARCHITECTURES; kind++) {
+    for (int kind = TN_CATALOG_QUANTIZERS; kind <= TN_CATALOG_IMAGES; kind++) {
         tn_catalog_entry entry;
         json_t *list = json_array();
         for (size_t i = 0; tn_catalog((tn_catalog_kind)kind, i, &entry); i++)
@@ -76,7 +77,8 @@ static tn_status run(cli_context *context)
 
 static const cli_option options[] = {
     {"catalog", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
-     "list schemes, forms, operators and architectures", offsetof(cli_arguments, catalog)},
+     "list schemes, forms, operators, architectures, data sets, preprocessing",
+     offsetof(cli_arguments, catalog)},
     {"man", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "the page in man(7) format",
      offsetof(cli_arguments, man)},
     {"completion", 0, CLI_TEXT, "SHELL", "bash|zsh|fish", 0, 0, NULL, "a completion script",

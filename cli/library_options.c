@@ -35,9 +35,28 @@ tn_scheme_options cli_scheme_options(const cli_arguments *arguments)
                                .n_excluded = arguments->excluded.count};
 }
 
+tn_image_options cli_image_options(const cli_arguments *arguments)
+{
+    return (tn_image_options){.preprocess = arguments->preprocess,
+                              .resize = arguments->resize,
+                              .crop = arguments->crop,
+                              .mean = arguments->mean,
+                              .std = arguments->std,
+                              .scale = arguments->scale,
+                              .channel_order = arguments->channel_order,
+                              .output = arguments->output,
+                              .device = arguments->device,
+                              .precision = arguments->precision,
+                              .batch = arguments->batch_size,
+                              .max_bad = arguments->max_bad,
+                              .limit = arguments->limit,
+                              .seed = (uint64_t)arguments->seed,
+                              .no_preflight = arguments->no_preflight};
+}
+
 tn_status cli_require_output(cli_context *context)
 {
-    if (context->arguments->output && context->arguments->output[0])
+    if (context->arguments->out && context->arguments->out[0])
         return TN_OK;
     return cli_fail(&context->error, TN_ERROR_USAGE, "give the file to write: -o FILE");
 }

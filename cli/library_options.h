@@ -6,6 +6,7 @@
 
 tn_input_options cli_input_options(const cli_arguments *arguments);
 tn_output_options cli_output_options(const cli_arguments *arguments, const char *recipe);
+tn_image_options cli_image_options(const cli_arguments *arguments);
 tn_scheme_options cli_scheme_options(const cli_arguments *arguments);
 
 /* USAGE when the command needs an output and none was given. */

@@ -47,7 +47,7 @@ typedef struct cli_arguments {
     int64_t threads, seed;
     uint64_t max_memory;
     /* reading and writing */
-    const char *output, *form, *target_runtime, *external_data, *rest, *recipe;
+    const char *out, *form, *target_runtime, *external_data, *rest, *recipe;
     bool prune_dead, allow_symlinks;
     /* scheme */
     const char *scheme, *bits, *granularity, *threshold, *levels;
@@ -56,10 +56,15 @@ typedef struct cli_arguments {
     cli_list layer, excluded;
     /* single commands */
     bool tensors, man;
-    bool catalog;
     const char *against, *completion;
-    int64_t classes, input[3];
-    double fail_above;
+    int64_t classes, input[3], show, train_images, test_images;
+    double fail_if_drop;
+    bool catalog;
+    /* images */
+    const char *data, *preprocess, *resize, *crop, *mean, *std, *scale, *channel_order;
+    const char *output, *device, *precision, *predictions, *topk;
+    int64_t batch_size, max_bad, limit;
+    bool no_preflight;
 } cli_arguments;
 
 /* True when the option takes only one of its choices ("FILE" and "DIR" are no list). */

@@ -25,8 +25,7 @@ static const cli_option reading[] = {{"allow-symlinks", 0, CLI_FLAG, NULL, NULL,
                                      {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option writing[] = {
-    {"output", 'o', CLI_TEXT, "FILE", "FILE", 0, 0, NULL, "the file to write (required)",
-     AT(output)},
+    {"out", 'o', CLI_TEXT, "FILE", "FILE", 0, 0, NULL, "the file to write (required)", AT(out)},
     {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite an existing file (never the input)",
      AT(force)},
     {"dry-run", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "do everything, write nothing", AT(dry_run)},
@@ -73,6 +72,29 @@ static const cli_option form[] = {
      "store what is not quantized as FLOAT16 too", AT(rest)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
+static const cli_option images[] = {
+    {"preprocess", 0, CLI_TEXT, "PRESET", NULL, 0, 0, "the model's record, or by the data",
+     "imagenet, cifar10, tiny-imagenet or none", AT(preprocess)},
+    {"resize", 0, CLI_TEXT, "N", NULL, 0, 0, NULL, "the shorter side becomes N", AT(resize)},
+    {"crop", 0, CLI_TEXT, "N|WxH", NULL, 0, 0, NULL, "centre crop", AT(crop)},
+    {"mean", 0, CLI_TEXT, "R,G,B", NULL, 0, 0, NULL, "subtracted; in 0..1, or in 0..255", AT(mean)},
+    {"std", 0, CLI_TEXT, "R,G,B", NULL, 0, 0, NULL, "divided by", AT(std)},
+    {"scale", 0, CLI_TEXT, "1|1/255", "1|1/255", 0, 0, "1/255", "factor on the pixels", AT(scale)},
+    {"channel-order", 0, CLI_TEXT, "ORDER", "rgb|bgr", 0, 0, "rgb",
+     "order of the channels the network expects", AT(channel_order)},
+    {"output", 0, CLI_TEXT, "NAME", NULL, 0, 0, "the first", "the graph output to use, of several",
+     AT(output)},
+    {"device", 0, CLI_TEXT, "DEVICE", NULL, 0, 0, "auto", "auto, cpu or cuda[:K]", AT(device)},
+    {"precision", 0, CLI_TEXT, "P", "auto|fp32|bf16", 0, 0, "auto", "of the arithmetic",
+     AT(precision)},
+    {"batch-size", 0, CLI_INTEGER, "N", NULL, 1, 1 << 20, "chosen", "images at a time",
+     AT(batch_size)},
+    {"max-bad", 0, CLI_INTEGER, "N", NULL, 0, INT64_MAX, "0",
+     "corrupt images to leave out rather than fail", AT(max_bad)},
+    {"no-preflight", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
+     "do not look first whether the preprocessing fits", AT(no_preflight)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
 static const cli_option recipe[] = {{"recipe", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
                                      "options from a YAML file; the command line wins", AT(recipe)},
                                     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
@@ -83,3 +105,4 @@ const cli_group cli_writing = {"Writing", writing, false};
 const cli_group cli_scheme = {"Scheme", scheme, true};
 const cli_group cli_form = {"Form", form, true};
 const cli_group cli_from_recipe = {"Recipe", recipe, false};
+const cli_group cli_images = {"Images", images, true};

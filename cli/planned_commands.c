@@ -19,6 +19,4 @@ static const cli_example no_examples[] = {{NULL, NULL}};
 
 const cli_command cli_finetune_command =
     PLANNED("finetune", "train quantized weights on a data set");
-const cli_command cli_evaluate_command = PLANNED("evaluate", "accuracy on a data set");
 const cli_command cli_report_command = PLANNED("report", "an HTML page about a run or models");
-const cli_command cli_data_command = PLANNED("data", "look at a data set");

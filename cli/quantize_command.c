@@ -24,10 +24,10 @@ static tn_status run(cli_context *context)
     if (status != TN_OK)
         return status;
     char *recipe = cli_json_recipe(context);
-    const tn_quantize_options options = {.in = cli_input_options(arguments),
+    const tn_quantize_request options = {.in = cli_input_options(arguments),
                                          .out = cli_output_options(arguments, recipe),
                                          .scheme = cli_scheme_options(arguments)};
-    status = tn_quantize_file(arguments->operands.items[0], arguments->output, &options,
+    status = tn_quantize_file(arguments->operands.items[0], arguments->out, &options,
                               &context->reporter, &report, &context->error);
     free(recipe);
     if (status != TN_OK)

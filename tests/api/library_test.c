@@ -43,7 +43,7 @@ static void created_quantized_exported(void **state)
     assert_true(report->layers[1].relmse > 0.1 && report->layers[1].relmse < 0.3);
     tn_conversion_report_free(report);
 
-    const tn_export_options options = {.out = {.form = "float"}};
+    const tn_export_request options = {.out = {.form = "float"}};
     assert_int_equal(
         tn_export_file(path("q.onnx"), path("f.onnx"), &options, NULL, &report, &error), TN_OK);
     tn_conversion_report_free(report);
@@ -95,7 +95,7 @@ static void catalog_lists_everything_once(void **state)
 {
     (void)state;
     tn_catalog_entry entry, other;
-    for (int kind = TN_CATALOG_QUANTIZERS; kind <= TN_CATALOG_ARCHITECTURES; kind++) {
+    for (int kind = TN_CATALOG_QUANTIZERS; kind <= TN_CATALOG_IMAGES; kind++) {
         size_t i = 0;
         for (; tn_catalog((tn_catalog_kind)kind, i, &entry); i++) {
             assert_non_null(entry.id);

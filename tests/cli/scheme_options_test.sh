@@ -135,7 +135,7 @@ says "did you mean --bits"
 echo 'bits: 9' >bad.yaml
 run 2 quantize m.onnx -o t.onnx --recipe bad.yaml
 says "bad.yaml: bits"
-echo 'output: t.onnx' >bad.yaml
+echo 'out: t.onnx' >bad.yaml
 run 2 quantize m.onnx -o t.onnx --recipe bad.yaml
 echo '[1, 2' >bad.yaml
 run 2 quantize m.onnx -o t.onnx --recipe bad.yaml

@@ -1,0 +1,134 @@
+/* ternion evaluate MODEL --data DATA */
+#include "cli/commands.h"
+#include "cli/evaluation_summary.h"
+#include "cli/library_options.h"
+#include "cli/terminal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print(const cli_context *context, const tn_evaluate_report *report)
+{
+    char text[512];
+    if (context->arguments->json) {
+        json_t *json = cli_json_open(context), *figures = cli_json_evaluation(report);
+        json_object_update(json, figures);
+        json_decref(figures);
+        cli_json_print(json);
+        return;
+    }
+    if (context->arguments->verbose)
+        for (size_t i = 0; i < report->n_classes; i++)
+            if (report->classes[i].images)
+                printf(
+                    "%-32s %6.2f %% of %s\n", tn_escape(report->classes[i].name, text, sizeof text),
+                    100.0 * (double)report->classes[i].correct / (double)report->classes[i].images,
+                    cli_count(report->classes[i].images));
+    printf("%s\n%s of %s images right, preprocessing %s\n",
+           tn_escape(report->description, text, sizeof text), cli_count(report->correct_top1),
+           cli_count(report->images), report->preprocess);
+    if (report->bad)
+        printf("%s corrupt images left out\n", cli_count(report->bad));
+    cli_print_accuracy(tn_escape(report->model, text, sizeof text), report);
+    printf("%.0f images/s on %s, %s\n", report->images_per_s, report->device, report->precision);
+}
+
+/* One line an image: index, label, top-1 class, top-1 logit. Appears whole or not at all. */
+static tn_status write_predictions(cli_context *context, const tn_evaluate_report *report)
+{
+    const char *path = context->arguments->predictions;
+    size_t size = strlen(path) + 8;
+    char *part = cli_alloc(size), shown[256];
+    snprintf(part, size, "%s.part", path);
+    FILE *file = fopen(part, "w");
+    for (int64_t i = 0; file && i < report->images; i++)
+        fprintf(file, "%lld\t%lld\t%lld\t%.9g\n", (long long)report->predictions[i].index,
+                (long long)report->predictions[i].label, (long long)report->predictions[i].top1,
+                report->predictions[i].logit);
+    bool failed = !file || ferror(file);
+    failed |= file && fclose(file) != 0;
+    if (!failed && rename(part, path) != 0)
+        failed = true;
+    tn_status status = TN_OK;
+    if (failed) {
+        status = cli_fail(&context->error, TN_ERROR_IO, "cannot write %s: %s",
+                          tn_escape(path, shown, sizeof shown), strerror(errno));
+        remove(part);
+    }
+    free(part);
+    return status;
+}
+
+/* "1,5" or "5": the largest counts; top-1 is always there. */
+static tn_status parse_topk(cli_context *context, int *top_k)
+{
+    const char *text = context->arguments->topk;
+    *top_k = 0;
+    while (text && *text) {
+        char *end;
+        long k = strtol(text, &end, 10);
+        if (end == text || k < 1 || k > 1000 || (*end && *end != ','))
+            return cli_fail(&context->error, TN_ERROR_USAGE,
+                            "--topk: expected numbers such as 1,5");
+        *top_k = k > *top_k ? (int)k : *top_k;
+        text = *end ? end + 1 : end;
+    }
+    return TN_OK;
+}
+
+static tn_status run(cli_context *context)
+{
+    const cli_arguments *arguments = context->arguments;
+    tn_evaluate_request request = {.in = cli_input_options(arguments),
+                                   .images = cli_image_options(arguments),
+                                   .keep_predictions = arguments->predictions != NULL};
+    tn_evaluate_report *report = NULL;
+    if (!arguments->data)
+        return cli_fail(&context->error, TN_ERROR_USAGE, "give a data set: --data DATA");
+    tn_status status = parse_topk(context, &request.top_k);
+    if (status == TN_OK)
+        status = tn_evaluate_file(arguments->operands.items[0], arguments->data, &request,
+                                  &context->reporter, &report, &context->error);
+    if (status != TN_OK)
+        return status;
+    print(context, report);
+    if (arguments->predictions)
+        status = write_predictions(context, report);
+    tn_evaluate_report_free(report);
+    return status;
+}
+
+static const cli_option options[] = {
+    {"data", 'd', CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
+     "a folder or file, perhaps with :train or :val (the default) behind it (required)",
+     offsetof(cli_arguments, data)},
+    {"topk", 'k', CLI_TEXT, "1,K", NULL, 0, 0, "1,5", "count the right ones among the best K",
+     offsetof(cli_arguments, topk)},
+    {"limit", 0, CLI_INTEGER, "N", NULL, 1, INT64_MAX, "all",
+     "at most so many images, drawn by the seed", offsetof(cli_arguments, limit)},
+    {"predictions", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
+     "write a line an image: index, label, top-1 class, its logit",
+     offsetof(cli_arguments, predictions)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+static const cli_group own = {"Evaluate", options, false};
+static const cli_group *const groups[] = {&own, &cli_images, &cli_reading, NULL};
+static const cli_example examples[] = {
+    {"ternion evaluate model.onnx --data imagenet", "accuracy on the validation part"},
+    {"ternion evaluate model.onnx --data photos:train --preprocess imagenet --limit 1000",
+     "on 1,000 training images"},
+    {NULL, NULL}};
+
+const cli_command cli_evaluate_command = {
+    "evaluate",
+    "accuracy of a model on a data set",
+    "MODEL --data DATA [options]",
+    "Finds out what DATA is (image folders, CIFAR, Tiny ImageNet, MNIST-style IDX, NumPy, "
+    "WebDataset, CSV, lists) and says so. Preprocessing is the one kept in the model, else the "
+    "usual one for the data; a look at some hundred images warns when it does not fit.",
+    examples,
+    groups,
+    1,
+    1,
+    run,
+    false};
