@@ -2,6 +2,7 @@
 
 #include "converter/packer.h"
 #include "converter/record.h"
+#include "onnx_io/opset.h"
 #include "onnx_io/order.h"
 
 #include <stdio.h>
@@ -249,44 +250,27 @@ static void unlist_initializers(tn_packer *packer)
     graph->n_input = kept;
 }
 
-/* Operators that mean the same from opset 7 to 25. */
-static tn_status raise_opset(const tn_model *model, int64_t opset, tn_error *error)
+/* While the graph is whole: raising the opset infers shapes. */
+static tn_status raise_opset(tn_packer *packer, tn_error *error)
 {
-    static const char *const same[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu"};
-    const Onnx__GraphProto *graph = model->proto->graph;
-    for (size_t i = 0; i < graph->n_node; i++) {
-        size_t k = 0, n = sizeof same / sizeof *same;
-        while (k < n && strcmp(tn_text(graph->node[i]->op_type), same[k]) != 0)
-            k++;
-        if (k == n)
-            return tn_fail(
-                error, TN_ERROR_MODEL, "converting %s from opset %lld to %lld is not supported",
-                tn_quote(graph->node[i]->op_type), (long long)model->opset, (long long)opset);
-    }
-    return TN_OK;
-}
-
-static tn_status set_versions(tn_packer *packer, tn_error *error)
-{
-    if (packer->plan->opset > packer->model->opset) {
-        tn_status status = raise_opset(packer->model, packer->plan->opset, error);
-        if (status != TN_OK)
-            return status;
-    }
     if (packer->model->ir_version < 4)
         unlist_initializers(packer);
-    return tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
+    return packer->plan->opset > packer->model->opset
+               ? tn_opset_raise(packer->model, packer->plan->opset, error)
+               : TN_OK;
 }
 
 static tn_status edit(tn_packer *packer, tn_error *error)
 {
     tn_status status = pair_nodes(packer, error);
+    if (status == TN_OK)
+        status = raise_opset(packer, error);
     for (size_t i = 0; status == TN_OK && i < packer->count; i++)
         status = detach(packer, i, error);
     if (status == TN_OK)
         status = prune(packer, error);
     if (status == TN_OK)
-        status = set_versions(packer, error);
+        status = tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
     if (status == TN_OK && packer->options->rest_float16)
         status = tn_packer_store_half(packer, error);
     if (status == TN_OK)
