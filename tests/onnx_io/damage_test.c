@@ -1,4 +1,5 @@
 /* Every truncation and every changed byte of a model: a clean error, or a model that holds. */
+#include "onnx_io/edit.h"
 #include "onnx_io/graph.h"
 #include "onnx_io/model.h"
 #include "small_model.h"
@@ -142,12 +143,83 @@ static void allocations_fail(void **state)
     }
 }
 
+/* The same for reading external data. */
+static void external_allocations_fail(void **state)
+{
+    (void)state;
+    wire file = small_model(40);
+    tn_model *model = NULL;
+    tn_write_options options = {.external = TN_EXTERNAL_ALWAYS};
+    assert_int_equal(tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL), TN_OK);
+    assert_int_equal(tn_model_write(model, temp_path("e.onnx"), &options, NULL, NULL), TN_OK);
+    tn_model_destroy(model);
+    wire_free(&file);
+    uint64_t live = tn_memory_stats_get().live;
+    tn_status status = TN_ERROR_LIMIT;
+    for (uint64_t n = 1; status != TN_OK; n++) {
+        tn_memory_fail_call(n, 0);
+        status = tn_model_read(temp_path("e.onnx"), NULL, &model, NULL);
+        tn_memory_fail_call(0, 0);
+        assert_true(status == TN_OK || status == TN_ERROR_LIMIT);
+        if (status == TN_OK)
+            tn_model_destroy(model);
+        assert_true(tn_memory_stats_get().live == live);
+    }
+}
+
+/* All edits, one after the other; false when memory ran out. */
+static bool edit_all(tn_model *model)
+{
+    const int64_t dims[2] = {40, 2000}, ints[3] = {1, 2, 3};
+    const char *inputs[] = {"x", NULL}, *outputs[] = {"new", NULL}, *names[] = {"new", NULL};
+    static const unsigned char data[40 * 2000];
+    const char *unique = tn_edit_unique_name(model, "conv");
+    if (!unique ||
+        !tn_edit_add_initializer(model, unique, TN_UINT8, 2, dims, data, sizeof data, true))
+        return false;
+    Onnx__NodeProto *node = tn_edit_add_node(model, 2, "Relu", "n", inputs, outputs);
+    if (!node || tn_edit_set_int(model, node, "i", 1, NULL) != TN_OK ||
+        tn_edit_set_float(model, node, "f", 1, NULL) != TN_OK ||
+        tn_edit_set_ints(model, node, "l", ints, 3, NULL) != TN_OK ||
+        tn_edit_set_string(model, node, "s", "text", NULL) != TN_OK ||
+        tn_edit_set_input(model, node, 3, "x", NULL) != TN_OK ||
+        tn_edit_add_input(model, "z", TN_FLOAT, 2, dims, NULL) != TN_OK ||
+        tn_edit_add_output(model, "conv", TN_FLOAT, 2, dims, NULL) != TN_OK ||
+        tn_edit_set_metadata(model, "key", "changed", NULL) != TN_OK ||
+        tn_edit_set_metadata(model, "other", "new", NULL) != TN_OK ||
+        tn_edit_set_versions(model, 9, 18, NULL) != TN_OK)
+        return false;
+    return tn_edit_prune_names(model, names, NULL) == TN_OK && tn_edit_prune(model, NULL) == TN_OK;
+}
+
+static void edit_allocations_fail(void **state)
+{
+    (void)state;
+    wire file = small_model(40);
+    uint64_t live = tn_memory_stats_get().live;
+    bool done = false;
+    for (uint64_t n = 1; !done; n++) {
+        tn_model *model = NULL, *made = NULL;
+        assert_int_equal(tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL), TN_OK);
+        tn_memory_fail_call(n, 0);
+        bool created = tn_model_create("g", 8, 17, &made, NULL) == TN_OK;
+        done = created && edit_all(model);
+        tn_memory_fail_call(0, 0);
+        tn_model_destroy(made);
+        tn_model_destroy(model);
+        assert_true(tn_memory_stats_get().live == live);
+    }
+    wire_free(&file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(truncated),
         cmocka_unit_test(flipped),
         cmocka_unit_test_setup_teardown(allocations_fail, setup, teardown),
+        cmocka_unit_test_setup_teardown(external_allocations_fail, setup, teardown),
+        cmocka_unit_test(edit_allocations_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

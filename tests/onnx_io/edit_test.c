@@ -234,6 +234,43 @@ static void graph_options(void **state)
     assert_int_equal(tn_graph_create(model, &options, &graph, NULL), TN_ERROR_USAGE);
 }
 
+static void expect_broken(const char *text)
+{
+    tn_graph *graph = NULL;
+    tn_error error = {0};
+    assert_int_equal(tn_graph_create(model, NULL, &graph, &error), TN_ERROR_MODEL);
+    if (!strstr(error.message, text))
+        fail_msg("says: %s\nwanted: %s", error.message, text);
+    tn_model_destroy(model);
+    model = NULL;
+    assert_int_equal(tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL), TN_OK);
+}
+
+/* Edits that break the model are found when its graph is built. */
+static void broken_edits(void **state)
+{
+    (void)state;
+    const char *x[] = {"x", NULL}, *conv[] = {"conv", NULL}, *none[] = {"none", NULL},
+               *in[] = {"q", NULL}, *out[] = {"q", NULL}, *nothing[] = {NULL};
+    const int64_t one[1] = {1};
+    assert_non_null(tn_edit_add_node(model, 0, "Relu", "again", x, conv));
+    expect_broken("both give the value 'conv'");
+    assert_non_null(tn_edit_add_node(model, 0, "Relu", "again", none, out));
+    expect_broken("'none', which nothing in the graph gives");
+    assert_non_null(tn_edit_add_node(model, 0, "Relu", "again", in, out));
+    expect_broken("cycle");
+    assert_non_null(tn_edit_add_node(model, 0, "Relu", "again", nothing, x));
+    expect_broken("'x' is given twice");
+    assert_non_null(tn_edit_add_initializer(model, "conv.weight", TN_FLOAT, 1, one, one, 4, true));
+    expect_broken("'conv.weight' is given twice");
+    assert_non_null(tn_edit_add_initializer(model, "", TN_FLOAT, 1, one, one, 4, true));
+    expect_broken("has no name");
+    assert_non_null(tn_edit_add_initializer(model, "short", TN_FLOAT, 1, one, one, 3, true));
+    expect_broken("has 3 bytes");
+    assert_int_equal(tn_edit_add_output(model, "none", TN_FLOAT, 1, one, NULL), TN_OK);
+    expect_broken("output 'none'");
+}
+
 /* 2 GiB and more: refused as one file, on both ways. The zeros are never touched. */
 static void protobuf_limit(void **state)
 {
@@ -269,6 +306,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(prunes, setup, teardown),
         cmocka_unit_test_setup_teardown(metadata_and_versions, setup, teardown),
         cmocka_unit_test_setup_teardown(graph_options, setup, teardown),
+        cmocka_unit_test_setup_teardown(broken_edits, setup, teardown),
         cmocka_unit_test_setup_teardown(protobuf_limit, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
