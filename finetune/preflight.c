@@ -177,11 +177,12 @@ tn_status tn_preflight_run(const tn_model *model, const tn_dataset *dataset, tn_
     result.chance = 1.0 / (double)evaluation.classes;
     tn_evaluation_done(&evaluation);
     result.near_chance = is_near_chance(result.top1, result.chance, result.images);
-    if (result.near_chance && !tn_dataset_shape(dataset).is_float) {
+    bool weak = result.top1 < 0.5 && result.top1 < 5.0 * result.chance;
+    if ((result.near_chance || weak) && !tn_dataset_shape(dataset).is_float) {
         collect_variants(&result, &network.preprocess);
         status = try_variants(network.plan, dataset, &o, &result, error);
     }
-    if (status == TN_OK && result.near_chance)
+    if (status == TN_OK && (result.near_chance || result.n_better > 0))
         write_message(&result);
     if (status == TN_OK)
         *preflight = result;
