@@ -190,25 +190,45 @@ static size_t work_size(tn_work work)
     }                                                                                              \
     return TN_OK;
 
-/* Converting loads of the types weights are packed in; others go through core/tensor.h. */
+/* 2 and 4 bit elements, low bits first. */
+static void load_packed(const tn_tensor *tensor, int64_t first, int64_t n, int64_t *dst)
+{
+    const unsigned char *data = tensor->data;
+    unsigned bits = (unsigned)tn_dtype_bits(tensor->dtype), mask = (1u << bits) - 1;
+    unsigned sign = tensor->dtype == TN_INT2 || tensor->dtype == TN_INT4 ? 1u << (bits - 1) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bit = (uint64_t)(first + i) * bits;
+        unsigned code = ((unsigned)data[bit / 8] >> (bit % 8)) & mask;
+        dst[i] = (int64_t)(code ^ sign) - (int64_t)sign;
+    }
+}
+
+/* Loops of their own for the types weights are packed in; others go through core/tensor.h. */
 static tn_status load_integers(const tn_tensor *tensor, int64_t first, int64_t n, int64_t *dst,
                                tn_error *error)
 {
     const unsigned char *data = tensor->data;
-    if (tensor->dtype != TN_UINT8 && tensor->dtype != TN_INT8 && tensor->dtype != TN_INT32 &&
-        tensor->dtype != TN_INT64)
-        return tn_tensor_read_int64(tensor, first, n, dst, error);
-    data += (size_t)first * ((size_t)tn_dtype_bits(tensor->dtype) / 8);
     switch (tensor->dtype) {
     case TN_UINT8:
+        data += first;
         LOAD_AS(uint8_t, int64_t)
     case TN_INT8:
+        data += first;
         LOAD_AS(int8_t, int64_t)
     case TN_INT32:
+        data += first * 4;
         LOAD_AS(int32_t, int64_t)
-    default:
-        memcpy(dst, data, (size_t)n * sizeof(int64_t));
+    case TN_INT64:
+        memcpy(dst, data + first * 8, (size_t)n * sizeof(int64_t));
         return TN_OK;
+    case TN_INT2:
+    case TN_UINT2:
+    case TN_INT4:
+    case TN_UINT4:
+        load_packed(tensor, first, n, dst);
+        return TN_OK;
+    default:
+        return tn_tensor_read_int64(tensor, first, n, dst, error);
     }
 }
 

@@ -151,7 +151,7 @@ tn_status tn_clip_evaluate(const tn_node *node, const tn_tensor *const *inputs, 
                            tn_error *error)
 {
     float attribute;
-    double bounds[2] = {-INFINITY, INFINITY};
+    double bounds[2] = {-HUGE_VAL, HUGE_VAL};
     tn_work work = tn_work_of(inputs[0]->dtype);
     tn_status status = TN_OK;
     if (work == TN_WORK_NONE)

@@ -142,12 +142,20 @@ static tn_status dequantize_row(const quantize_row *row, const tn_tensor *src, t
     for (int64_t done = 0; status == TN_OK && done < row->count; done += TN_LANE) {
         int64_t n = row->count - done < TN_LANE ? row->count - done : TN_LANE;
         status = tn_lane_load(src, row->first + done, n, TN_WORK_INT, codes, error);
-        for (int64_t i = 0; status == TN_OK && i < n; i++) {
-            int64_t k = row->scale_at + (row->scale_step ? done + i : 0);
-            values[i] = (float)(codes[i] - (row->zero ? row->zero[k] : 0)) * row->scale[k];
+        if (status != TN_OK)
+            return status;
+        if (row->scale_step) {
+            const float *scale = row->scale + row->scale_at + done;
+            const int64_t *zero = row->zero ? row->zero + row->scale_at + done : NULL;
+            for (int64_t i = 0; i < n; i++)
+                values[i] = (float)(codes[i] - (zero ? zero[i] : 0)) * scale[i];
+        } else {
+            float scale = row->scale[row->scale_at];
+            int64_t zero = row->zero ? row->zero[row->scale_at] : 0;
+            for (int64_t i = 0; i < n; i++)
+                values[i] = (float)(codes[i] - zero) * scale;
         }
-        if (status == TN_OK)
-            status = tn_lane_store(dst, row->first + done, n, TN_WORK_FLOAT, values, error);
+        status = tn_lane_store(dst, row->first + done, n, TN_WORK_FLOAT, values, error);
     }
     return status;
 }

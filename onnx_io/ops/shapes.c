@@ -79,7 +79,7 @@ tn_status tn_axes_mark(const tn_int_list *axes, int rank, int marks[TN_MAX_RANK]
     for (int i = 0; i < TN_MAX_RANK; i++)
         marks[i] = 0;
     for (int i = 0; i < axes->count; i++) {
-        int axis;
+        int axis = 0;
         tn_status status = tn_axis_resolve(axes->values[i], rank, &axis, error);
         if (status != TN_OK)
             return status;

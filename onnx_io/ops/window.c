@@ -111,10 +111,13 @@ static tn_status resolve_transposed(const tn_node *node, const tn_shape *data, b
         full = (dim - 1) * window->stride[i] + window->output_padding[i] + extent(window, i);
         out = wanted.count ? wanted.values[wanted.count - window->spatial + i]
                            : dim * window->stride[i];
-        if (out < 1 || out > full)
+        if (out < 1 || out > LARGEST)
             return tn_fail(error, TN_ERROR_MODEL,
-                           "output size %lld on spatial axis %d: 1 to %lld is possible",
-                           (long long)out, i, (long long)full);
+                           "output size %lld on spatial axis %d: 1 to %d "
+                           "expected",
+                           (long long)out, i, LARGEST);
+        if (wanted.count && out > full) /* more than the windows cover: padding of the output */
+            window->output_padding[i] += out - full;
         split_padding(window, i, full - out, upper);
     }
     return TN_OK;

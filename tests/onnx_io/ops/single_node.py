@@ -174,7 +174,7 @@ def convolution(rng, opset):
             attributes["output_padding"] = [int(rng.integers(0, s)) for s in attributes["strides"]]
         elif rng.integers(0, 3) == 0:
             attributes.pop("pads", None)
-            attributes["output_shape"] = [int(d) * s - s + 1 for d, s in
+            attributes["output_shape"] = [int(d) * s for d, s in
                                           zip(x.shape[2:], attributes.get("strides", [1] * 3))]
     else:
         w = array(rng, [outputs, per_group] + kernel)
