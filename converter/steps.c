@@ -9,23 +9,16 @@
 #include <stddef.h>
 
 enum {
-    EXACT_CODES = 8,
-    GRID = 48, /* intervals the search begins with, and steps it tries first */
+    EXACT_CODES = 16,
     WIDE_GRID = 100,
-    FINE_GRID = 8, /* steps between two of the wide grid */
-    CHANGES = 64,  /* at most so many codes change where each change is tried */
-    DEPTH = 40
+    FINE_GRID = 8 /* steps between two of the wide grid */
 };
-
-typedef struct point { /* the codes at one step */
-    double step, a, b;
-} point;
 
 typedef struct search {
     const float *w, *h;
     int64_t n;
     int low, high;
-    double best, best_step;
+    double best; /* A^2 / B */
 } search;
 
 /* Adding and taking away 1.5 * 2^23 rounds half to even without SSE4.1; |x| < 2^22. */
@@ -99,103 +92,20 @@ static void sum_pieces(const search *find, float step, double *a, double *b)
     }
 }
 
-static void offer(search *find, double a, double b)
-{
-    if (b > 0 && a > 0 && a * (a / b) > find->best) {
-        find->best = a * (a / b);
-        find->best_step = a / b;
-    }
-}
+typedef struct point { /* the codes at one step */
+    double a, b;
+} point;
 
 static point evaluate(search *find, float step)
 {
-    point p = {(double)step, 0, 0};
+    point p = {0, 0};
     if (find->h != NULL)
         sum_weighted(find, step, &p.a, &p.b);
     else
         sum_pieces(find, step, &p.a, &p.b);
-    offer(find, p.a, p.b);
+    double j = p.b > 0 && p.a > 0 ? p.a * (p.a / p.b) : 0;
+    find->best = j > find->best ? j : find->best;
     return p;
-}
-
-typedef struct change { /* going down, |q| becomes `code` below `step` */
-    double step, a, b;
-} change;
-
-/* Lists the changes of codes between the two steps; false when there are more than CHANGES. */
-static int list_changes(const search *find, float lower, float upper, change *list)
-{
-    int m = 0;
-    for (int64_t i = 0; i < find->n; i++) {
-        float more = fabsf(code_of(find->w[i], lower, (float)find->low, (float)find->high));
-        float less = fabsf(code_of(find->w[i], upper, (float)find->low, (float)find->high));
-        for (int code = (int)less + 1; code <= (int)more; code++) {
-            if (m == CHANGES)
-                return -1;
-            double h = find->h != NULL ? (double)find->h[i] : 1.0, w = fabs((double)find->w[i]);
-            change next = {w / (code - 0.5), h * w, h * (2 * code - 1)};
-            int at = m++;
-            for (; at > 0 && list[at - 1].step < next.step; at--)
-                list[at] = list[at - 1];
-            list[at] = next;
-        }
-    }
-    return m;
-}
-
-/* Tries all steps between two evaluated ones that can be better than the best. */
-static void search_between(search *find, point lower, point upper, int depth)
-{
-    double bound = upper.b > 0 ? lower.a * (lower.a / upper.b) : (double)INFINITY;
-    if (lower.b <= upper.b || bound <= find->best * (1 + 1e-12))
-        return;
-    change list[CHANGES];
-    /* |q| grows by at least 1 a change, so B by at least 1 (unweighted): too many to list */
-    bool many = find->h == NULL && upper.b + (double)CHANGES * 16 < lower.b;
-    int m = many ? -1 : list_changes(find, (float)lower.step, (float)upper.step, list);
-    double a = upper.a, b = upper.b;
-    for (int i = 0; i < m; i++) {
-        a += list[i].a;
-        b += list[i].b;
-        if (i + 1 == m || list[i + 1].step < list[i].step)
-            offer(find, a, b);
-    }
-    float middle = (float)(0.5 * (lower.step + upper.step));
-    if (m >= 0 || depth == 0 || (double)middle <= lower.step || (double)middle >= upper.step)
-        return;
-    point p = evaluate(find, middle);
-    search_between(find, p, upper, depth - 1);
-    search_between(find, lower, p, depth - 1);
-}
-
-/* All codes at the end of their range: the steps below the grid. */
-static point saturated(const search *find)
-{
-    point p = {0, 0, 0};
-    for (int64_t i = 0; i < find->n; i++) {
-        double w = (double)find->w[i], h = find->h != NULL ? (double)find->h[i] : 1.0;
-        double q = w > 0 ? find->high : w < 0 ? find->low : 0;
-        p.a += h * q * w;
-        p.b += h * q * q;
-    }
-    return p;
-}
-
-static void search_exact(search *find, float top, int widest)
-{
-    point grid[GRID + 1];
-    double highest = 2.0 * (double)top, lowest = (double)top / widest / 16;
-    highest = highest < (double)FLT_MAX ? highest : (double)FLT_MAX;
-    lowest = lowest > (double)FLT_TRUE_MIN ? lowest : (double)FLT_TRUE_MIN;
-    double ratio = pow(highest / lowest, 1.0 / GRID);
-    for (int i = 0; i <= GRID; i++)
-        grid[i] = evaluate(find, i == GRID ? (float)highest : (float)(lowest * pow(ratio, i)));
-    for (int i = GRID; i > 0; i--)
-        if (grid[i - 1].step < grid[i].step)
-            search_between(find, grid[i - 1], grid[i], DEPTH);
-    point bottom = saturated(find);
-    offer(find, bottom.a, bottom.b);
-    search_between(find, bottom, grid[0], DEPTH);
 }
 
 float tn_step_legal(double step, int low, int high)
@@ -251,16 +161,8 @@ float tn_step_optimal(const float *w, const float *h, int64_t n, int low, int hi
     int widest = -low > high ? -low : high;
     if (!(top > 0))
         return 1.0f;
-    if (low == -1 && high == 1) {
-        tn_cut cut;
-        tn_threshold_optimal(w, h, n, false, &cut);
-        return tn_step_legal((cut.moment[0] + cut.moment[1]) / (cut.mass[0] + cut.mass[1]), low,
-                             high);
-    }
+    if (widest <= EXACT_CODES)
+        return tn_step_legal(tn_threshold_step(w, h, n, low, high), low, high);
     search find = {.w = w, .h = h, .n = n, .low = low, .high = high};
-    if (widest <= EXACT_CODES) {
-        search_exact(&find, top, widest);
-        return tn_step_legal(find.best_step, low, high);
-    }
     return search_wide(&find);
 }

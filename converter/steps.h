@@ -7,12 +7,10 @@
 
 #include <stdint.h>
 
-/* The step with the least squared error; low <= 0 <= high, low < high. Exact up to |codes| of 8: an
- * interval of steps [s, t] cannot beat A(s)^2 / B(t), since |q| falls as the step grows; intervals
- * that cannot reach the best are dropped, the rest are halved until few codes change inside and
- * every change is tried. Wider ranges: the step that clamps
- * nothing, 100 more, 16 around the best, then 3 Lloyd iterations.
- * h may be NULL. Positive and finite for any finite w; codes * step stay finite. */
+/* The step with the least squared error; low <= 0 <= high, low < high. Exact up to |codes| of 16
+ * (thresholds.h). Wider ranges: the step that clamps nothing, 100 more, 16 around the best, then 3
+ * Lloyd iterations. h may be NULL. Positive and finite for any finite w; codes * step stay finite.
+ */
 float tn_step_optimal(const float *w, const float *h, int64_t n, int low, int high);
 
 /* One Lloyd iteration: the best step for the codes that `step` gives; `step` when all are 0. */

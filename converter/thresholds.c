@@ -16,15 +16,24 @@ enum {
     BUFFER = 1024,   /* survivors copied out, to be searched on their own */
     RUN_BINS = 16,   /* neighbouring survivors searched together */
     FLUSH = 1 << 20, /* elements until packed counters are emptied */
-    COUNT_BIT = 40
+    COUNT_BIT = 40,
+    TILE = 512
 };
+
+/* What is searched. With levels an element stands for the elements w / (2 j - 1) of weight
+ * h (2 j - 1), j = 1 to the levels of its sign. */
+typedef struct source {
+    const float *w, *h;
+    int64_t n;
+    int levels[2];
+} source;
 
 typedef struct sums {
     double mass[2], moment[2];
 } sums;
 
 typedef struct search {
-    bool two_scales;
+    bool two_scales; /* else all is summed at [0] */
     double best;
     uint32_t best_key; /* keys from here on are kept; 0: none */
     sums best_sums;
@@ -53,16 +62,38 @@ static double value_of(int64_t key)
     return (double)value;
 }
 
+static int top_level(const source *from)
+{
+    return from->levels[0] > from->levels[1] ? from->levels[0] : from->levels[1];
+}
+
+static bool is_plain(const source *from)
+{
+    return from->levels[0] == 1 && from->levels[1] == 1;
+}
+
+/* Elements [first, first + count) of level j: in `tile`, or where they are. Those without that
+ * level become 0. */
+static const float *elements_of(const source *from, int64_t first, int64_t count, int j,
+                                float *tile)
+{
+    if (is_plain(from))
+        return from->w + first;
+    float divisor = (float)(2 * j - 1);
+    float positive = j <= from->levels[0] ? 1.0f : 0.0f;
+    float negative = j <= from->levels[1] ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < count; i++) {
+        float v = from->w[first + i] / divisor;
+        tile[i] = v * (v < 0.0f ? negative : positive);
+    }
+    return tile;
+}
+
 static double objective(const search *find, const sums *s)
 {
-    double j = 0;
-    if (!find->two_scales) {
-        double mass = s->mass[0] + s->mass[1], moment = s->moment[0] + s->moment[1];
-        return mass > 0 ? moment * (moment / mass) : 0;
-    }
-    for (int side = 0; side < 2; side++)
-        if (s->mass[side] > 0)
-            j += s->moment[side] * (s->moment[side] / s->mass[side]);
+    double j = s->mass[0] > 0 ? s->moment[0] * (s->moment[0] / s->mass[0]) : 0;
+    if (find->two_scales && s->mass[1] > 0)
+        j += s->moment[1] * (s->moment[1] / s->mass[1]);
     return j;
 }
 
@@ -90,13 +121,11 @@ static double side_bound(double mass, double moment, double bin_mass, double bin
 
 static double bound_of(const search *find, const bins *b, int bin, const sums *above)
 {
-    double high = value_of(((b->base + bin) << b->shift) - 1);
-    if (!find->two_scales)
-        return side_bound(above->mass[0] + above->mass[1], above->moment[0] + above->moment[1],
-                          b->mass[0][bin] + b->mass[1][bin], b->moment[0][bin] + b->moment[1][bin],
-                          high);
-    return side_bound(above->mass[0], above->moment[0], b->mass[0][bin], b->moment[0][bin], high) +
-           side_bound(above->mass[1], above->moment[1], b->mass[1][bin], b->moment[1][bin], high);
+    double high = value_of(((b->base + bin) << b->shift) - 1), bound = 0;
+    for (int side = 0; side < 1 + find->two_scales; side++)
+        bound += side_bound(above->mass[side], above->moment[side], b->mass[side][bin],
+                            b->moment[side][bin], high);
+    return bound;
 }
 
 static void add_bin(sums *s, const bins *b, int bin)
@@ -114,59 +143,98 @@ static inline int bin_of(uint32_t key, int shift, int64_t base, int count)
     return (int)(t > count + 1 ? count + 1 : t);
 }
 
-/* Unweighted: one packed addition (count, offset) an element, unpacked exactly. */
-static void fill_packed(bins *b, const float *w, int64_t n)
+typedef uint64_t packed_bins[2][MAX_BINS + 2];
+
+/* Moves packed counters into the bins, weighted; exact. */
+static void unpack(bins *b, const packed_bins packed, int sides, double weight)
 {
-    uint64_t packed[2][MAX_BINS + 2];
+    for (int side = 0; side < sides; side++) {
+        for (int bin = 0; bin < b->count + 2; bin++) {
+            uint64_t number = packed[side][bin] >> COUNT_BIT;
+            if (number == 0)
+                continue;
+            uint64_t offset = packed[side][bin] & (((uint64_t)1 << COUNT_BIT) - 1);
+            b->number[bin] += (int64_t)number;
+            b->mass[side][bin] += weight * (double)number;
+            if (bin == 0 || bin == b->count + 1)
+                continue;
+            int64_t low = (b->base + bin - 1) << b->shift;
+            double unit = b->shift > 0 ? value_of(low + 1) - value_of(low) : 0;
+            b->moment[side][bin] +=
+                weight * ((double)number * value_of(low) + (double)offset * unit);
+        }
+    }
+}
+
+/* Unweighted: one packed addition (count, offset) an element. */
+static void fill_packed(bins *b, const source *from, bool two_scales)
+{
+    packed_bins packed;
+    float tile[TILE];
     int shift = b->shift, count = b->count;
     int64_t base = b->base;
-    uint32_t mask = (1u << shift) - 1;
-    for (int64_t first = 0; first < n; first += FLUSH) {
-        int64_t end = n - first < FLUSH ? n : first + FLUSH;
-        for (int side = 0; side < 2; side++)
-            memset(packed[side], 0, (size_t)(count + 2) * sizeof packed[0][0]);
-        for (int64_t i = first; i < end; i++) {
-            uint32_t bits;
-            memcpy(&bits, w + i, sizeof bits);
-            uint32_t key = bits & 0x7fffffffu;
-            packed[bits >> 31][bin_of(key, shift, base, count)] +=
-                ((uint64_t)1 << COUNT_BIT) + (key & mask);
+    uint32_t mask = (1u << shift) - 1, sign = two_scales ? 1 : 0;
+    for (int j = 1; j <= top_level(from); j++) {
+        for (int64_t first = 0; first < from->n;) {
+            int64_t end = from->n - first < FLUSH ? from->n : first + FLUSH;
+            memset(packed[0], 0, (size_t)(count + 2) * sizeof packed[0][0]);
+            memset(packed[1], 0, (size_t)(count + 2) * sizeof packed[0][0]);
+            for (; first < end; first += TILE) {
+                int64_t some = end - first < TILE ? end - first : TILE;
+                const float *w = elements_of(from, first, some, j, tile);
+                for (int64_t i = 0; i < some; i++) {
+                    uint32_t bits;
+                    memcpy(&bits, w + i, sizeof bits);
+                    uint32_t key = bits & 0x7fffffffu;
+                    packed[bits >> 31 & sign][bin_of(key, shift, base, count)] +=
+                        ((uint64_t)1 << COUNT_BIT) + (key & mask);
+                }
+            }
+            first = end;
+            unpack(b, (const uint64_t(*)[MAX_BINS + 2]) packed, two_scales ? 2 : 1, 2 * j - 1);
         }
-        for (int side = 0; side < 2; side++) {
-            for (int bin = 0; bin < count + 2; bin++) {
-                uint64_t number = packed[side][bin] >> COUNT_BIT;
-                if (number == 0)
-                    continue;
-                uint64_t offset = packed[side][bin] & (((uint64_t)1 << COUNT_BIT) - 1);
-                b->number[bin] += (int64_t)number;
-                b->mass[side][bin] += (double)number;
-                if (bin == 0 || bin == count + 1)
-                    continue;
-                int64_t low = (base + bin - 1) << shift;
-                double unit = shift > 0 ? value_of(low + 1) - value_of(low) : 0;
-                b->moment[side][bin] += (double)number * value_of(low) + (double)offset * unit;
+    }
+}
+
+static int side_of(float w, bool two_scales)
+{
+    return two_scales && signbit(w) != 0;
+}
+
+static void fill_weighted(bins *b, const source *from, bool two_scales)
+{
+    float tile[TILE];
+    for (int j = 1; j <= top_level(from); j++) {
+        for (int64_t first = 0; first < from->n; first += TILE) {
+            int64_t some = from->n - first < TILE ? from->n - first : TILE;
+            const float *w = elements_of(from, first, some, j, tile);
+            for (int64_t i = 0; i < some; i++) {
+                int bin = bin_of(key_of(w[i]), b->shift, b->base, b->count);
+                int side = side_of(w[i], two_scales);
+                double weight = (double)from->h[first + i] * (2 * j - 1);
+                b->number[bin]++;
+                b->mass[side][bin] += weight;
+                b->moment[side][bin] += weight * (double)fabsf(w[i]);
             }
         }
     }
 }
 
-static void fill_weighted(bins *b, const float *w, const float *h, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        int bin = bin_of(key_of(w[i]), b->shift, b->base, b->count), side = signbit(w[i]) != 0;
-        b->number[bin]++;
-        b->mass[side][bin] += (double)h[i];
-        b->moment[side][bin] += (double)h[i] * (double)fabsf(w[i]);
-    }
-}
-
 /* Zeros are never kept: takes them out of the bin that begins at key 0. */
-static void drop_zeros(bins *b, const float *w, const float *h, int64_t n)
+static void drop_zeros(bins *b, const source *from, bool two_scales)
 {
-    for (int64_t i = 0; i < n; i++) {
-        if (key_of(w[i]) == 0) {
-            b->mass[signbit(w[i]) != 0][1] -= h != NULL ? (double)h[i] : 1.0;
-            b->number[1]--;
+    float tile[TILE];
+    for (int j = 1; j <= top_level(from); j++) {
+        for (int64_t first = 0; first < from->n; first += TILE) {
+            int64_t some = from->n - first < TILE ? from->n - first : TILE;
+            const float *w = elements_of(from, first, some, j, tile);
+            for (int64_t i = 0; i < some; i++) {
+                if (key_of(w[i]) != 0)
+                    continue;
+                double weight = from->h != NULL ? (double)from->h[first + i] : 1.0;
+                b->mass[side_of(w[i], two_scales)][1] -= weight * (2 * j - 1);
+                b->number[1]--;
+            }
         }
     }
 }
@@ -189,26 +257,26 @@ static void lay_bins(bins *b, int64_t n, int64_t low, int64_t high)
     memset(b->number, 0, used * sizeof b->number[0]);
 }
 
-/* Sorts a few elements of [low, high] and offers every cut between different magnitudes. */
-static void search_sorted(search *find, const float *w, const float *h, int64_t n, int64_t low,
-                          int64_t high, sums s)
+/* Sorts a few elements of [low, high], without levels, and offers every cut between magnitudes. */
+static void search_sorted(search *find, const source *from, int64_t low, int64_t high, sums s)
 {
     float sorted[SMALL], weight[SMALL];
     int m = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t key = key_of(w[i]);
+    for (int64_t i = 0; i < from->n; i++) {
+        float w = from->w[i];
+        int64_t key = key_of(w);
         if (key < low || key > high || key == 0)
             continue;
         int at = m++;
-        for (; at > 0 && fabsf(sorted[at - 1]) < fabsf(w[i]); at--) {
+        for (; at > 0 && fabsf(sorted[at - 1]) < fabsf(w); at--) {
             sorted[at] = sorted[at - 1];
             weight[at] = weight[at - 1];
         }
-        sorted[at] = w[i];
-        weight[at] = h != NULL ? h[i] : 1.0f;
+        sorted[at] = w;
+        weight[at] = from->h != NULL ? from->h[i] : 1.0f;
     }
     for (int i = 0; i < m; i++) {
-        int side = signbit(sorted[i]) != 0;
+        int side = side_of(sorted[i], find->two_scales);
         s.mass[side] += (double)weight[i];
         s.moment[side] += (double)weight[i] * (double)fabsf(sorted[i]);
         if (i + 1 == m || key_of(sorted[i]) != key_of(sorted[i + 1]))
@@ -216,45 +284,47 @@ static void search_sorted(search *find, const float *w, const float *h, int64_t 
     }
 }
 
-static int64_t gather(const float *w, const float *h, int64_t n, int64_t low, int64_t high,
-                      float *w_out, float *h_out)
+/* Copies the elements of [low, high], levels unfolded; there is room for one more than there are.
+ */
+static int64_t gather(const source *from, int64_t low, int64_t high, float *w_out, float *h_out)
 {
-    uint32_t first = (uint32_t)low, span = (uint32_t)(high - low);
+    uint32_t lowest = (uint32_t)low, span = (uint32_t)(high - low);
+    float tile[TILE];
     int64_t m = 0;
-    if (h == NULL) { /* w_out has room for one more than there are */
-        for (int64_t i = 0; i < n; i++) {
-            w_out[m] = w[i];
-            m += key_of(w[i]) - first <= span;
+    for (int j = 1; j <= top_level(from); j++) {
+        for (int64_t first = 0; first < from->n; first += TILE) {
+            int64_t some = from->n - first < TILE ? from->n - first : TILE;
+            const float *w = elements_of(from, first, some, j, tile);
+            float weight = (float)(2 * j - 1);
+            for (int64_t i = 0; i < some; i++) {
+                w_out[m] = w[i];
+                h_out[m] = from->h != NULL ? from->h[first + i] * weight : weight;
+                m += key_of(w[i]) - lowest <= span;
+            }
         }
-        return m;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        w_out[m] = w[i];
-        h_out[m] = h[i];
-        m += key_of(w[i]) - first <= span;
     }
     return m;
 }
 
-static void search_range(search *find, const float *w, const float *h, int64_t n, int64_t low,
-                         int64_t high, sums above);
+static void search_range(search *find, const source *from, int64_t low, int64_t high, sums above);
 
-/* Searches the `number` elements of [low, high] among the n, copied out when they are few. */
-static void descend(search *find, const float *w, const float *h, int64_t n, int64_t number,
-                    int64_t low, int64_t high, const sums *above)
+/* Searches the `number` elements of [low, high], copied out when they are few. */
+static void descend(search *find, const source *from, int64_t number, int64_t low, int64_t high,
+                    const sums *above)
 {
     float w_some[BUFFER + 1], h_some[BUFFER + 1];
-    if (number >= n || number > BUFFER) {
-        search_range(find, w, h, n, low, high, *above);
+    if (number > BUFFER || (number >= from->n && is_plain(from))) {
+        search_range(find, from, low, high, *above);
         return;
     }
-    int64_t m = gather(w, h, n, low, high, w_some, h_some);
-    search_range(find, w_some, h != NULL ? h_some : NULL, m, low, high, *above);
+    source some = {w_some, h_some, gather(from, low, high, w_some, h_some), {1, 1}};
+    if (from->h == NULL && top_level(from) == 1)
+        some.h = NULL;
+    search_range(find, &some, low, high, *above);
 }
 
 /* Looks into the bins whose bound reaches the best cut so far, neighbours together. */
-static void search_survivors(search *find, const bins *b, const float *w, const float *h, int64_t n,
-                             sums above)
+static void search_survivors(search *find, const bins *b, const source *from, sums above)
 {
     for (int bin = b->count; bin >= 1;) {
         if (b->number[bin] == 0 || bound_of(find, b, bin, &above) < find->best * (1 - 1e-14)) {
@@ -271,26 +341,39 @@ static void search_survivors(search *find, const bins *b, const float *w, const 
             add_bin(&above, b, bin--);
         }
         int64_t low = (b->base + bin) << b->shift, high = ((b->base + top) << b->shift) - 1;
-        descend(find, w, h, n, number, low > 0 ? low : 1, high, &start);
+        descend(find, from, number, low > 0 ? low : 1, high, &start);
     }
 }
 
-/* All elements with keys in [low, high]; `above` sums those with larger keys. */
-static void search_range(search *find, const float *w, const float *h, int64_t n, int64_t low,
-                         int64_t high, sums above)
+/* Looks below the bins when something there could be better; s sums all above it. */
+static void search_rest(search *find, const bins *b, const source *from, int64_t low, sums s)
 {
-    if (n <= SMALL) {
-        search_sorted(find, w, h, n, low, high, above);
+    int64_t rest = b->base << b->shift;
+    if (rest <= low || rest <= 1 || b->number[0] == 0)
+        return;
+    double high = value_of(rest - 1), bound = 0;
+    for (int side = 0; side < 1 + find->two_scales; side++)
+        bound += side_bound(s.mass[side], s.moment[side], b->mass[side][0], b->mass[side][0] * high,
+                            high);
+    if (bound > find->best)
+        search_range(find, from, low, rest - 1, s);
+}
+
+/* All elements with keys in [low, high]; `above` sums those with larger keys. */
+static void search_range(search *find, const source *from, int64_t low, int64_t high, sums above)
+{
+    if (from->n <= SMALL && is_plain(from)) {
+        search_sorted(find, from, low, high, above);
         return;
     }
     bins b;
-    lay_bins(&b, n, low, high);
-    if (h != NULL)
-        fill_weighted(&b, w, h, n);
+    lay_bins(&b, from->n * top_level(from), low, high);
+    if (from->h != NULL)
+        fill_weighted(&b, from, find->two_scales);
     else
-        fill_packed(&b, w, n);
+        fill_packed(&b, from, find->two_scales);
     if (b.base == 0)
-        drop_zeros(&b, w, h, n);
+        drop_zeros(&b, from, find->two_scales);
     sums s = above;
     for (int bin = b.count; bin >= 1; bin--) {
         if (b.number[bin] == 0)
@@ -300,34 +383,35 @@ static void search_range(search *find, const float *w, const float *h, int64_t n
         offer(find, &s, key > 0 ? (uint32_t)key : 1);
     }
     if (b.shift > 0)
-        search_survivors(find, &b, w, h, n, above);
-    int64_t rest = b.base << b.shift; /* keys below the bins */
-    if (rest <= low || rest <= 1 || b.number[0] == 0)
-        return;
-    double high_rest = value_of(rest - 1), bound = 0;
-    if (find->two_scales)
-        for (int side = 0; side < 2; side++)
-            bound += side_bound(s.mass[side], s.moment[side], b.mass[side][0],
-                                b.mass[side][0] * high_rest, high_rest);
-    else
-        bound = side_bound(s.mass[0] + s.mass[1], s.moment[0] + s.moment[1],
-                           b.mass[0][0] + b.mass[1][0], (b.mass[0][0] + b.mass[1][0]) * high_rest,
-                           high_rest);
-    if (bound > find->best)
-        search_range(find, w, h, n, low, rest - 1, s);
+        search_survivors(find, &b, from, above);
+    search_rest(find, &b, from, low, s);
+}
+
+static void search_all(search *find, const source *from)
+{
+    sums none = {{0, 0}, {0, 0}};
+    uint32_t top = key_of(tn_max_abs(from->w, from->n));
+    if (top > 0)
+        search_range(find, from, 1, top, none);
 }
 
 void tn_threshold_optimal(const float *w, const float *h, int64_t n, bool two_scales, tn_cut *cut)
 {
     search find = {.two_scales = two_scales};
-    sums none = {{0, 0}, {0, 0}};
-    uint32_t top = key_of(tn_max_abs(w, n));
-    if (top > 0)
-        search_range(&find, w, h, n, 1, top, none);
+    source all = {w, h, n, {1, 1}};
+    search_all(&find, &all);
     uint32_t below = find.best_key > 0 ? find.best_key - 1 : 0;
     memcpy(&cut->threshold, &below, sizeof below);
     memcpy(cut->mass, find.best_sums.mass, sizeof cut->mass);
     memcpy(cut->moment, find.best_sums.moment, sizeof cut->moment);
+}
+
+double tn_threshold_step(const float *w, const float *h, int64_t n, int low, int high)
+{
+    search find = {.two_scales = false};
+    source all = {w, h, n, {high, -low}};
+    search_all(&find, &all);
+    return find.best > 0 ? find.best_sums.moment[0] / find.best_sums.mass[0] : 0;
 }
 
 float tn_threshold_rank(const float *w, int64_t n, int64_t rank)

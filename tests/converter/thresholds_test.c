@@ -95,8 +95,8 @@ static void check_row(const float *w, const float *h, int64_t n, bool two_scales
     for (int64_t i = 0; i < n; i++) {
         if (fabsf(w[i]) > cut.threshold) {
             double weight = h != NULL ? (double)h[i] : 1.0;
-            mass[w[i] < 0.0f] += weight;
-            moment[w[i] < 0.0f] += weight * (double)fabsf(w[i]);
+            mass[two_scales && w[i] < 0.0f] += weight;
+            moment[two_scales && w[i] < 0.0f] += weight * (double)fabsf(w[i]);
         }
     }
     for (int s = 0; s < 2; s++) {
