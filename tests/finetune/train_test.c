@@ -1,0 +1,231 @@
+/* Training end to end on generated glyphs: it learns, it resumes bit by bit, it does not depend on
+ * threads, it notices divergence, and what it writes is what it trained. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "converter/pack.h"
+#include "core/threads.h"
+#include "data/glyphs.h"
+#include "finetune/train.h"
+#include "onnx_io/zoo/zoo.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[64];
+static tn_model *network;
+static tn_device *device;
+static tn_dataset *train_set, *val_set;
+static tn_preprocess preprocess;
+static const tn_augment_options augment = {.pad = 2};
+
+static void check(tn_status status, const tn_error *error)
+{
+    if (status != TN_OK)
+        fail_msg("status %d: %s", (int)status, error->message);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    tn_error error = {0};
+    snprintf(folder, sizeof folder, "/tmp/ternion-train-XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    char data[128];
+    snprintf(data, sizeof data, "%s/glyphs", folder);
+    const tn_glyphs_options glyphs = {.seed = 1, .train = 320, .test = 64};
+    check(tn_glyphs_write(data, &glyphs, &error), &error);
+    check(tn_dataset_open(data, TN_SPLIT_TRAIN, NULL, &train_set, &error), &error);
+    check(tn_dataset_open(data, TN_SPLIT_VAL, NULL, &val_set, &error), &error);
+    check(tn_preprocess_preset("cifar10", &preprocess, &error), &error);
+    check(tn_preprocess_fit(&preprocess, 3, 32, 32, &error), &error);
+    const tn_zoo_options zoo = {.seed = 3};
+    check(tn_zoo_create("resnet8", &zoo, &network, &error), &error);
+    check(tn_device_create_cpu(&device, &error), &error);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    tn_device_destroy(device);
+    tn_model_destroy(network);
+    tn_dataset_close(train_set);
+    tn_dataset_close(val_set);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static tn_train_data data(void)
+{
+    return (tn_train_data){
+        .train = train_set, .val = val_set, .preprocess = &preprocess, .augment = &augment};
+}
+
+static tn_train_options options(const char *scheme)
+{
+    return (tn_train_options){.policy = {.scheme = scheme},
+                              .epochs = 2,
+                              .batch = 32,
+                              .lr = 0.02,
+                              .seed = 5,
+                              .device = device};
+}
+
+/* Trains and gives the final state's hash. */
+static void train(const tn_train_options *o, char *hash)
+{
+    tn_error error = {0};
+    tn_trained trained;
+    tn_train_data d = data();
+    check(tn_train(network, &d, NULL, NULL, o, &trained, &error), &error);
+    memcpy(hash, trained.last.state_hash, 33);
+    tn_trained_done(&trained);
+}
+
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    char one[33], two[33];
+    tn_train_options o = options(NULL);
+    tn_threads_set(1);
+    train(&o, one);
+    tn_threads_set(2);
+    train(&o, two);
+    assert_string_equal(one, two);
+}
+
+static void a_resumed_run_is_the_run(void **state)
+{
+    (void)state;
+    for (int scheme = 0; scheme < 2; scheme++) {
+        char whole[33], resumed[33], run[128];
+        tn_train_options o = options(scheme ? "ttq" : NULL);
+        o.ema = 0.9;
+        train(&o, whole);
+        snprintf(run, sizeof run, "%s/run%d", folder, scheme);
+        o.folder = run;
+        for (int stop = 3; stop <= 20; stop += 8) { /* inside and between epochs */
+            o.resume = stop > 3;
+            o.max_steps = stop;
+            train(&o, resumed);
+        }
+        o.resume = true;
+        o.max_steps = 0;
+        train(&o, resumed);
+        assert_string_equal(whole, resumed);
+    }
+}
+
+static void another_run_is_not_resumed(void **state)
+{
+    (void)state;
+    char run[128];
+    tn_error error = {0};
+    tn_trained trained;
+    tn_train_data d = data();
+    snprintf(run, sizeof run, "%s/run0", folder);
+    tn_train_options o = options(NULL);
+    o.folder = run;
+    o.resume = true;
+    o.seed = 6;
+    assert_int_equal(tn_train(network, &d, NULL, NULL, &o, &trained, &error), TN_ERROR_USAGE);
+    assert_non_null(strstr(error.message, "other options"));
+}
+
+static void a_great_rate_diverges_cleanly(void **state)
+{
+    (void)state;
+    tn_error error = {0};
+    tn_trained trained;
+    tn_train_data d = data();
+    tn_train_options o = options("float");
+    o.lr = 1e3;
+    o.momentum = -1;
+    o.weight_decay = 1; /* latents grow 1000-fold a step: not finite soon, whatever BN does */
+    o.epochs = 20;
+    assert_int_equal(tn_train(network, &d, NULL, NULL, &o, &trained, &error), TN_ERROR_DIVERGED);
+    assert_non_null(strstr(error.message, "--lr"));
+}
+
+/* Packs, writes, reads back, and demands the trained network's logits bit by bit. */
+static void prove_export(const tn_trained *trained, const char *path, const tn_train_options *o)
+{
+    tn_error error = {0};
+    tn_train_data d = data();
+    tn_model *packed = NULL, *read = NULL;
+    tn_pack_options pack = {0};
+    tn_write_options write = {0};
+    tn_pack_item items[64];
+    size_t count = trained->conversion.count;
+    for (size_t k = 0; k < count; k++)
+        items[k] = (tn_pack_item){.layer = trained->conversion.item[k].layer,
+                                  .weight = &trained->conversion.item[k].weight};
+    if (count)
+        check(tn_pack(trained->graph, items, count, &pack, NULL, &packed, &error), &error);
+    check(tn_model_write(packed ? packed : trained->model, path, &write, NULL, &error), &error);
+    check(tn_model_read(path, NULL, &read, &error), &error);
+    check(tn_trained_prove(trained, read, &d, o, &error), &error);
+    tn_model_destroy(read);
+    tn_model_destroy(packed);
+}
+
+/* A float network is trained, then every scheme from it; each must learn and export exactly. */
+static void schemes_learn_and_export_exactly(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *scheme, *bits, *granularity;
+    } cases[] = {{"lsq", "1.58", NULL},    {"lsq", "4", "tensor"},  {"twn", NULL, NULL},
+                 {"ttq", NULL, NULL},      {"ttq", NULL, "tensor"}, {"fixed", "3", NULL},
+                 {"dorefa", "2", NULL},    {"parq", "1.58", NULL},  {"lsq", "1.58", "group:9"}};
+    tn_error error = {0};
+    char path[128];
+    tn_trained teacher;
+    tn_train_data d = data();
+    tn_train_options plain = options("float");
+    plain.epochs = 24;
+    plain.lr = 0.05;
+    check(tn_train(network, &d, NULL, NULL, &plain, &teacher, &error), &error);
+    if (!(teacher.last.train_top1 > 0.4)) /* chance: 0.1 */
+        fail_msg("float: %.3f right after 24 epochs", teacher.last.train_top1);
+    assert_int_equal(teacher.conversion.count, 0);
+    snprintf(path, sizeof path, "%s/float.onnx", folder);
+    prove_export(&teacher, path, &plain);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tn_trained trained;
+        tn_train_options o = options(cases[i].scheme);
+        o.policy.bits = cases[i].bits;
+        o.policy.granularity = cases[i].granularity;
+        o.epochs = 3;
+        check(tn_train(teacher.model, &d, teacher.model, NULL, &o, &trained, &error), &error);
+        if (!(trained.last.train_top1 > 0.3))
+            fail_msg("%s %s: %.3f right after 3 epochs", cases[i].scheme, cases[i].bits,
+                     trained.last.train_top1);
+        assert_true(trained.conversion.count > 0);
+        snprintf(path, sizeof path, "%s/out%zu.onnx", folder, i);
+        prove_export(&trained, path, &o);
+        tn_trained_done(&trained);
+    }
+    tn_trained_done(&teacher);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(a_resumed_run_is_the_run),
+        cmocka_unit_test(another_run_is_not_resumed),
+        cmocka_unit_test(a_great_rate_diverges_cleanly),
+        cmocka_unit_test(schemes_learn_and_export_exactly),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
