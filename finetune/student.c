@@ -103,6 +103,11 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
                                         (float)options->weight_decay, error);
     if (status == TN_OK)
         optimizer->slots[optimizer->n_slots - 1].frozen = frozen;
+    /* Wp and Wn collect the gradients of all their weights; LSQ divides by sqrt(N Qp) itself, and
+     * without the like TTQ's scales run away at the rate that suits the latents */
+    double shared = (double)(latent->weight.rows * latent->weight.cols) /
+                    (double)latent->weight.n_scales;
+    double rate = options->scale_lr / (latent->scheme.quantizer->two_scales ? sqrt(shared) : 1);
     const struct {
         const char *suffix;
         float *value, *gradient;
@@ -118,7 +123,7 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
             continue;
         snprintf(text, sizeof text, "%s.%.120s", scales[i].suffix, name);
         status = tn_optimizer_add(optimizer, text, scales[i].value, scales[i].gradient,
-                                  latent->weight.n_scales, (float)options->scale_lr, 0, error);
+                                  latent->weight.n_scales, (float)rate, 0, error);
         if (status == TN_OK)
             optimizer->slots[optimizer->n_slots - 1].frozen = frozen || !scales[i].trained;
     }
