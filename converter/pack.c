@@ -3,7 +3,6 @@
 #include "converter/packer.h"
 #include "converter/record.h"
 #include "onnx_io/opset.h"
-#include "onnx_io/order.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,27 +249,27 @@ static void unlist_initializers(tn_packer *packer)
     graph->n_input = kept;
 }
 
-/* While the graph is whole: raising the opset infers shapes. */
-static tn_status raise_opset(tn_packer *packer, tn_error *error)
+static tn_status set_versions(tn_packer *packer, tn_error *error)
 {
+    if (packer->plan->opset > packer->model->opset) {
+        tn_status status = tn_opset_raise(packer->model, packer->plan->opset, error);
+        if (status != TN_OK)
+            return status;
+    }
     if (packer->model->ir_version < 4)
         unlist_initializers(packer);
-    return packer->plan->opset > packer->model->opset
-               ? tn_opset_raise(packer->model, packer->plan->opset, error)
-               : TN_OK;
+    return tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
 }
 
 static tn_status edit(tn_packer *packer, tn_error *error)
 {
     tn_status status = pair_nodes(packer, error);
-    if (status == TN_OK)
-        status = raise_opset(packer, error);
+    if (status == TN_OK) /* while the copy is whole */
+        status = set_versions(packer, error);
     for (size_t i = 0; status == TN_OK && i < packer->count; i++)
         status = detach(packer, i, error);
     if (status == TN_OK)
         status = prune(packer, error);
-    if (status == TN_OK)
-        status = tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
     if (status == TN_OK && packer->options->rest_float16)
         status = tn_packer_store_half(packer, error);
     if (status == TN_OK)
