@@ -251,13 +251,13 @@ static void unlist_initializers(tn_packer *packer)
 
 static tn_status set_versions(tn_packer *packer, tn_error *error)
 {
+    if (packer->model->ir_version < 4)
+        unlist_initializers(packer);
     if (packer->plan->opset > packer->model->opset) {
         tn_status status = tn_opset_raise(packer->model, packer->plan->opset, error);
         if (status != TN_OK)
             return status;
     }
-    if (packer->model->ir_version < 4)
-        unlist_initializers(packer);
     return tn_edit_set_versions(packer->model, packer->plan->ir, packer->plan->opset, error);
 }
 
