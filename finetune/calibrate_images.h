@@ -1,0 +1,20 @@
+/* The images a network is calibrated on, in one array. */
+#ifndef TERNION_FINETUNE_CALIBRATE_IMAGES_H
+#define TERNION_FINETUNE_CALIBRATE_IMAGES_H
+
+#include "finetune/calibrate.h"
+
+typedef struct tn_calibrate_images {
+    float *nchw; /* [count, channels, height, width] */
+    int64_t count;
+    int64_t channels, height, width;
+} tn_calibrate_images;
+
+/* options->samples images (fewer when the data set has fewer) drawn by options->seed and prepared
+ * for the model, or a copy of options->images. DATA when a sample is broken or sizes differ. */
+tn_status tn_calibrate_images_load(const tn_model *model, const tn_dataset *dataset,
+                                   const tn_calibrate_options *options, tn_calibrate_images *images,
+                                   tn_error *error) TN_MUST_CHECK;
+void tn_calibrate_images_done(tn_calibrate_images *images);
+
+#endif

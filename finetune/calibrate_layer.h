@@ -1,0 +1,41 @@
+/* Fits one layer's codes and scales to what the float network gives where the quantized network
+ * stands. */
+#ifndef TERNION_FINETUNE_CALIBRATE_LAYER_H
+#define TERNION_FINETUNE_CALIBRATE_LAYER_H
+
+#include "finetune/calibrate.h"
+#include "finetune/gram.h"
+
+/* A layer at work: arrays over positions are [rows, channels], channels last. */
+typedef struct tn_layer_view {
+    tn_patches patches;             /* of the quantized network */
+    int64_t channels;               /* outputs */
+    const float *w;                 /* float weights [channels, cols] */
+    const float *output;            /* of the float network */
+    const float *other_f, *other_q; /* second operand of the residual sum behind, in both; NULL */
+    const double *gain, *offset;    /* [channels] of the BN (or bias) between output and that sum;
+                                       without either 1 and 0 */
+    bool relu;                      /* a ReLU follows */
+    bool centered;                  /* a constant per channel is free */
+    const float *bias;              /* part of output, when not centered; NULL */
+} tn_layer_view;
+
+typedef struct tn_layer_fit_options {
+    tn_calibrate_method method; /* not AUTO */
+    double damping;
+    int sweeps, relu_passes;
+    bool no_residual;
+} tn_layer_fit_options;
+
+/* Of the fitted weight, per channel. */
+typedef struct tn_layer_fit {
+    double *slope; /* best factor on its output */
+    double *shift; /* what is to be added to slope x output */
+    double error;  /* squared error left after both, relative to the target's variance */
+} tn_layer_fit;
+
+/* Changes `weight`, which starts as rounded, and fills fit's arrays [channels]. */
+tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_fit_options *options,
+                           tn_qweight *weight, tn_layer_fit *fit, tn_error *error) TN_MUST_CHECK;
+
+#endif
