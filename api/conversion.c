@@ -1,186 +1,17 @@
 /* quantize and export: read, choose codes, pack, write, report. */
-#include "api/network_file.h"
+#include "api/packing.h"
 
 #include "converter/unpack.h"
 
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-
-static tn_status pack_options(const tn_output_options *out, const tn_reporter *reporter,
-                              tn_pack_options *options, tn_error *error)
+static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
+                            tn_error *error)
 {
-    tn_pack_options made = {
-        .prune_dead = out->prune_dead, .recipe = out->recipe, .reporter = reporter};
-    if (out->form && !(made.form = tn_form_find(out->form)))
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "unknown form %s: expected lut, int2, qdq, planes, int8-lut, qonnx or float",
-                       tn_quote(out->form));
-    if (out->target && !(made.runtime = tn_runtime_find(out->target)))
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "unknown runtime %s: expected ort-1.10 and later, e.g. ort-1.24",
-                       tn_quote(out->target));
-    if (out->rest && strcmp(out->rest, "float16") != 0)
-        return tn_fail(error, TN_ERROR_USAGE, "rest %s: expected float16", tn_quote(out->rest));
-    made.rest_float16 = out->rest != NULL;
-    *options = made;
-    return TN_OK;
-}
-
-static tn_policy policy_of(const tn_scheme_options *scheme)
-{
-    return (tn_policy){.scheme = scheme->scheme,
-                       .bits = scheme->bits,
-                       .granularity = scheme->granularity,
-                       .threshold = scheme->threshold,
-                       .levels = scheme->levels,
-                       .narrow = scheme->narrow,
-                       .first_layer = scheme->first_layer,
-                       .last_layer = scheme->last_layer,
-                       .conv_bits = scheme->conv_bits,
-                       .linear_bits = scheme->linear_bits,
-                       .layer_rules = scheme->layer_rules,
-                       .n_layer_rules = scheme->n_layer_rules,
-                       .excluded = scheme->excluded,
-                       .n_excluded = scheme->n_excluded};
-}
-
-/* A conversion on its way: what packing and reporting need. */
-typedef struct job {
-    const char *input, *output;
-    const tn_output_options *out;
-    const tn_reporter *reporter;
-    tn_network_file file;
-    tn_pack_options pack;
-    tn_pack_item *items;
-    const tn_weight_figures *figures; /* per item */
-    size_t count;
-    tn_pack_plan plan;
-    uint64_t bytes_out;
-} job;
-
-static tn_status write_packed(job *j, const tn_write_options *write, tn_error *error)
-{
-    tn_model *packed = NULL;
-    if (j->out->dry_run)
-        return tn_pack_choose(j->file.graph, j->items, j->count, &j->pack, &j->plan, error);
-    tn_status status =
-        tn_pack(j->file.graph, j->items, j->count, &j->pack, &j->plan, &packed, error);
+    tn_status status = tn_packing_begin(packing, error);
     if (status == TN_OK)
-        status = tn_pack_write(packed, j->items, j->count, j->output, write, &j->bytes_out, error);
-    tn_model_destroy(packed);
+        status = tn_network_file_open(packing->input, in, 0, packing->reporter, file, error);
+    packing->graph = file->graph;
+    packing->bytes_in = file->bytes;
     return status;
-}
-
-/* Bits of codes and scales, as the record's numbers are stored. */
-static double stored_bits(const tn_pack_item *item)
-{
-    const tn_qweight *weight = item->weight;
-    double weights = (double)item->layer->rows * (double)item->layer->cols;
-    if (!weight || !weight->codes)
-        return 16 * weights;
-    int arrays = 1 + (weight->scale_neg != NULL) + (weight->zero != NULL);
-    return weight->bits * weights + 32.0 * arrays * (double)weight->n_scales;
-}
-
-static size_t item_of(const job *j, const tn_layer *layer)
-{
-    size_t i = 0;
-    while (i < j->count && j->items[i].layer->weight != layer->weight)
-        i++;
-    return i;
-}
-
-static tn_status report_layers(const job *j, const tn_layers *layers, tn_conversion_report *report,
-                               tn_error *error)
-{
-    tn_arena *arena = tn_result_arena(report);
-    double zeros = 0, bits = 0;
-    report->layers = tn_arena_array(arena, layers->count + 1, sizeof *report->layers);
-    if (!report->layers)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    for (size_t i = 0; i < layers->count; i++) {
-        const tn_layer *layer = &layers->layer[i];
-        tn_layer_report *row = &report->layers[report->n_layers++];
-        size_t item = item_of(j, layer);
-        tn_status status = tn_layer_report_name(row, layer, arena, error);
-        if (status != TN_OK)
-            return status;
-        report->weights_total += row->weights;
-        if (item == j->count)
-            continue;
-        tn_layer_report_scheme(row, j->items[item].weight, arena);
-        tn_layer_report_figures(row, &j->figures[item]);
-        if (j->plan.choice && j->plan.choice[item].reason)
-            row->reason = tn_arena_strdup(arena, j->plan.choice[item].reason);
-        if (!row->reason)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-        report->weights_quantized += row->weights;
-        zeros += row->zeros * (double)row->weights;
-        bits += stored_bits(&j->items[item]);
-    }
-    if (report->weights_quantized > 0) {
-        report->sparsity = zeros / (double)report->weights_quantized;
-        report->bits_per_weight = bits / (double)report->weights_quantized;
-    }
-    return TN_OK;
-}
-
-static tn_status make_report(const job *j, const tn_layers *layers, tn_conversion_report **report,
-                             tn_error *error)
-{
-    tn_conversion_report *made = tn_result_create(sizeof *made);
-    if (!made)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    tn_arena *arena = tn_result_arena(made);
-    made->input = tn_arena_strdup(arena, j->input);
-    made->output = tn_arena_strdup(arena, j->output);
-    made->needs = tn_arena_strdup(arena, j->plan.needs);
-    made->form = j->pack.form ? j->pack.form->id : "lut";
-    made->bytes_in = j->file.bytes;
-    made->bytes_out = j->bytes_out;
-    made->opset = j->plan.opset;
-    made->ir = j->plan.ir;
-    tn_status status = report_layers(j, layers, made, error);
-    if (status == TN_OK && (!made->input || !made->output || !made->needs))
-        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    if (status == TN_OK)
-        *report = made;
-    else
-        tn_result_free(made);
-    return status;
-}
-
-/* Checks what can be checked before anything is read, and reads. */
-static tn_status job_open(job *j, const tn_input_options *in, tn_write_options *write,
-                          tn_error *error)
-{
-    tn_status status = tn_boundary_check_output(j->input, j->output, j->out, error);
-    if (status == TN_OK)
-        status = tn_boundary_write(j->out, write, error);
-    if (status == TN_OK)
-        status = pack_options(j->out, j->reporter, &j->pack, error);
-    if (status == TN_OK)
-        status = tn_network_file_open(j->input, in, 0, j->reporter, &j->file, error);
-    return status;
-}
-
-/* Items and figures of converted layers, in the graph's arena. */
-static tn_status take_conversion(job *j, const tn_conversion *conversion, tn_error *error)
-{
-    tn_arena *arena = &j->file.graph->arena;
-    tn_weight_figures *figures = tn_arena_array(arena, conversion->count + 1, sizeof *figures);
-    j->items = tn_arena_array(arena, conversion->count + 1, sizeof *j->items);
-    if (!j->items || !figures)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
-    for (size_t i = 0; i < conversion->count; i++) {
-        const tn_converted *converted = &conversion->item[i];
-        j->items[i] = (tn_pack_item){.layer = converted->layer, .weight = &converted->weight};
-        figures[i] = converted->figures;
-    }
-    j->figures = figures;
-    j->count = conversion->count;
-    return TN_OK;
 }
 
 tn_status tn_quantize_file(const char *input, const char *output, const tn_quantize_request *given,
@@ -188,33 +19,33 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
                            tn_error *error)
 {
     static const tn_quantize_request standard;
-    const tn_quantize_request *options = given ? given : &standard;
-    const tn_policy policy = policy_of(&options->scheme);
-    job j = {.input = input, .output = output, .out = &options->out, .reporter = reporter};
-    tn_write_options write;
+    const tn_quantize_request *request = given ? given : &standard;
+    const tn_policy policy = tn_packing_policy(&request->scheme);
+    tn_packing packing = {
+        .input = input, .output = output, .out = &request->out, .reporter = reporter};
+    tn_network_file file = {NULL, NULL, 0};
     tn_layers layers = {NULL, 0};
     tn_conversion conversion = {NULL, 0};
-    tn_status status = job_open(&j, &options->in, &write, error);
+    tn_status status = open_input(&packing, &request->in, &file, error);
     if (status == TN_OK)
-        status = tn_layers_select(j.file.graph, &policy, &layers, error);
+        status = tn_layers_select(file.graph, &policy, &layers, error);
     if (status == TN_OK)
         status = tn_convert(&layers, reporter, &conversion, error);
     if (status == TN_OK)
-        status = take_conversion(&j, &conversion, error);
+        status = tn_packing_take(&packing, &conversion, error);
     if (status == TN_OK)
-        status = write_packed(&j, &write, error);
+        status = tn_packing_write(&packing, error);
     if (status == TN_OK)
-        status = make_report(&j, &layers, report, error);
+        status = tn_packing_report(&packing, &layers, report, error);
     tn_conversion_done(&conversion);
-    tn_network_file_close(&j.file);
+    tn_network_file_close(&file);
     return status;
 }
 
 /* Exported weights are measured against the input's values: 0 unless something is wrong. */
-static tn_status measure(job *j, tn_error *error)
+static tn_status measure(tn_packing *j, tn_error *error)
 {
-    tn_weight_figures *figures =
-        tn_arena_array(&j->file.graph->arena, j->count + 1, sizeof *figures);
+    tn_weight_figures *figures = tn_arena_array(&j->graph->arena, j->count + 1, sizeof *figures);
     tn_status status = figures ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory");
     for (size_t i = 0; i < j->count && status == TN_OK; i++) {
         const tn_layer *layer = j->items[i].layer;
@@ -232,7 +63,7 @@ static tn_status measure(job *j, tn_error *error)
     return status;
 }
 
-static tn_status take_unpacked(job *j, const tn_unpacked *unpacked, tn_error *error)
+static tn_status take_unpacked(tn_packing *j, const tn_unpacked *unpacked, tn_error *error)
 {
     if (unpacked->count == 0)
         return tn_fail(error, TN_ERROR_MODEL,
@@ -251,28 +82,24 @@ tn_status tn_export_file(const char *input, const char *output, const tn_export_
                          tn_error *error)
 {
     static const tn_export_request standard;
-    const tn_export_request *options = given ? given : &standard;
-    job j = {.input = input, .output = output, .out = &options->out, .reporter = reporter};
-    tn_write_options write;
+    const tn_export_request *request = given ? given : &standard;
+    tn_packing packing = {
+        .input = input, .output = output, .out = &request->out, .reporter = reporter};
+    tn_network_file file = {NULL, NULL, 0};
     tn_layers layers = {NULL, 0};
     tn_unpacked unpacked = {.count = 0};
-    tn_status status = job_open(&j, &options->in, &write, error);
+    tn_status status = open_input(&packing, &request->in, &file, error);
     if (status == TN_OK)
-        status = tn_network_file_layers(&j.file, &layers, error);
+        status = tn_network_file_layers(&file, &layers, error);
     if (status == TN_OK)
-        status = tn_unpack(j.file.graph, reporter, &unpacked, error);
+        status = tn_unpack(file.graph, reporter, &unpacked, error);
     if (status == TN_OK)
-        status = take_unpacked(&j, &unpacked, error);
+        status = take_unpacked(&packing, &unpacked, error);
     if (status == TN_OK)
-        status = write_packed(&j, &write, error);
+        status = tn_packing_write(&packing, error);
     if (status == TN_OK)
-        status = make_report(&j, &layers, report, error);
+        status = tn_packing_report(&packing, &layers, report, error);
     tn_unpacked_done(&unpacked);
-    tn_network_file_close(&j.file);
+    tn_network_file_close(&file);
     return status;
-}
-
-void tn_conversion_report_free(tn_conversion_report *report)
-{
-    tn_result_free(report);
 }

@@ -341,6 +341,46 @@ TERNION_API tn_status tn_verify_file(const char *path, const char *against,
                                      tn_verify_report **verification, tn_error *error);
 TERNION_API void tn_verify_report_free(tn_verify_report *verification);
 
+/* ---- finetune ----------------------------------------------------------------------------- */
+
+typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
+    tn_input_options in;
+    tn_output_options out;
+    tn_scheme_options scheme; /* "float" trains plainly */
+    tn_image_options images;  /* batch: samples a step */
+    const char *data;         /* a data set: its training part unless :val stands behind */
+    const char *val;          /* validation; NULL: the validation part of `data`, if it has one */
+    const char *augment;      /* NULL: chosen by the data; "none" */
+    int64_t epochs, accumulate, early_stop, save_seconds;
+    const char *optimizer, *schedule, *distill, *batch_norm; /* batch_norm: "train" | "freeze" */
+    double lr, momentum, weight_decay, final_lr, warmup_epochs, scale_lr, clip_norm;
+    double label_smoothing, ema, temperature, distill_weight;
+    const char *const *frozen; /* REGEX */
+    size_t n_frozen;
+    bool sparsity_ramp, restore_bn;
+    int64_t classes;    /* 0: the model's; else a new last layer */
+    const char *folder; /* checkpoints and run.jsonl; NULL: none */
+    bool resume;
+    bool no_calibration; /* start from rounding, not from calibration */
+} tn_train_request;
+
+typedef struct tn_train_report {
+    tn_conversion_report *conversion;   /* of the written file; its layers' figures */
+    tn_evaluate_report *before, *after; /* of the input and of the written file; NULL: no val */
+    int64_t epochs;                     /* run, resumed ones counted */
+    bool stopped;                       /* cancelled: the file holds what was reached */
+    bool reestimated;                   /* BatchNormalization statistics measured at the end */
+    double train_loss, train_top1;      /* of the last epoch */
+    double images_per_s;
+} tn_train_report;
+
+/* Trains the quantized weights of `input` on labelled images, writes `output`, reads it back and
+ * proves that it computes bit for bit what was trained. */
+TERNION_API tn_status tn_finetune_file(const char *input, const char *output,
+                                       const tn_train_request *request, const tn_reporter *reporter,
+                                       tn_train_report **report, tn_error *error);
+TERNION_API void tn_train_report_free(tn_train_report *report);
+
 /* ---- create ------------------------------------------------------------------------------- */
 
 typedef struct tn_create_request {

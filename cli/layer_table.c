@@ -77,7 +77,7 @@ void cli_print_converted_layers(const tn_layer_report *layers, size_t count)
     }
 }
 
-static void print_json(const cli_context *context, const tn_conversion_report *report)
+json_t *cli_json_conversion(const cli_context *context, const tn_conversion_report *report)
 {
     json_t *layers = json_array(), *object = cli_json_open(context);
     for (size_t i = 0; i < report->n_layers; i++)
@@ -93,14 +93,14 @@ static void print_json(const cli_context *context, const tn_conversion_report *r
                   cli_json_real(report->sparsity), "needs", report->needs, "layers", layers);
     json_object_update(object, figures);
     json_decref(figures);
-    cli_json_print(object);
+    return object;
 }
 
 void cli_print_conversion(const cli_context *context, const tn_conversion_report *report)
 {
     char in[512], out[512];
     if (context->arguments->json) {
-        print_json(context, report);
+        cli_json_print(cli_json_conversion(context, report));
         return;
     }
     cli_print_converted_layers(report->layers, report->n_layers);

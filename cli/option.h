@@ -65,6 +65,14 @@ typedef struct cli_arguments {
     const char *output, *device, *precision, *predictions, *topk;
     int64_t batch_size, max_bad, limit;
     bool no_preflight;
+    /* finetune */
+    const char *val, *checkpoint, *save_every, *optimizer, *schedule, *distill, *augment;
+    const char *batch_norm;
+    int64_t epochs, accumulate, early_stop;
+    double lr, momentum, weight_decay, final_lr, warmup_epochs, scale_lr, clip_norm;
+    double label_smoothing, ema, temperature, distill_weight;
+    bool resume, restore_bn, sparsity_ramp, no_calibration;
+    cli_list freeze;
 } cli_arguments;
 
 /* True when the option takes only one of its choices ("FILE" and "DIR" are no list). */

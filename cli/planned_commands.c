@@ -17,6 +17,4 @@ static const cli_example no_examples[] = {{NULL, NULL}};
             no_examples, no_groups, 0, 1000, run_planned, true                                     \
     }
 
-const cli_command cli_finetune_command =
-    PLANNED("finetune", "train quantized weights on a data set");
 const cli_command cli_report_command = PLANNED("report", "an HTML page about a run or models");

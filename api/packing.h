@@ -1,0 +1,38 @@
+/* From quantized layers to a written file and its report: what quantize, export and finetune share.
+ */
+#ifndef TERNION_API_PACKING_H
+#define TERNION_API_PACKING_H
+
+#include "api/network_file.h"
+
+typedef struct tn_packing {
+    const char *input, *output; /* set by the caller, with the next two, before tn_packing_begin */
+    const tn_output_options *out;
+    const tn_reporter *reporter;
+    tn_write_options write;
+    tn_pack_options pack;
+    tn_graph *graph; /* set by the caller when it is there, with the bytes of the input */
+    uint64_t bytes_in;
+    tn_pack_item *items;              /* tn_packing_take's, or the caller's */
+    const tn_weight_figures *figures; /* per item */
+    size_t count;
+    tn_pack_plan plan;
+    uint64_t bytes_out;
+} tn_packing;
+
+/* Checks the output and all options before anything is read. */
+tn_status tn_packing_begin(tn_packing *packing, tn_error *error) TN_MUST_CHECK;
+
+tn_policy tn_packing_policy(const tn_scheme_options *scheme);
+
+/* Items and figures of converted layers, in the graph's arena; borrows the conversion. */
+tn_status tn_packing_take(tn_packing *packing, const tn_conversion *conversion,
+                          tn_error *error) TN_MUST_CHECK;
+
+/* Packs and writes, or plans only in a dry run. */
+tn_status tn_packing_write(tn_packing *packing, tn_error *error) TN_MUST_CHECK;
+
+tn_status tn_packing_report(const tn_packing *packing, const tn_layers *layers,
+                            tn_conversion_report **report, tn_error *error) TN_MUST_CHECK;
+
+#endif

@@ -1,0 +1,267 @@
+/* finetune: read, prepare, train, pack, prove, evaluate. */
+#include "api/images.h"
+#include "api/packing.h"
+
+#include "finetune/new_head.h"
+#include "finetune/restore_bn.h"
+#include "finetune/train.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct job {
+    const tn_train_request *request;
+    const tn_reporter *reporter;
+    tn_packing packing;
+    tn_model *model, *teacher;
+    tn_image_source source; /* the training part, and the device */
+    tn_dataset *val;
+    tn_preprocess preprocess; /* fitted */
+    tn_augment_options augment;
+    tn_train_options options;
+    tn_train_data data;
+    tn_trained trained;
+    size_t restored; /* BatchNorms put in for training */
+} job;
+
+/* `spec` without a part behind it: its validation part, if there is one. */
+static tn_status open_val(job *j, tn_error *error)
+{
+    const tn_train_request *request = j->request;
+    if (request->val)
+        return tn_dataset_open(request->val, TN_SPLIT_VAL, NULL, &j->val, error);
+    const char *colon = strrchr(request->data, ':');
+    char spec[4200];
+    tn_error absent = {.code = TN_OK};
+    if (colon && (strcmp(colon, ":train") == 0 || strcmp(colon, ":val") == 0))
+        return TN_OK;
+    if (snprintf(spec, sizeof spec, "%s:val", request->data) >= (int)sizeof spec)
+        return TN_OK;
+    if (tn_dataset_open(spec, TN_SPLIT_VAL, NULL, &j->val, &absent) != TN_OK)
+        tn_log(j->reporter, TN_LOG_WARNING,
+               "no validation part (%s): the accuracy will not be known", absent.message);
+    return TN_OK;
+}
+
+static tn_status fit_preprocess(job *j, tn_error *error)
+{
+    char source[96];
+    tn_status status = tn_evaluate_preprocess(j->model, j->source.dataset,
+                                              j->source.asked ? &j->source.preprocess : NULL,
+                                              &j->preprocess, source, error);
+    if (status == TN_OK)
+        tn_log(j->reporter, TN_LOG_INFO, "preprocessing %s (%s)", j->preprocess.preset, source);
+    return status;
+}
+
+/* The usual augmentation of small pictures and of photographs. */
+static tn_status choose_augmentation(job *j, tn_error *error)
+{
+    const char *text = j->request->augment;
+    if (!text)
+        text = j->preprocess.resize > 0 ? "imagenet" : "cifar";
+    return tn_augment_parse(text, &j->augment, error);
+}
+
+static void fill_options(job *j)
+{
+    const tn_train_request *r = j->request;
+    const char *distill = r->distill;
+    j->options = (tn_train_options){.policy = tn_packing_policy(&r->scheme),
+                                    .epochs = (int)r->epochs,
+                                    .batch = (int)r->images.batch,
+                                    .accumulate = (int)r->accumulate,
+                                    .optimizer = r->optimizer,
+                                    .lr = r->lr,
+                                    .momentum = r->momentum,
+                                    .weight_decay = r->weight_decay,
+                                    .schedule = r->schedule,
+                                    .final_lr = r->final_lr,
+                                    .warmup_epochs = r->warmup_epochs,
+                                    .scale_lr = r->scale_lr,
+                                    .clip_norm = r->clip_norm,
+                                    .label_smoothing = r->label_smoothing,
+                                    .ema = r->ema,
+                                    .distill = distill,
+                                    .temperature = r->temperature,
+                                    .distill_weight = r->distill_weight,
+                                    .frozen = r->frozen,
+                                    .n_frozen = r->n_frozen,
+                                    .early_stop = (int)r->early_stop,
+                                    .sparsity_ramp = r->sparsity_ramp,
+                                    .seed = r->images.seed,
+                                    .device = j->source.device,
+                                    .precision = j->source.evaluate.precision,
+                                    .folder = r->folder,
+                                    .resume = r->resume,
+                                    .save_every = (int)r->save_seconds,
+                                    .reporter = j->reporter};
+    if (r->batch_norm && strcmp(r->batch_norm, "freeze") == 0)
+        j->options.batch_norm = TN_BATCH_NORM_FREEZE;
+    j->data = (tn_train_data){.origin = j->model,
+                              .train = j->source.dataset,
+                              .val = j->val,
+                              .preprocess = &j->preprocess,
+                              .augment = &j->augment,
+                              .max_bad = (size_t)r->images.max_bad};
+}
+
+static tn_status prepare(job *j, tn_error *error)
+{
+    const tn_train_request *r = j->request;
+    const tn_read_options read = tn_boundary_read(&r->in, j->reporter);
+    if (!r->data)
+        return tn_fail(error, TN_ERROR_USAGE, "give a training set: --data DATA");
+    tn_status status = tn_packing_begin(&j->packing, error);
+    if (status == TN_OK)
+        status = tn_model_read(j->packing.input, &read, &j->model, error);
+    if (status == TN_OK)
+        status = tn_image_source_open(r->data, TN_SPLIT_TRAIN, r->distill != NULL, j->model,
+                                      &r->images, j->reporter, &j->source, error);
+    if (status == TN_OK)
+        status = open_val(j, error);
+    if (status == TN_OK && r->classes > 0)
+        status = tn_new_head(j->model, r->classes, r->images.seed, error);
+    if (status == TN_OK)
+        status = fit_preprocess(j, error);
+    if (status == TN_OK)
+        status = choose_augmentation(j, error);
+    if (status == TN_OK && r->distill && strcmp(r->distill, "self") != 0)
+        status = tn_model_read(r->distill, &read, &j->teacher, error);
+    if (status == TN_OK)
+        fill_options(j);
+    return status;
+}
+
+/* Accuracy of a model on the validation part. */
+static tn_status evaluate(job *j, const tn_model *model, const char *path,
+                          tn_evaluate_report **report, tn_error *error)
+{
+    tn_evaluation evaluation = {.images = 0};
+    tn_evaluate_options options = j->source.evaluate;
+    tn_image_source on_val = j->source;
+    if (!j->val)
+        return TN_OK;
+    options.preprocess = &j->preprocess;
+    options.batch = 0;
+    options.limit = 0;
+    on_val.dataset = j->val;
+    tn_status status =
+        tn_evaluate_model(model, j->val, j->source.device, &options, &evaluation, error);
+    if (status == TN_OK)
+        status = tn_evaluate_report_make(path, j->request->val ? j->request->val : j->request->data,
+                                         &on_val, &evaluation, report, error);
+    tn_evaluation_done(&evaluation);
+    return status;
+}
+
+/* A look at the network as it came; near chance is an error unless it was just created or gets a
+ * new head, where it is expected. */
+static tn_status look_first(job *j, tn_train_report *report, tn_error *error)
+{
+    const bool untrained =
+        tn_model_metadata(j->model, "ternion.create") != NULL || j->request->classes > 0;
+    if (untrained || !j->val)
+        return TN_OK;
+    tn_status status = evaluate(j, j->model, j->packing.input, &report->before, error);
+    if (status != TN_OK || j->request->images.no_preflight)
+        return status;
+    double chance = report->before->n_classes ? 1.0 / (double)report->before->n_classes : 0;
+    if (report->before->top1_low <= chance)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "the network gets %.1f %% of the validation images right, no better than "
+                       "guessing: do preprocessing and class order fit? (`ternion evaluate` tries "
+                       "what is usual; --no-preflight trains anyway)",
+                       100 * report->before->top1);
+    return TN_OK;
+}
+
+static tn_status train(job *j, tn_error *error)
+{
+    tn_status status = TN_OK;
+    if (j->request->restore_bn)
+        status = tn_restore_bn(j->model, &j->data, 512, j->source.device, &j->restored, error);
+    if (status == TN_OK)
+        status = tn_train(j->model, &j->data, j->teacher, NULL, &j->options, &j->trained, error);
+    if (status == TN_OK && j->restored > 0)
+        status = tn_restored_bn_fold(&j->trained, &j->data, &j->options, error);
+    return status;
+}
+
+/* Writes the trained network and proves that the file computes it. */
+static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *error)
+{
+    tn_packing *packing = &j->packing;
+    char *preprocess = NULL;
+    tn_model *written = NULL;
+    packing->graph = j->trained.graph;
+    tn_status status = tn_preprocess_to_json(&j->preprocess, &preprocess, error);
+    packing->pack.preprocess = preprocess;
+    if (status == TN_OK)
+        status = tn_packing_take(packing, &j->trained.conversion, error);
+    if (status == TN_OK)
+        status = tn_packing_write(packing, error);
+    if (status == TN_OK)
+        status = tn_packing_report(packing, &j->trained.layers, &report->conversion, error);
+    if (status == TN_OK && !packing->out->dry_run)
+        status = tn_model_read(packing->output, NULL, &written, error);
+    if (written && status == TN_OK && !packing->out->rest)
+        status = tn_trained_prove(&j->trained, written, &j->data, &j->options, error);
+    if (written && status == TN_OK)
+        status = evaluate(j, written, packing->output, &report->after, error);
+    tn_model_destroy(written);
+    tn_free(preprocess);
+    packing->pack.preprocess = NULL;
+    return status;
+}
+
+static void job_close(job *j)
+{
+    tn_trained_done(&j->trained);
+    tn_dataset_close(j->val);
+    tn_image_source_close(&j->source);
+    tn_model_destroy(j->teacher);
+    tn_model_destroy(j->model);
+}
+
+tn_status tn_finetune_file(const char *input, const char *output, const tn_train_request *request,
+                           const tn_reporter *reporter, tn_train_report **report, tn_error *error)
+{
+    job j = {
+        .request = request,
+        .reporter = reporter,
+        .packing = {.input = input, .output = output, .out = &request->out, .reporter = reporter}};
+    tn_train_report *made = tn_result_create(sizeof *made);
+    if (!made)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    tn_status status = prepare(&j, error);
+    if (status == TN_OK)
+        status = look_first(&j, made, error);
+    if (status == TN_OK)
+        status = train(&j, error);
+    if (status == TN_OK)
+        status = write_and_prove(&j, made, error);
+    if (status == TN_OK) {
+        made->epochs = j.trained.epochs_run;
+        made->stopped = j.trained.stopped;
+        made->reestimated = j.trained.reestimated;
+        made->train_loss = j.trained.last.train_loss;
+        made->train_top1 = j.trained.last.train_top1;
+        made->images_per_s = j.trained.last.images_per_s;
+        *report = made;
+    } else {
+        tn_train_report_free(made);
+    }
+    job_close(&j);
+    return status;
+}
+
+void tn_train_report_free(tn_train_report *report)
+{
+    if (!report)
+        return;
+    tn_conversion_report_free(report->conversion);
+    tn_evaluate_report_free(report->before);
+    tn_evaluate_report_free(report->after);
+    tn_result_free(report);
+}
