@@ -22,13 +22,18 @@ static uint64_t external_bytes(const tn_model *model)
     return total;
 }
 
+uint64_t tn_network_file_bytes(const char *path, const tn_model *model)
+{
+    struct stat info;
+    return (stat(path, &info) == 0 ? (uint64_t)info.st_size : 0) + external_bytes(model);
+}
+
 tn_status tn_network_file_open(const char *path, const tn_input_options *in, int64_t batch,
                                const tn_reporter *reporter, tn_network_file *file, tn_error *error)
 {
     tn_network_file opened = {NULL, NULL, 0};
     const tn_read_options read = tn_boundary_read(in, reporter);
     const tn_graph_options options = {.batch = batch};
-    struct stat info;
     tn_status status = tn_model_read(path, &read, &opened.model, error);
     if (status == TN_OK)
         status = tn_graph_create(opened.model, &options, &opened.graph, error);
@@ -37,8 +42,7 @@ tn_status tn_network_file_open(const char *path, const tn_input_options *in, int
         tn_network_file_close(&opened);
         return status;
     }
-    if (stat(path, &info) == 0)
-        opened.bytes = (uint64_t)info.st_size + external_bytes(opened.model);
+    opened.bytes = tn_network_file_bytes(path, opened.model);
     *file = opened;
     return TN_OK;
 }

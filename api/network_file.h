@@ -17,6 +17,8 @@ typedef struct tn_network_file {
 tn_status tn_network_file_open(const char *path, const tn_input_options *in, int64_t batch,
                                const tn_reporter *reporter, tn_network_file *file,
                                tn_error *error) TN_MUST_CHECK;
+/* Bytes of a model's file and of the tensors it keeps in others. */
+uint64_t tn_network_file_bytes(const char *path, const tn_model *model);
 void tn_network_file_close(tn_network_file *file);
 
 /* Every layer whose weight could be quantized, none chosen; fine when there is none. */

@@ -176,8 +176,20 @@ static tn_status look_first(job *j, tn_train_report *report, tn_error *error)
     return TN_OK;
 }
 
+/* A trained network is no created one any more. */
+static void forget_creation(tn_model *model)
+{
+    Onnx__ModelProto *proto = model->proto;
+    size_t kept = 0;
+    for (size_t i = 0; i < proto->n_metadata_props; i++)
+        if (strcmp(tn_text(proto->metadata_props[i]->key), "ternion.create") != 0)
+            proto->metadata_props[kept++] = proto->metadata_props[i];
+    proto->n_metadata_props = kept;
+}
+
 static tn_status train(job *j, tn_error *error)
 {
+    forget_creation(j->model);
     tn_status status = TN_OK;
     if (j->request->restore_bn)
         status = tn_restore_bn(j->model, &j->data, 512, j->source.device, &j->restored, error);
@@ -195,6 +207,7 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
     char *preprocess = NULL;
     tn_model *written = NULL;
     packing->graph = j->trained.graph;
+    packing->bytes_in = tn_network_file_bytes(packing->input, j->model);
     tn_status status = tn_preprocess_to_json(&j->preprocess, &preprocess, error);
     packing->pack.preprocess = preprocess;
     if (status == TN_OK)

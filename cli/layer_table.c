@@ -104,9 +104,12 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
         return;
     }
     cli_print_converted_layers(report->layers, report->n_layers);
-    printf("\n%s weights of %s quantized, %.2f bits each with their scales, %.1f %% zeros\n",
-           cli_count(report->weights_quantized), cli_count(report->weights_total),
-           report->bits_per_weight, 100 * report->sparsity);
+    if (report->weights_quantized == 0)
+        puts("\nno weight is quantized");
+    else
+        printf("\n%s weights of %s quantized, %.2f bits each with their scales, %.1f %% zeros\n",
+               cli_count(report->weights_quantized), cli_count(report->weights_total),
+               report->bits_per_weight, 100 * report->sparsity);
     printf("%s: %s bytes\n", tn_escape(report->input, in, sizeof in),
            cli_count((int64_t)report->bytes_in));
     if (context->arguments->dry_run)
