@@ -1,11 +1,13 @@
-/* graph_dump MODEL [BATCH]: every value with its type, shape and, when it is known, its elements,
- * one line each, tab-separated: the C side of oracle.py. */
+/* graph_dump MODEL [BATCH]: every value with its type, shape and, when it is known and small, its
+ * elements, one line each, tab-separated: the C side of oracle.py. */
 #include "onnx_io/infer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { LARGEST = 1 << 16 }; /* elements of a value that is printed */
 
 static void print_elements(const tn_tensor *tensor)
 {
@@ -31,7 +33,7 @@ static void print_value(const tn_value *value)
         printf("?");
     for (int i = 0; i < value->rank; i++)
         printf("%s%" PRId64, i ? " " : "", value->dims[i]);
-    if (value->constant)
+    if (value->constant && tn_tensor_count(value->constant) <= LARGEST)
         print_elements(value->constant);
     printf("\n");
 }
