@@ -88,12 +88,13 @@ static int64_t lowest_ir(const tn_graph *graph, const tn_pack_item *items, size_
     return ir;
 }
 
-/* The narrowest integer type that a choice puts into the file; 8 when none is below. */
-static int narrowest(const tn_pack_item *items, size_t count, const tn_pack_choice *choice)
+/* The narrowest integer type that a form puts into the file; 8 when none is below. */
+static int narrowest(const tn_pack_item *items, size_t count, const tn_pack_choice *choice,
+                     const tn_form *form)
 {
     int narrow = 8;
     for (size_t i = 0; i < count; i++) {
-        if (choice[i].form != &tn_form_int2 && choice[i].form != &tn_form_qdq)
+        if (choice[i].form != form)
             continue;
         int bits = items[i].weight->bits;
         int width = bits <= 2 ? 2 : bits <= 4 ? 4 : 8;
@@ -102,28 +103,33 @@ static int narrowest(const tn_pack_item *items, size_t count, const tn_pack_choi
     return narrow;
 }
 
-static tn_status check_runtime(const tn_runtime *runtime, const tn_pack_plan *plan, int64_t input,
-                               int bits, tn_error *error)
+static tn_status check_runtime(const tn_runtime *runtime, const tn_runtime_need *need,
+                               int64_t input, tn_error *error)
 {
-    if (plan->opset > runtime->opset)
+    if (need->opset > runtime->opset)
         return tn_fail(error, TN_ERROR_USAGE,
-                       plan->opset == input
+                       need->opset == input
                            ? "the model has opset %lld, but %s loads at most %lld"
                            : "this form needs opset %lld, but %s loads at most %lld; use form lut",
-                       (long long)plan->opset, runtime->id, (long long)runtime->opset);
-    if (plan->ir > runtime->ir)
+                       (long long)need->opset, runtime->id, (long long)runtime->opset);
+    if (need->ir > runtime->ir)
         return tn_fail(error, TN_ERROR_USAGE,
                        "the result needs IR version %lld, but %s loads at most %lld",
-                       (long long)plan->ir, runtime->id, (long long)runtime->ir);
-    if (bits < runtime->lowest_linear_bits)
-        return tn_fail(error, TN_ERROR_USAGE, "%s has no kernels for %d-bit integers; use form lut",
-                       runtime->id, bits);
+                       (long long)need->ir, runtime->id, (long long)runtime->ir);
+    if (need->linear_bits < runtime->linear_bits)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "%s has no DequantizeLinear of %d-bit integers; use form lut", runtime->id,
+                       need->linear_bits);
+    if (need->cast_bits < runtime->cast_bits)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "%s has no Cast of %d-bit integers; use form qdq or lut", runtime->id,
+                       need->cast_bits);
     return TN_OK;
 }
 
-static void say_needs(tn_pack_plan *plan, const tn_form *wanted, int bits)
+static void say_needs(tn_pack_plan *plan, const tn_form *wanted, const tn_runtime_need *need)
 {
-    const tn_runtime *oldest = tn_runtime_oldest(plan->opset, plan->ir, bits);
+    const tn_runtime *oldest = tn_runtime_oldest(need);
     if (!wanted->self_contained)
         snprintf(plan->needs, sizeof plan->needs, "%s", wanted->needs);
     else if (!oldest)
@@ -158,12 +164,16 @@ tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t coun
         result.opset = opset > result.opset ? opset : result.opset;
         result.ir = ir > result.ir ? ir : result.ir;
     }
-    int bits = narrowest(items, count, result.choice);
+    const tn_runtime_need need = {
+        .opset = result.opset,
+        .ir = result.ir,
+        .linear_bits = narrowest(items, count, result.choice, &tn_form_qdq),
+        .cast_bits = narrowest(items, count, result.choice, &tn_form_int2)};
     if (options->runtime)
-        status = check_runtime(options->runtime, &result, input, bits, error);
+        status = check_runtime(options->runtime, &need, input, error);
     if (status != TN_OK)
         return status;
-    say_needs(&result, wanted, bits);
+    say_needs(&result, wanted, &need);
     *plan = result;
     return TN_OK;
 }
