@@ -1,5 +1,6 @@
 """device_operators.py OPERATOR_RUNNER [COUNT [SEED]]: random one-node models on the CPU device: the
 values against ONNX Runtime, the gradients against differences of ONNX's reference in double."""
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -24,7 +25,11 @@ SETTINGS = {"Reshape", "Slice", "Pad", "Clip", "Squeeze", "Unsqueeze", "ReduceMe
             "ReduceMax", "Dropout"}
 # operators whose gradient jumps are not where the function has its corners, or has none
 NO_GRADIENT = {"QuantizeLinear", "DequantizeLinear", "Floor", "Ceil", "Round", "ReduceMax", "Erf",
-               "Softplus", "GlobalMaxPool", "MaxPool", "Dropout"}
+               "Softplus", "GlobalMaxPool", "Dropout"}
+# linear in each operand: differences of any size are exact, so ONNX Runtime can give them
+LINEAR = {"Conv", "Gemm", "MatMul", "Add", "Sub", "Sum", "Concat", "Slice", "Pad", "Transpose",
+          "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "ReduceMean", "ReduceSum",
+          "AveragePool", "GlobalAveragePool", "Neg"}
 ARITHMETIC = {"Conv", "Gemm", "MatMul", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool"}
 
 
@@ -97,6 +102,14 @@ def reference(model, inputs, statistics):
     return ReferenceEvaluator(wide).run(None, inputs)[0]
 
 
+def moved_runtime(case, inputs):
+    arrays = [None if x is None else
+              inputs[f"x{i}"].astype(np.float32) if x.dtype == np.float32 else x
+              for i, x in enumerate(case.inputs)]
+    moved = dataclasses.replace(case, inputs=arrays)
+    return runtime(build(moved, {0}), {"x0": arrays[0]})
+
+
 def run(program, folder, model, feeds, mode):
     path = os.path.join(folder, "model.onnx")
     onnx.save(model, path)
@@ -119,23 +132,33 @@ def check_gradient(program, folder, case, model, feeds, y, rng):
             else "gradient: " + done.stderr.strip()
     inputs = {f"x{i}": x.astype(np.float64) if x.dtype == np.float32 else x
               for i, x in enumerate(case.inputs) if x is not None}
+    if case.op not in LINEAR and not statistics:
+        try:  # the reference knows the newest opset alone
+            if not np.allclose(reference(model, inputs, False), y, rtol=1e-4, atol=1e-4):
+                return None
+        except Exception:
+            return None
     for i, x in enumerate(case.inputs):
         path = os.path.join(folder, f"x{i}.gradient")
         if x is None or x.dtype != np.float32 or x.size == 0 or not os.path.exists(path):
             continue
         gradient = load(folder, f"x{i}.gradient", x.shape).astype(np.float64)
         direction = rng.standard_normal(x.shape)
-        h = 1e-6
+        h = 1.0 if case.op in LINEAR else 1e-6
         sums = []
         for sign in (1, -1):
             moved = dict(inputs)
             moved[f"x{i}"] = np.asarray(inputs[f"x{i}"] + sign * h * direction)
             try:
-                sums.append(float(np.sum(reference(model, moved, statistics).astype(np.float64) * seed)))
+                if case.op in LINEAR:
+                    value = moved_runtime(case, moved)
+                else:
+                    value = reference(model, moved, statistics)
+                sums.append(float(np.sum(value.astype(np.float64) * seed)))
             except Exception:
                 return None
         want, got = (sums[0] - sums[1]) / (2 * h), float(np.sum(gradient * direction))
-        scale = np.sqrt(np.sum(gradient ** 2)) * np.sqrt(x.size) + 1e-3
+        scale = np.sqrt(np.sum(gradient ** 2)) * np.sqrt(x.size) + 1e-2
         if abs(want - got) > 2e-4 * scale:
             return f"gradient of input {i}: {got}, differences give {want}"
     return ""

@@ -1,6 +1,6 @@
 /* One training step for the Python oracles of this folder:
  *
- *   gradient_runner MODEL BATCH INPUT LABELS OUTPUT [MODE] [SMOOTHING] [THREADS]
+ *   gradient_runner MODEL BATCH INPUT LABELS OUTPUT [MODE] [SMOOTHING] [THREADS] [REPEAT]
  *
  * INPUT: [BATCH, ...] floats, LABELS: BATCH int32 (raw files). MODE: training (default), inference,
  * keepall, nofusion. OUTPUT gets a line "name count" and count floats for: "loss", "input", then
@@ -12,6 +12,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Processor time of forward, loss and backward: the best of n. */
+static tn_status repeat(tn_plan *plan, const tn_loss_options *options, int n, tn_error *error)
+{
+    double best[3] = {1e9, 1e9, 1e9};
+    for (int i = 0; i < n; i++) {
+        double at[4] = {now(), 0, 0, 0};
+        tn_status status = tn_plan_forward(plan, TN_RUN_TRAINING, 0, SIZE_MAX, error);
+        at[1] = now();
+        if (status == TN_OK)
+            status = tn_plan_loss(plan, options, NULL, error);
+        at[2] = now();
+        if (status == TN_OK)
+            status = tn_plan_backward(plan, 0, SIZE_MAX, false, error);
+        at[3] = now();
+        if (status != TN_OK)
+            return status;
+        for (int j = 0; j < 3; j++)
+            best[j] = at[j + 1] - at[j] < best[j] ? at[j + 1] - at[j] : best[j];
+    }
+    printf("forward %.2f ms, loss %.2f ms, backward %.2f ms\n", best[0] * 1e3, best[1] * 1e3,
+           best[2] * 1e3);
+    return TN_OK;
+}
 
 static bool load(const char *path, void *data, size_t bytes)
 {
@@ -80,6 +112,8 @@ static tn_status step(char **argv, int argc, tn_plan *plan, FILE *file, tn_error
         status = tn_plan_backward(plan, 0, SIZE_MAX, false, error);
     if (status == TN_OK && tn_memory_stats_get().calls != calls)
         status = tn_fail(error, TN_ERROR_DIFFERS, "a step allocated memory");
+    if (status == TN_OK && argc > 9)
+        status = repeat(plan, &options, atoi(argv[9]), error);
     if (status == TN_OK)
         status = write_all(file, plan, memory, tn_extent_count(&in), &loss, error);
     tn_free(memory);
