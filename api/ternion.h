@@ -109,6 +109,20 @@ typedef struct tn_output_options {
     const char *recipe;   /* JSON object kept in the record; NULL: {} */
 } tn_output_options;
 
+/* How images reach a network: what evaluate, compare, calibrate and train have in common. */
+typedef struct tn_image_options {
+    const char *preprocess; /* a preset; NULL: the model's record, else guessed from the data */
+    const char *resize, *crop, *mean, *std, *scale, *channel_order; /* single settings over it */
+    const char *output;    /* which of several graph outputs; NULL: the first */
+    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:K"; NULL: auto */
+    const char *precision; /* "auto" | "fp32" | "bf16"; NULL: auto */
+    int64_t batch;         /* 0: chosen */
+    int64_t max_bad;       /* corrupt images allowed */
+    int64_t limit;         /* at most so many images, drawn by the seed; 0: all */
+    uint64_t seed;
+    bool no_preflight; /* do not look whether the preprocessing fits */
+} tn_image_options;
+
 /* ---- inspect ------------------------------------------------------------------------------ */
 
 enum { TN_SHAPE_MAX = 16 };
@@ -181,6 +195,11 @@ typedef struct tn_quantize_request {
     tn_input_options in;
     tn_output_options out;
     tn_scheme_options scheme;
+    const char *calibration_data; /* a data set, labels unread; NULL: from the weights alone */
+    const char *method;           /* "auto" | "round" | "cd" | "gptq" | "adaround"; NULL: auto */
+    const char *bn;  /* "auto" | "keep" | "reestimate" | "control" | "affine"; NULL: auto */
+    int64_t samples; /* 0: 256 images, drawn by images.seed */
+    tn_image_options images;
 } tn_quantize_request;
 
 typedef struct tn_conversion_report {
@@ -194,6 +213,12 @@ typedef struct tn_conversion_report {
     const char *needs;      /* "any ONNX Runtime from 1.10" */
     tn_layer_report *layers;
     size_t n_layers;
+    /* of calibration; images 0 without */
+    int64_t images, held_out;
+    const char *method, *bn;
+    double kl, kl_round, agreement; /* against the float network, on the calibration images;
+                                       kl_round: what rounding alone would have given */
+    double seconds;
 } tn_conversion_report;
 
 /* Reads `input`, quantizes its weights without data, writes `output` and reads it back. */
@@ -214,20 +239,6 @@ TERNION_API tn_status tn_export_file(const char *input, const char *output,
 TERNION_API void tn_conversion_report_free(tn_conversion_report *report);
 
 /* ---- images ------------------------------------------------------------------------------- */
-
-/* How images reach a network: what evaluate, compare, calibrate and train have in common. */
-typedef struct tn_image_options {
-    const char *preprocess; /* a preset; NULL: the model's record, else guessed from the data */
-    const char *resize, *crop, *mean, *std, *scale, *channel_order; /* single settings over it */
-    const char *output;    /* which of several graph outputs; NULL: the first */
-    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:K"; NULL: auto */
-    const char *precision; /* "auto" | "fp32" | "bf16"; NULL: auto */
-    int64_t batch;         /* 0: chosen */
-    int64_t max_bad;       /* corrupt images allowed */
-    int64_t limit;         /* at most so many images, drawn by the seed; 0: all */
-    uint64_t seed;
-    bool no_preflight; /* do not look whether the preprocessing fits */
-} tn_image_options;
 
 typedef struct tn_class_report {
     const char *name;

@@ -93,6 +93,15 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
                   cli_json_real(report->sparsity), "needs", report->needs, "layers", layers);
     json_object_update(object, figures);
     json_decref(figures);
+    if (report->images > 0) {
+        json_t *calibration =
+            json_pack("{s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "images",
+                      (json_int_t)report->images, "held_out", (json_int_t)report->held_out,
+                      "method", report->method, "bn", report->bn, "kl", cli_json_real(report->kl),
+                      "kl_round", cli_json_real(report->kl_round), "agreement",
+                      cli_json_real(report->agreement), "seconds", cli_json_real(report->seconds));
+        json_object_set_new(object, "calibration", calibration);
+    }
     return object;
 }
 
@@ -110,6 +119,11 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
         printf("\n%s weights of %s quantized, %.2f bits each with their scales, %.1f %% zeros\n",
                cli_count(report->weights_quantized), cli_count(report->weights_total),
                report->bits_per_weight, 100 * report->sparsity);
+    if (report->images > 0)
+        printf("calibrated on %s images in %.1f s, method %s, BatchNormalization %s: KL %.4f "
+               "(rounding: %.4f), same class as the float network on %.1f %%\n",
+               cli_count(report->images), report->seconds, report->method, report->bn, report->kl,
+               report->kl_round, 100 * report->agreement);
     printf("%s: %s bytes\n", tn_escape(report->input, in, sizeof in),
            cli_count((int64_t)report->bytes_in));
     if (context->arguments->dry_run)

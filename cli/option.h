@@ -65,6 +65,8 @@ typedef struct cli_arguments {
     const char *output, *device, *precision, *predictions, *topk;
     int64_t batch_size, max_bad, limit;
     bool no_preflight;
+    const char *calibration_data, *method, *bn;
+    int64_t calibration_samples;
     /* finetune */
     const char *val, *checkpoint, *save_every, *optimizer, *schedule, *distill, *augment;
     const char *batch_norm;

@@ -95,6 +95,18 @@ static const cli_option images[] = {
      "do not look first whether the preprocessing fits", AT(no_preflight)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
+static const cli_option calibration[] = {
+    {"calibration-data", 0, CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
+     "choose codes and scales by what some hundred images give; labels are not read",
+     AT(calibration_data)},
+    {"calibration-samples", 0, CLI_INTEGER, "N", NULL, 1, 10000000, "256",
+     "images, drawn by the seed", AT(calibration_samples)},
+    {"method", 0, CLI_TEXT, "METHOD", "auto|round|cd|gptq|adaround", 0, 0, "auto",
+     "how codes are chosen", AT(method)},
+    {"bn", 0, CLI_TEXT, "WHAT", "auto|keep|reestimate|control|affine", 0, 0, "auto",
+     "what happens to BatchNormalization; auto: the best on images held out", AT(bn)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
 static const cli_option recipe[] = {{"recipe", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
                                      "options from a YAML file; the command line wins", AT(recipe)},
                                     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
@@ -106,3 +118,4 @@ const cli_group cli_scheme = {"Scheme", scheme, true};
 const cli_group cli_form = {"Form", form, true};
 const cli_group cli_from_recipe = {"Recipe", recipe, false};
 const cli_group cli_images = {"Images", images, true};
+const cli_group cli_calibration = {"Calibration", calibration, true};

@@ -26,14 +26,19 @@ static tn_status run(cli_context *context)
     char *recipe = cli_json_recipe(context);
     const tn_quantize_request options = {.in = cli_input_options(arguments),
                                          .out = cli_output_options(arguments, recipe),
-                                         .scheme = cli_scheme_options(arguments)};
+                                         .scheme = cli_scheme_options(arguments),
+                                         .calibration_data = arguments->calibration_data,
+                                         .method = arguments->method,
+                                         .bn = arguments->bn,
+                                         .samples = arguments->calibration_samples,
+                                         .images = cli_image_options(arguments)};
     status = tn_quantize_file(arguments->operands.items[0], arguments->out, &options,
                               &context->reporter, &report, &context->error);
     free(recipe);
     if (status != TN_OK)
         return status;
     cli_print_conversion(context, report);
-    if (is_coarse(report))
+    if (report->images == 0 && is_coarse(report))
         cli_message(
             TN_LOG_WARNING,
             "weights of 3 bits or fewer chosen without data: expect the accuracy to fall to "
@@ -46,6 +51,8 @@ static tn_status run(cli_context *context)
 static const cli_example examples[] = {
     {"ternion quantize resnet18.onnx -o resnet18-t.onnx",
      "ternary weights at 2 bits; first and last layer stay float"},
+    {"ternion quantize resnet18.onnx -o resnet18-t.onnx --calibration-data photos",
+     "the same, fitted to 256 unlabelled images: most of the accuracy comes back"},
     {"ternion quantize resnet18.onnx -o r4.onnx --scheme fixed --bits 4",
      "4-bit weights, one scale a channel"},
     {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer4.*=4' --layer 'fc=8'",
@@ -53,8 +60,8 @@ static const cli_example examples[] = {
     {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",
      "the plan and its figures, nothing written"},
     {NULL, NULL}};
-static const cli_group *const groups[] = {&cli_writing,     &cli_scheme,  &cli_form,
-                                          &cli_from_recipe, &cli_reading, NULL};
+static const cli_group *const groups[] = {&cli_writing, &cli_scheme,  &cli_calibration, &cli_form,
+                                          &cli_images,  &cli_reading, &cli_from_recipe, NULL};
 
 const cli_command cli_quantize_command = {
     "quantize",
