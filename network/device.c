@@ -2,12 +2,14 @@
 
 const char *tn_verb_name(tn_verb verb)
 {
-    static const char *const names[TN_N_VERBS] = {
-        "convolution", "gemm",    "batch norm", "pool",      "unary",
-        "binary",      "concat",  "slice",      "pad",       "transpose",
-        "reduce",      "softmax", "lrn",        "quantize",  "dequantize",
-        "loss",        "sgd",     "adam",       "quantizer", "quantizer backward",
-        "augment"};
+    static const char *const names[TN_N_VERBS] = {"convolution", "gemm",      "batch norm",
+                                                  "pool",        "unary",     "binary",
+                                                  "concat",      "slice",     "pad",
+                                                  "transpose",   "reduce",    "softmax",
+                                                  "lrn",         "quantize",  "dequantize",
+                                                  "dropout",     "loss",      "sgd",
+                                                  "adam",        "quantizer", "quantizer backward",
+                                                  "augment"};
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 

@@ -37,6 +37,7 @@ typedef enum tn_verb {
     TN_VERB_LRN,        /* src x */
     TN_VERB_QUANTIZE,   /* src x, scale[, zero] */
     TN_VERB_DEQUANTIZE, /* src x, scale[, zero] */
+    TN_VERB_DROPOUT,    /* src x */
     TN_VERB_LOSS,       /* src logits[, teacher logits]; dst 4 floats, see tn_loss_task */
     /* Not part of a network's graph; their tasks belong to finetune/. */
     TN_VERB_SGD,
@@ -201,6 +202,15 @@ typedef struct tn_quantize_task {
     float low, high;
 } tn_quantize_task;
 
+/* dst = x * keep / (1 - ratio) with args->drop, else x. Element j of row r is kept when word j of
+ * the stream tn_random_make(args->seed + layer, TN_PURPOSE_DROPOUT, args->epoch, args->sample + r)
+ * is at least ratio * 2^32. Backward uses the mask of the last forward. */
+typedef struct tn_dropout_task {
+    int64_t rows, inner;
+    float ratio;
+    uint64_t layer;
+} tn_dropout_task;
+
 /* Softmax cross-entropy with label smoothing, and distillation when src[1] is not NULL:
  *   loss = (1 - weight) CE(labels smoothed by `smoothing`) + weight T^2 KL(softmax(teacher / T) ||
  *   softmax(logits / T)); without a teacher weight counts as 0.
@@ -231,6 +241,7 @@ typedef struct tn_task {
         tn_softmax_task softmax;
         tn_lrn_task lrn;
         tn_quantize_task quantize;
+        tn_dropout_task dropout;
         tn_loss_task loss;
     };
 } tn_task;

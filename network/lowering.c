@@ -56,7 +56,7 @@ static const struct {
     {"Squeeze", tn_lower_reshape},
     {"Unsqueeze", tn_lower_reshape},
     {"Identity", tn_lower_identity},
-    {"Dropout", tn_lower_identity},
+    {"Dropout", tn_lower_dropout},
     {"ReduceMean", tn_lower_reduce},
     {"ReduceSum", tn_lower_reduce},
     {"ReduceMax", tn_lower_reduce},

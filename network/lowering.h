@@ -73,7 +73,9 @@ struct tn_plan {
     float *loss_result;
     int32_t *labels;
     float *teacher, *staging; /* device; host, of the largest value */
-    bool *param_written;      /* in the current backward */
+    uint64_t seed, sample;    /* dropout */
+    uint32_t epoch;
+    bool *param_written; /* in the current backward */
     void *memory, *workspace;
     tn_plan_memory sizes;
 };
@@ -141,6 +143,6 @@ tn_lower tn_lower_conv, tn_lower_gemm, tn_lower_matmul, tn_lower_batch_norm, tn_
     tn_lower_global_pool, tn_lower_unary, tn_lower_clip, tn_lower_cast, tn_lower_binary,
     tn_lower_sum, tn_lower_concat, tn_lower_slice, tn_lower_pad, tn_lower_transpose,
     tn_lower_reshape, tn_lower_identity, tn_lower_reduce, tn_lower_softmax, tn_lower_lrn,
-    tn_lower_quantize;
+    tn_lower_quantize, tn_lower_dropout;
 
 #endif

@@ -37,7 +37,7 @@ typedef struct tn_plan_options {
 } tn_plan_options;
 
 typedef enum tn_run_mode {
-    TN_RUN_INFERENCE, /* running statistics, Dropout is the identity */
+    TN_RUN_INFERENCE, /* running statistics */
     TN_RUN_TRAINING,  /* batch statistics; running ones are updated (variance unbiased, as PyTorch
                          does; ONNX's training mode uses the biased one) */
     TN_RUN_BATCH_STATISTICS /* batch statistics, running ones left alone */
@@ -75,6 +75,11 @@ tn_status tn_plan_write_input_nhwc(tn_plan *plan, size_t input, const float *nhw
                                    tn_error *error) TN_MUST_CHECK;
 /* The input's own buffer [batch, H, W, C] in device memory, to be filled in place. */
 float *tn_plan_input_buffer(tn_plan *plan, size_t input);
+
+/* Which random numbers Dropout draws in TN_RUN_TRAINING from now on: those of samples `sample`,
+ * sample + 1, ... of an epoch, whatever ranks and batches they are divided into. In the other modes
+ * and in plans that do not train Dropout is the identity. */
+void tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample);
 
 /* Steps [first, last); last is cut to the number of steps: (0, SIZE_MAX) is the network. The values
  * a sub-range reads must be there: from a forward before it, or by tn_plan_write_value. */

@@ -202,6 +202,10 @@ static tn_status forward_step(tn_plan *plan, tn_plan_node *step, tn_run_mode mod
     tn_arguments args = {.src = step->src_data,
                          .dst = plan->values[step->dst].data,
                          .params = params,
+                         .drop = mode == TN_RUN_TRAINING,
+                         .seed = plan->seed,
+                         .sample = plan->sample,
+                         .epoch = plan->epoch,
                          .saved = step->saved,
                          .state = step->state,
                          .workspace = plan->workspace};
@@ -229,6 +233,13 @@ static void clear_gradients(tn_plan *plan)
 {
     for (size_t i = 0; i < plan->n_values; i++)
         plan->values[i].gradient_live = plan->values[i].gradient_valid = false;
+}
+
+void tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample)
+{
+    plan->seed = seed;
+    plan->epoch = epoch;
+    plan->sample = sample;
 }
 
 tn_status tn_plan_forward(tn_plan *plan, tn_run_mode mode, size_t first, size_t last,

@@ -26,8 +26,8 @@ typedef struct tn_cpu_kernel {
 #endif
 
 enum {
-    TN_CPU_GRAIN = 8192,  /* elements one parallel piece should have at least */
-    TN_CPU_CHUNKS = 16    /* pieces of a sum over the batch: fixed, so that bits are */
+    TN_CPU_GRAIN = 8192, /* elements one parallel piece should have at least */
+    TN_CPU_CHUNKS = 16   /* pieces of a sum over the batch: fixed, so that bits are */
 };
 
 /* Zeroed, with `bytes` >= sizeof(tn_cpu_kernel) for kernels that embed it first. */
@@ -52,6 +52,7 @@ tn_cpu_prepare tn_cpu_reduce_prepare;
 tn_cpu_prepare tn_cpu_softmax_prepare;
 tn_cpu_prepare tn_cpu_lrn_prepare;
 tn_cpu_prepare tn_cpu_quantize_prepare;
+tn_cpu_prepare tn_cpu_dropout_prepare;
 tn_cpu_prepare tn_cpu_loss_prepare;
 
 /* [n, rows, cols] -> [n, cols, rows] */

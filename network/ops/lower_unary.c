@@ -96,3 +96,28 @@ tn_status tn_lower_identity(tn_plan *plan, const tn_node *node, tn_error *error)
         return tn_lower_unsupported(node, error, "a mask");
     return status == TN_OK ? tn_lower_view(plan, node, 0, src, error) : status;
 }
+
+/* Dropout (opset 7, 10, 12, 13, 22): the identity unless the plan trains. */
+tn_status tn_lower_dropout(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    float ratio;
+    size_t src, dst;
+    tn_status status = tn_lower_scalar(node, 1, "ratio", 0.5f, &ratio, error);
+    if (status != TN_OK || !plan->options.training || !(ratio > 0.0f))
+        return status == TN_OK ? tn_lower_identity(plan, node, error) : status;
+    if (ratio >= 1.0f)
+        return tn_lower_unsupported(node, error, "a ratio of 1");
+    if (node->n_outputs > 1 && node->outputs[1] && node->outputs[1]->n_users)
+        return tn_lower_unsupported(node, error, "a mask");
+    status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_ANY, &src, error);
+    if (status == TN_OK)
+        status = tn_lower_output(
+            plan, node, 0, plan->values[src].last ? TN_LAYOUT_LAST : TN_LAYOUT_PLAIN, &dst, error);
+    if (status != TN_OK)
+        return status;
+    const tn_plan_value *x = &plan->values[src];
+    int64_t rows = x->rank && x->dims[0] ? x->dims[0] : 1;
+    tn_task task = {.verb = TN_VERB_DROPOUT};
+    task.dropout = (tn_dropout_task){rows, x->count / rows, ratio, node->index};
+    return tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+}
