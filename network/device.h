@@ -263,6 +263,10 @@ typedef struct tn_arguments {
     bool training;
     float keep;
     float *running_mean, *running_var;
+    /* DROPOUT */
+    bool drop;
+    uint64_t seed, sample;
+    uint32_t epoch;
     void *saved;     /* kernel->saved_bytes, from forward to backward */
     void *state;     /* kernel->state_bytes, for the kernel's life; written by pack */
     void *workspace; /* kernel->workspace_bytes, within one call */
