@@ -227,6 +227,9 @@ static tn_status resize_13(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_err
         tn_node_string(&node, "coordinate_transformation_mode", "", mode, sizeof mode, error);
     if (status == TN_OK && strcmp(mode, "tf_half_pixel_for_nn") == 0)
         return tn_fail(error, TN_ERROR_MODEL, "tf_half_pixel_for_nn was removed");
+    /* Before 13 scales had to be there, empty, beside sizes; from 13 on it is one or the other. */
+    if (status == TN_OK && input_name(proto, 3)[0])
+        status = tn_edit_set_input(climb->model, proto, 2, "", error);
     return status;
 }
 

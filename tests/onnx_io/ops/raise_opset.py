@@ -90,7 +90,8 @@ def compare(tool, model, feeds, target):
         return None
     for info, value in zip(model.graph.output, want):
         kind = helper.np_dtype_to_tensor_dtype(np.asarray(value).dtype)
-        info.CopyFrom(helper.make_tensor_value_info(info.name, kind, np.asarray(value).shape))
+        rank = np.asarray(value).ndim  # sizes stay open: onnx and ONNX Runtime differ on some
+        info.CopyFrom(helper.make_tensor_value_info(info.name, kind, [f"d{i}" for i in range(rank)]))
     new = raised(tool, model, target)
     if isinstance(new, str):
         return "refused: " + new

@@ -390,7 +390,10 @@ def slices(rng, opset):
         return Case("Slice", opset, [x], {"starts": starts, "ends": ends, "axes": axes})
     inputs = [x, ints(starts), ints(ends), ints(axes)]
     if rng.integers(0, 2):
-        inputs.append(ints([int(choice(rng, [1, 2, 3, -1, -2, 100])) for _ in axes]))
+        steps = [int(choice(rng, [1, 2, 3, -1, -2, 100])) for _ in axes]
+        # Backwards to INT64_MAX: onnx and ONNX Runtime differ about it.
+        inputs[2] = ints([-e if s < 0 and e == 2**63 - 1 else e for e, s in zip(ends, steps)])
+        inputs.append(ints(steps))
     elif len(axes) == rank and rng.integers(0, 2):
         inputs.pop()
     return Case("Slice", opset, inputs, constant=(1, 2, 3, 4))
