@@ -2,6 +2,7 @@
 #include "api/images.h"
 #include "api/packing.h"
 
+#include "finetune/calibrate.h"
 #include "finetune/new_head.h"
 #include "finetune/restore_bn.h"
 #include "finetune/train.h"
@@ -21,7 +22,9 @@ typedef struct job {
     tn_train_options options;
     tn_train_data data;
     tn_trained trained;
-    size_t restored; /* BatchNorms put in for training */
+    size_t restored;     /* BatchNorms put in for training */
+    bool untrained;      /* created, or with a new head: nothing to calibrate or to compare with */
+    tn_calibration warm; /* where training starts; model NULL: from rounded weights */
 } job;
 
 /* `spec` without a part behind it: its validation part, if there is one. */
@@ -130,6 +133,8 @@ static tn_status prepare(job *j, tn_error *error)
         status = tn_model_read(r->distill, &read, &j->teacher, error);
     if (status == TN_OK)
         fill_options(j);
+    j->untrained = status == TN_OK &&
+                   (r->classes > 0 || tn_model_metadata(j->model, "ternion.create") != NULL);
     return status;
 }
 
@@ -159,9 +164,7 @@ static tn_status evaluate(job *j, const tn_model *model, const char *path,
  * new head, where it is expected. */
 static tn_status look_first(job *j, tn_train_report *report, tn_error *error)
 {
-    const bool untrained =
-        tn_model_metadata(j->model, "ternion.create") != NULL || j->request->classes > 0;
-    if (untrained || !j->val)
+    if (j->untrained || !j->val)
         return TN_OK;
     tn_status status = evaluate(j, j->model, j->packing.input, &report->before, error);
     if (status != TN_OK || j->request->images.no_preflight)
@@ -187,14 +190,39 @@ static void forget_creation(tn_model *model)
     proto->n_metadata_props = kept;
 }
 
+/* Codes and scales from some hundred training images: training starts some points higher. */
+static tn_status warm_start(job *j, tn_error *error)
+{
+    tn_train_options resolved;
+    tn_status status = tn_train_resolve(&j->options, &resolved, error);
+    if (status != TN_OK || j->untrained || j->request->no_calibration ||
+        strcmp(resolved.policy.scheme, "float") == 0 || strcmp(resolved.policy.scheme, "half") == 0)
+        return status;
+    const tn_calibrate_options options = {.policy = resolved.policy,
+                                          .seed = j->request->images.seed,
+                                          .preprocess = &j->preprocess,
+                                          .output = j->request->images.output,
+                                          .device = j->source.device,
+                                          .reporter = j->reporter};
+    return tn_calibrate(j->model, j->source.dataset, &options, &j->warm, error);
+}
+
 static tn_status train(job *j, tn_error *error)
 {
+    const tn_model *model = j->model;
+    const tn_conversion *start = NULL;
     forget_creation(j->model);
     tn_status status = TN_OK;
     if (j->request->restore_bn)
         status = tn_restore_bn(j->model, &j->data, 512, j->source.device, &j->restored, error);
     if (status == TN_OK)
-        status = tn_train(j->model, &j->data, j->teacher, NULL, &j->options, &j->trained, error);
+        status = warm_start(j, error);
+    if (status == TN_OK && j->warm.model) {
+        model = j->warm.model;
+        start = &j->warm.conversion;
+    }
+    if (status == TN_OK)
+        status = tn_train(model, &j->data, j->teacher, start, &j->options, &j->trained, error);
     if (status == TN_OK && j->restored > 0)
         status = tn_restored_bn_fold(&j->trained, &j->data, &j->options, error);
     return status;
@@ -231,6 +259,7 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
 static void job_close(job *j)
 {
     tn_trained_done(&j->trained);
+    tn_calibration_done(&j->warm);
     tn_dataset_close(j->val);
     tn_image_source_close(&j->source);
     tn_model_destroy(j->teacher);
