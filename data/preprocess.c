@@ -312,17 +312,13 @@ tn_status tn_preprocess_geometry(const tn_preprocess *preprocess, const tn_image
     if (src->values && preprocess->resize)
         return tn_fail(error, TN_ERROR_DATA, "arrays of floats cannot be resized");
     resized_size(preprocess, src->width, src->height, &width, &height);
-    const tn_image *now = src;
-    if (width != src->width || height != src->height) {
-        status = tn_image_resize(now, NULL, width, height, scratch, error);
-        if (status != TN_OK)
-            return status;
-        now = scratch;
-    }
     int crop_width = preprocess->crop_width ? preprocess->crop_width : width;
     int crop_height = preprocess->crop_height ? preprocess->crop_height : height;
-    status = tn_image_crop(now, centre(width, crop_width), centre(height, crop_height), crop_width,
-                           crop_height, dst, error);
+    int left = centre(width, crop_width), top = centre(height, crop_height);
+    status = width != src->width || height != src->height
+                 ? tn_image_resize_crop(src, width, height, left, top, crop_width, crop_height, dst,
+                                        error)
+                 : tn_image_crop(src, left, top, crop_width, crop_height, dst, error);
     if (status != TN_OK || dst->channels == preprocess->channels)
         return status;
     tn_image cropped = *dst;

@@ -15,6 +15,11 @@ typedef struct resize_weights {
     int *first, *count, *weight; /* one allocation behind first */
 } resize_weights;
 
+/* The part of a resized picture that is wanted. */
+typedef struct resize_window_place {
+    int left, top, width, height;
+} resize_window_place;
+
 static void weights_done(resize_weights *weights)
 {
     tn_free(weights->first);
@@ -26,15 +31,16 @@ static double triangle(double x)
     return x < 1.0 ? 1.0 - x : 0.0;
 }
 
-/* Pillow's precompute_coeffs and normalize_coeffs_8bpc (src/libImaging/Resample.c). */
+/* Pillow's precompute_coeffs and normalize_coeffs_8bpc (src/libImaging/Resample.c), for the `count`
+ * results from `from` on of out_size. */
 static tn_status weights_init(resize_weights *weights, int in_size, double in0, double in1,
-                              int out_size, tn_error *error)
+                              int out_size, int from, int count, tn_error *error)
 {
     double scale = (in1 - in0) / out_size;
     double filterscale = scale < 1.0 ? 1.0 : scale;
     double support = filterscale, inverse = 1.0 / filterscale;
     int most = (int)ceil(support) * 2 + 1;
-    size_t n = (size_t)out_size;
+    size_t n = (size_t)count;
     int *memory = tn_alloc_array(n * ((size_t)most + 2), sizeof(int));
     double *exact = tn_alloc_array((size_t)most, sizeof(double));
     if (!memory || !exact) {
@@ -43,24 +49,24 @@ static tn_status weights_init(resize_weights *weights, int in_size, double in0, 
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for resizing to %d", out_size);
     }
     *weights = (resize_weights){most, memory, memory + n, memory + 2 * n};
-    for (int i = 0; i < out_size; i++) {
-        double center = in0 + (i + 0.5) * scale, sum = 0.0;
+    for (int i = 0; i < count; i++) {
+        double center = in0 + (from + i + 0.5) * scale, sum = 0.0;
         int lo = (int)(center - support + 0.5);
         int hi = (int)(center + support + 0.5);
         lo = lo < 0 ? 0 : lo;
         hi = hi > in_size ? in_size : hi;
-        int count = hi - lo;
-        for (int k = 0; k < count; k++) {
+        int taps = hi - lo;
+        for (int k = 0; k < taps; k++) {
             exact[k] = triangle((k + lo - center + 0.5) * inverse);
             sum += exact[k];
         }
         int *weight = weights->weight + (size_t)i * (size_t)most;
-        for (int k = 0; k < count; k++) {
+        for (int k = 0; k < taps; k++) {
             double normal = sum != 0.0 ? exact[k] / sum : exact[k];
             weight[k] = (int)(0.5 + normal * (1 << PRECISION_BITS));
         }
         weights->first[i] = lo;
-        weights->count[i] = count;
+        weights->count[i] = taps;
     }
     tn_free(exact);
     return TN_OK;
@@ -164,14 +170,12 @@ static tn_status resize_vertical(const tn_image *src, int height, int skipped,
 
 /* Both directions; each rounds to bytes, so the order shows in the last bit. */
 static tn_status resize_both(const tn_image *src, const resize_weights *across,
-                             const resize_weights *down, int width, int height, tn_image *dst,
-                             tn_error *error)
+                             const resize_weights *down, bool down_first, int width, int height,
+                             tn_image *dst, tn_error *error)
 {
     tn_image between = {0};
     tn_status status;
-    /* Pillow 13 takes the vertical pass first where the height shrinks by more than twice what
-     * the width does (earlier versions never did) */
-    if (height < src->height && src->height - height > 2 * (src->width - width)) {
+    if (down_first) {
         status = resize_vertical(src, height, 0, down, &between, error);
         if (status == TN_OK)
             status = resize_horizontal(&between, 0, height, width, across, dst, error);
@@ -186,34 +190,88 @@ static tn_status resize_both(const tn_image *src, const resize_weights *across,
     return status;
 }
 
+/* The part at (left, top) of the picture that the box of src gives at full_width x full_height. */
+static tn_status resize_window(const tn_image *src, const tn_resize_box *b, int full_width,
+                               int full_height, const resize_window_place *w, tn_image *dst,
+                               tn_error *error)
+{
+    resize_weights across = {0}, down = {0};
+    /* a direction that keeps its size is copied, not filtered, as Pillow does */
+    bool horizontal = full_width != src->width || b->left != 0.0f || b->right != (float)full_width;
+    bool vertical = full_height != src->height || b->top != 0.0f || b->bottom != (float)full_height;
+    if (!horizontal && !vertical)
+        return tn_image_crop(src, w->left, w->top, w->width, w->height, dst, error);
+    if (!horizontal || !vertical) { /* rare: one direction, then the cut */
+        tn_image whole = {0};
+        tn_status status = horizontal
+                               ? weights_init(&across, src->width, (double)b->left,
+                                              (double)b->right, full_width, 0, full_width, error)
+                               : weights_init(&down, src->height, (double)b->top, (double)b->bottom,
+                                              full_height, 0, full_height, error);
+        if (status == TN_OK)
+            status = horizontal ? resize_horizontal(src, 0, full_height, full_width, &across,
+                                                    &whole, error)
+                                : resize_vertical(src, full_height, 0, &down, &whole, error);
+        if (status == TN_OK)
+            status = tn_image_crop(&whole, w->left, w->top, w->width, w->height, dst, error);
+        tn_image_done(&whole);
+        weights_done(&across);
+        weights_done(&down);
+        return status;
+    }
+    /* Pillow 13 takes the vertical pass first where the height shrinks by more than twice what the
+     * width does (earlier versions never did) */
+    bool down_first =
+        full_height < src->height && src->height - full_height > 2 * (src->width - full_width);
+    tn_status status = weights_init(&down, src->height, (double)b->top, (double)b->bottom,
+                                    full_height, w->top, w->height, error);
+    if (status == TN_OK)
+        status = weights_init(&across, src->width, (double)b->left, (double)b->right, full_width,
+                              w->left, w->width, error);
+    if (status == TN_OK)
+        status = resize_both(src, &across, &down, down_first, w->width, w->height, dst, error);
+    weights_done(&across);
+    weights_done(&down);
+    return status;
+}
+
+static tn_status check_sizes(const tn_image *src, const tn_resize_box *box, int width, int height,
+                             tn_error *error)
+{
+    tn_status status = check_box(src, box, error);
+    if (status == TN_OK)
+        status = tn_image_check_size((uint64_t)(width > 0 ? width : 0),
+                                     (uint64_t)(height > 0 ? height : 0), error);
+    return status;
+}
+
 tn_status tn_image_resize(const tn_image *src, const tn_resize_box *box, int width, int height,
                           tn_image *dst, tn_error *error)
 {
     tn_resize_box whole = {0.0f, 0.0f, (float)src->width, (float)src->height};
     const tn_resize_box *b = box ? box : &whole;
-    resize_weights across = {0}, down = {0};
-    tn_status status = check_box(src, b, error);
-    if (status == TN_OK)
-        status = tn_image_check_size((uint64_t)(width > 0 ? width : 0),
-                                     (uint64_t)(height > 0 ? height : 0), error);
+    resize_window_place all = {0, 0, width, height};
+    tn_status status = check_sizes(src, b, width, height, error);
+    return status == TN_OK ? resize_window(src, b, width, height, &all, dst, error) : status;
+}
+
+tn_status tn_image_resize_crop(const tn_image *src, int width, int height, int left, int top,
+                               int crop_width, int crop_height, tn_image *dst, tn_error *error)
+{
+    tn_resize_box whole = {0.0f, 0.0f, (float)src->width, (float)src->height};
+    resize_window_place part = {left, top, crop_width, crop_height};
+    bool inside =
+        left >= 0 && top >= 0 && crop_width <= width - left && crop_height <= height - top;
+    tn_status status = check_sizes(src, &whole, width, height, error);
     if (status != TN_OK)
         return status;
-    /* a direction that keeps its size is copied, not filtered, as Pillow does */
-    bool horizontal = width != src->width || b->left != 0.0f || b->right != (float)width;
-    bool vertical = height != src->height || b->top != 0.0f || b->bottom != (float)height;
-    if (!horizontal && !vertical)
-        return tn_image_crop(src, 0, 0, width, height, dst, error);
-    status = weights_init(&down, src->height, (double)b->top, (double)b->bottom, height, error);
+    if (inside)
+        return resize_window(src, &whole, width, height, &part, dst, error);
+    tn_image scaled = {0};
+    status = tn_image_resize(src, NULL, width, height, &scaled, error);
     if (status == TN_OK)
-        status = weights_init(&across, src->width, (double)b->left, (double)b->right, width, error);
-    if (status == TN_OK && horizontal && vertical)
-        status = resize_both(src, &across, &down, width, height, dst, error);
-    else if (status == TN_OK && horizontal)
-        status = resize_horizontal(src, 0, height, width, &across, dst, error);
-    else if (status == TN_OK)
-        status = resize_vertical(src, height, 0, &down, dst, error);
-    weights_done(&across);
-    weights_done(&down);
+        status = tn_image_crop(&scaled, left, top, crop_width, crop_height, dst, error);
+    tn_image_done(&scaled);
     return status;
 }
 

@@ -16,6 +16,12 @@ typedef struct tn_resize_box {
 tn_status tn_image_resize(const tn_image *src, const tn_resize_box *box, int width, int height,
                           tn_image *dst, tn_error *error) TN_MUST_CHECK;
 
+/* tn_image_crop of tn_image_resize(src, NULL, width, height), without the pixels in between that
+ * are cut away. */
+tn_status tn_image_resize_crop(const tn_image *src, int width, int height, int left, int top,
+                               int crop_width, int crop_height, tn_image *dst,
+                               tn_error *error) TN_MUST_CHECK;
+
 /* dst = the width x height part of src at (left, top); what lies outside src is 0. */
 tn_status tn_image_crop(const tn_image *src, int left, int top, int width, int height,
                         tn_image *dst, tn_error *error) TN_MUST_CHECK;
