@@ -11,7 +11,7 @@
 static const char *const METHODS[] = {"auto", "round", "cd", "gptq", "adaround"};
 static const char *const BN_MODES[] = {"auto", "keep", "reestimate", "control", "affine"};
 
-enum { SAMPLES = 256, SWEEPS = 30, RELU_PASSES = 2, MIN_HELD_OUT = 8 };
+enum { SAMPLES = 256, SWEEPS = 30, RELU_PASSES = 1, MIN_HELD_OUT = 8, POSITIONS = 65536 };
 
 static bool parse(const char *const *names, size_t count, const char *name, size_t *which)
 {
@@ -62,6 +62,8 @@ static tn_calibrate_options resolve(const tn_calibrate_options *options)
         resolved.damping = 0.01;
     if (resolved.sweeps <= 0)
         resolved.sweeps = SWEEPS;
+    if (resolved.positions <= 0)
+        resolved.positions = POSITIONS;
     if (resolved.relu_passes == 0)
         resolved.relu_passes = RELU_PASSES;
     if (resolved.relu_passes < 0)
@@ -177,8 +179,14 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     if (status == TN_OK)
         status = tn_walk_compare(&run->walk, 0, n, &calibration->kl_round, &agreement, error);
     run->walk.options = &run->options;
+    int64_t fitted = run->options.hold_out ? n - n / 4 : n;
     if (status == TN_OK)
-        status = tn_walk_run(&run->walk, run->images.nchw, n, calibration->bn, error);
+        status = tn_walk_run(&run->walk, run->images.nchw, fitted, calibration->bn, error);
+    if (status == TN_OK && fitted < n) {
+        status =
+            tn_walk_compare(&run->walk, fitted, n, &calibration->kl_held_out, &agreement, error);
+        calibration->held_out = (size_t)(n - fitted);
+    }
     if (status == TN_OK)
         status =
             tn_walk_compare(&run->walk, 0, n, &calibration->kl, &calibration->agreement, error);

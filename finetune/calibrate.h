@@ -47,9 +47,10 @@ typedef struct tn_calibrate_options {
     const char *output;              /* name of the network's output; NULL: the first */
     double damping;                  /* [0.01] pull to the float weights, of the mean diagonal */
     int sweeps;                      /* [30] of coordinate descent */
-    int relu_passes;  /* [2] times the target is relaxed where the ReLU behind hides it; < 0: 0 */
-    bool no_residual; /* do not correct at a residual branch what the other branch got wrong */
-    bool equalize;    /* scale channels between convolutions first (depthwise networks) */
+    int64_t positions; /* [65536] output positions a layer is fitted to at least, if it has them */
+    int relu_passes;   /* [1] times the target is relaxed where the ReLU behind hides it; < 0: 0 */
+    bool no_residual;  /* do not correct at a residual branch what the other branch got wrong */
+    bool hold_out;     /* fit to the first three quarters; the rest only tells kl_held_out */
     const tn_layers *schemes; /* NULL: the policy's. Else schemes by weight name (budget.h) */
     const float *images;      /* instead of a data set: [samples, C, H, W], e.g. synthesized */
     tn_device *device;        /* borrowed; must have host memory. NULL: a CPU device of its own */

@@ -9,8 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Positions used per weight of a row, and at least: more cost time and change little. */
-enum { POSITIONS_PER_COL = 160, MIN_POSITIONS = 65536 };
+/* Positions used per weight of a row: more cost time and change little. */
+enum { POSITIONS_PER_COL = 160 };
 
 /* What the target function reads. */
 typedef struct target_context {
@@ -231,8 +231,8 @@ tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_fit_options
     int64_t cols = tn_patches_cols(&view->patches);
     size_t weights = (size_t)(view->channels * cols);
     fit_state state = {.view = view, .options = options, .weight = weight};
-    state.limit =
-        POSITIONS_PER_COL * cols > MIN_POSITIONS ? POSITIONS_PER_COL * cols : MIN_POSITIONS;
+    int64_t enough = POSITIONS_PER_COL * cols;
+    state.limit = enough > options->positions ? enough : options->positions;
     state.damping = tn_alloc_zero((size_t)view->patches.group, sizeof *state.damping);
     state.correction = tn_alloc_zero((size_t)view->channels, sizeof *state.correction);
     state.rows = tn_alloc_array(weights, sizeof *state.rows);

@@ -24,6 +24,7 @@ typedef struct tn_layer_fit_options {
     tn_calibrate_method method; /* not AUTO */
     double damping;
     int sweeps, relu_passes;
+    int64_t positions; /* at least so many, or 160 per weight of a row; fewer where there are */
     bool no_residual;
 } tn_layer_fit_options;
 

@@ -4,6 +4,7 @@
 #include "finetune/batchnorm.h"
 #include "finetune/calibrate_chain.h"
 #include "finetune/calibrate_layer.h"
+#include "finetune/divergence.h"
 #include "onnx_io/ops/op.h"
 
 #include <math.h>
@@ -321,6 +322,7 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *e
                                     .damping = walk->options->damping,
                                     .sweeps = walk->options->sweeps,
                                     .relu_passes = walk->options->relu_passes,
+                                    .positions = walk->options->positions,
                                     .no_residual = walk->options->no_residual};
     if (options.method == TN_CALIBRATE_ADAROUND && weight->scale_neg) {
         options.method = TN_CALIBRATE_CD;
@@ -452,33 +454,6 @@ tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calib
     return status;
 }
 
-static double row_kl(const float *f, const float *q, int64_t classes)
-{
-    double top_f = -INFINITY, top_q = -INFINITY, sum_f = 0, sum_q = 0, kl = 0;
-    for (int64_t i = 0; i < classes; i++) {
-        top_f = fmax(top_f, (double)f[i]);
-        top_q = fmax(top_q, (double)q[i]);
-    }
-    for (int64_t i = 0; i < classes; i++) {
-        sum_f += exp((double)f[i] - top_f);
-        sum_q += exp((double)q[i] - top_q);
-    }
-    for (int64_t i = 0; i < classes; i++) {
-        double log_f = (double)f[i] - top_f - log(sum_f), log_q = (double)q[i] - top_q - log(sum_q);
-        kl += exp(log_f) * (log_f - log_q);
-    }
-    return kl;
-}
-
-static int64_t top1(const float *row, int64_t classes)
-{
-    int64_t top = 0;
-    for (int64_t i = 1; i < classes; i++)
-        if (row[i] > row[top])
-            top = i;
-    return top;
-}
-
 tn_status tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
                           double *agreement, tn_error *error)
 {
@@ -496,16 +471,9 @@ tn_status tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, doub
         status = tn_plan_read(walk->float_plan, logits, f, error);
     if (status == TN_OK)
         status = tn_plan_read(walk->plan, logits, q, error);
-    if (status == TN_OK) {
-        double sum = 0;
-        int64_t agreed = 0;
-        for (int64_t i = first; i < last; i++) {
-            sum += row_kl(f + i * classes, q + i * classes, classes);
-            agreed += top1(f + i * classes, classes) == top1(q + i * classes, classes);
-        }
-        *kl = last > first ? sum / (double)(last - first) : 0;
-        *agreement = last > first ? (double)agreed / (double)(last - first) : 0;
-    }
+    if (status == TN_OK)
+        tn_divergence_mean(f + first * classes, q + first * classes, last - first, classes, kl,
+                           agreement);
     tn_free(f);
     tn_free(q);
     return status;

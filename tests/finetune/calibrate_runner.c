@@ -2,13 +2,16 @@
  *
  *   calibrate_runner MODEL DATA [KEY=VALUE]...
  *
- * Images come from DATA:train, accuracy from DATA:val. Keys: seed, samples, method, bn, scheme, bits,
- * granularity, relu, residual (0: off), damping, sweeps, threads, draws (number of seeds), limit.
- * Prints one line per draw: accuracy of float and calibrated network, KL, seconds, a hash. */
+ * Images come from DATA:train, accuracy from DATA:val. Keys: seed, samples, method, bn, scheme,
+ * bits, granularity, relu, positions, residual (0: off), damping, sweeps, threads, draws (number of
+ * seeds), limit. Prints one line per draw: accuracy of float and calibrated network, KL, seconds, a
+ * hash.
+ */
 #include "converter/record.h"
 #include "core/memory.h"
 #include "core/threads.h"
 #include "finetune/calibrate.h"
+#include "finetune/divergence.h"
 #include "finetune/evaluate.h"
 #include "network/plan.h"
 
@@ -27,6 +30,7 @@ typedef struct calibrate_job {
     tn_model *model;
     tn_dataset *train, *val;
     tn_device *device;
+    float *logits; /* of the float network on the validation part */
 } calibrate_job;
 
 static bool set(calibrate_job *job, const char *key, const char *value)
@@ -54,6 +58,8 @@ static bool set(calibrate_job *job, const char *key, const char *value)
         o->damping = atof(value);
     else if (!strcmp(key, "sweeps"))
         o->sweeps = atoi(value);
+    else if (!strcmp(key, "positions"))
+        o->positions = atol(value);
     else if (!strcmp(key, "threads"))
         tn_threads_set(atoi(value));
     else if (!strcmp(key, "draws"))
@@ -65,9 +71,9 @@ static bool set(calibrate_job *job, const char *key, const char *value)
     return true;
 }
 
-/* Accuracy on the validation part; weights from a calibration, or the model's own. */
-static tn_status accuracy(const calibrate_job *job, const tn_calibration *calibration, double *top1,
-                          tn_error *error)
+/* Accuracy and KL on the validation part; weights from a calibration, or the model's own. */
+static tn_status accuracy(calibrate_job *job, const tn_calibration *calibration, double *top1,
+                          double *kl, tn_error *error)
 {
     tn_graph *graph = NULL;
     tn_plan *plan = NULL;
@@ -86,16 +92,24 @@ static tn_status accuracy(const calibrate_job *job, const tn_calibration *calibr
         float *rows = malloc((size_t)(item->weight.rows * item->weight.cols) * sizeof *rows);
         tn_qweight_dequantize(&item->weight, rows);
         tn_params *params = tn_plan_params(plan);
-        status = tn_params_set_rows(
-            params, tn_params_find(params, item->layer->weight->name), rows, error);
+        status = tn_params_set_rows(params, tn_params_find(params, item->layer->weight->name), rows,
+                                    error);
         free(rows);
     }
     tn_evaluate_options evaluate = {
-        .preprocess = &preprocess, .batch = BATCH, .limit = job->limit};
+        .preprocess = &preprocess, .batch = BATCH, .limit = job->limit, .keep_logits = true};
     if (status == TN_OK)
         status = tn_evaluate_plan(plan, job->val, &evaluate, &evaluation, error);
     if (status == TN_OK)
         *top1 = 100 * evaluation.top1;
+    if (status == TN_OK && calibration) {
+        double agreement;
+        tn_divergence_mean(job->logits, evaluation.logits, (int64_t)evaluation.images,
+                           evaluation.classes, kl, &agreement);
+    } else if (status == TN_OK) {
+        job->logits = evaluation.logits;
+        evaluation.logits = NULL;
+    }
     tn_evaluation_done(&evaluation);
     tn_plan_destroy(plan);
     tn_graph_destroy(graph);
@@ -119,24 +133,25 @@ static void print_log(void *context, tn_log_level level, const char *message)
 
 static tn_status run(calibrate_job *job, tn_error *error)
 {
-    double float_top1 = 0, sum = 0, seconds = 0;
+    double float_top1 = 0, sum = 0, sum_kl = 0, seconds = 0;
     const bool verbose = getenv("VERBOSE") != NULL;
     static const tn_reporter reporter = {.log = print_log};
     if (verbose)
         job->options.reporter = &reporter;
-    tn_status status = accuracy(job, NULL, &float_top1, error);
+    tn_status status = accuracy(job, NULL, &float_top1, NULL, error);
     for (int d = 0; status == TN_OK && d < job->draws; d++, job->options.seed++) {
         tn_calibration calibration = {0};
-        double top1 = 0;
+        double top1 = 0, kl = 0;
         job->options.device = job->device;
         status = tn_calibrate(job->model, job->train, &job->options, &calibration, error);
         if (status == TN_OK)
-            status = accuracy(job, &calibration, &top1, error);
+            status = accuracy(job, &calibration, &top1, &kl, error);
         if (status == TN_OK)
-            printf("seed %llu float %.2f calibrated %.2f kl %.4f (round %.4f, held out %.4f) "
+            printf("seed %llu float %.2f calibrated %.2f test kl %.4f calibration kl %.4f (round "
+                   "%.4f, held out %.4f) "
                    "agreement %.4f method %s bn %s images %zu seconds %.2f peak %.0f MB hash "
                    "%016llx\n",
-                   (unsigned long long)job->options.seed, float_top1, top1, calibration.kl,
+                   (unsigned long long)job->options.seed, float_top1, top1, kl, calibration.kl,
                    calibration.kl_round, calibration.kl_held_out, calibration.agreement,
                    tn_calibrate_method_name(calibration.method),
                    tn_calibrate_bn_name(calibration.bn), calibration.images, calibration.seconds,
@@ -148,11 +163,13 @@ static tn_status run(calibrate_job *job, tn_error *error)
                    calibration.layer[i].output_error);
         fflush(stdout);
         sum += top1;
+        sum_kl += kl;
         seconds += calibration.seconds;
         tn_calibration_done(&calibration);
     }
     if (status == TN_OK && job->draws > 1)
-        printf("mean of %d: %.3f in %.2f s\n", job->draws, sum / job->draws, seconds / job->draws);
+        printf("mean of %d: %.3f test kl %.4f in %.2f s\n", job->draws, sum / job->draws,
+               sum_kl / job->draws, seconds / job->draws);
     return status;
 }
 
@@ -186,6 +203,7 @@ int main(int argc, char **argv)
         status = run(&job, &error);
     if (status != TN_OK)
         fprintf(stderr, "%s\n", error.message);
+    tn_free(job.logits);
     tn_device_destroy(job.device);
     tn_dataset_close(job.val);
     tn_dataset_close(job.train);

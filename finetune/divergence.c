@@ -1,0 +1,43 @@
+#include "finetune/divergence.h"
+
+#include <math.h>
+
+double tn_divergence_row(const float *f, const float *q, int64_t classes)
+{
+    double top_f = -INFINITY, top_q = -INFINITY, sum_f = 0, sum_q = 0, kl = 0;
+    for (int64_t i = 0; i < classes; i++) {
+        top_f = fmax(top_f, (double)f[i]);
+        top_q = fmax(top_q, (double)q[i]);
+    }
+    for (int64_t i = 0; i < classes; i++) {
+        sum_f += exp((double)f[i] - top_f);
+        sum_q += exp((double)q[i] - top_q);
+    }
+    for (int64_t i = 0; i < classes; i++) {
+        double log_f = (double)f[i] - top_f - log(sum_f), log_q = (double)q[i] - top_q - log(sum_q);
+        kl += exp(log_f) * (log_f - log_q);
+    }
+    return kl;
+}
+
+static int64_t first_maximum(const float *row, int64_t classes)
+{
+    int64_t top = 0;
+    for (int64_t i = 1; i < classes; i++)
+        if (row[i] > row[top])
+            top = i;
+    return top;
+}
+
+void tn_divergence_mean(const float *f, const float *q, int64_t rows, int64_t classes, double *kl,
+                        double *agreement)
+{
+    double sum = 0;
+    int64_t agreed = 0;
+    for (int64_t i = 0; i < rows; i++, f += classes, q += classes) {
+        sum += tn_divergence_row(f, q, classes);
+        agreed += first_maximum(f, classes) == first_maximum(q, classes);
+    }
+    *kl = rows > 0 ? sum / (double)rows : 0;
+    *agreement = rows > 0 ? (double)agreed / (double)rows : 0;
+}
