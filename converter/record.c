@@ -149,7 +149,7 @@ tn_status tn_record_add(json_t *json, const char *node, const tn_form *form,
     set(entry, "node", json_string(node), &ok);
     set(entry, "weight", json_string(site->output), &ok);
     set(entry, "form", json_string(form ? form->id : "half"), &ok);
-    set(entry, "scheme", json_string(weight->scheme ? weight->scheme : "half"), &ok);
+    set(entry, "scheme", json_string(weight && weight->scheme ? weight->scheme : "half"), &ok);
     if (form) {
         char hash[17];
         snprintf(hash, sizeof hash, "%016llx", (unsigned long long)tn_record_hash(weight));
