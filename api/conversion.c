@@ -113,6 +113,38 @@ static tn_status convert_calibrated(tn_packing *packing, const tn_network_file *
     return status;
 }
 
+/* Input and output on the same images with the same preprocessing. */
+static tn_status measure_accuracy(const tn_packing *packing, const tn_network_file *file,
+                                  const tn_quantize_request *request, tn_conversion_report *report,
+                                  tn_error *error)
+{
+    tn_image_source source = {.dataset = NULL};
+    tn_evaluation before = {.images = 0}, after = {.images = 0};
+    tn_model *written = NULL;
+    tn_status status = tn_image_source_open(request->val, TN_SPLIT_VAL, false, file->model,
+                                            &request->images, packing->reporter, &source, error);
+    if (status == TN_OK)
+        status = tn_evaluate_model(file->model, source.dataset, source.device, &source.evaluate,
+                                   &before, error);
+    if (status == TN_OK)
+        status = tn_evaluate_report_make(packing->input, request->val, &source, &before,
+                                         &report->before, error);
+    source.evaluate.preprocess = &before.preprocess;
+    if (status == TN_OK && !packing->out->dry_run)
+        status = tn_model_read(packing->output, NULL, &written, error);
+    if (status == TN_OK && written)
+        status = tn_evaluate_model(written, source.dataset, source.device, &source.evaluate, &after,
+                                   error);
+    if (status == TN_OK && written)
+        status = tn_evaluate_report_make(packing->output, request->val, &source, &after,
+                                         &report->after, error);
+    tn_evaluation_done(&before);
+    tn_evaluation_done(&after);
+    tn_model_destroy(written);
+    tn_image_source_close(&source);
+    return status;
+}
+
 tn_status tn_quantize_file(const char *input, const char *output, const tn_quantize_request *given,
                            const tn_reporter *reporter, tn_conversion_report **report,
                            tn_error *error)
@@ -123,11 +155,18 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
     tn_packing packing = {
         .input = input, .output = output, .out = &request->out, .reporter = reporter};
     tn_network_file file = {NULL, NULL, 0};
+    tn_conversion_report *made = NULL;
     tn_status status = open_input(&packing, &request->in, &file, error);
     if (status == TN_OK)
         status = request->calibration_data
-                     ? convert_calibrated(&packing, &file, request, report, error)
-                     : convert_alone(&packing, &file, &policy, report, error);
+                     ? convert_calibrated(&packing, &file, request, &made, error)
+                     : convert_alone(&packing, &file, &policy, &made, error);
+    if (status == TN_OK && request->val)
+        status = measure_accuracy(&packing, &file, request, made, error);
+    if (status == TN_OK)
+        *report = made;
+    else
+        tn_conversion_report_free(made);
     tn_network_file_close(&file);
     return status;
 }

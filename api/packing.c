@@ -156,5 +156,9 @@ tn_status tn_packing_take(tn_packing *j, const tn_conversion *conversion, tn_err
 
 void tn_conversion_report_free(tn_conversion_report *report)
 {
+    if (!report)
+        return;
+    tn_evaluate_report_free(report->before);
+    tn_evaluate_report_free(report->after);
     tn_result_free(report);
 }

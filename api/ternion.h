@@ -199,6 +199,7 @@ typedef struct tn_quantize_request {
     const char *method;           /* "auto" | "round" | "cd" | "gptq" | "adaround"; NULL: auto */
     const char *bn;  /* "auto" | "keep" | "reestimate" | "control" | "affine"; NULL: auto */
     int64_t samples; /* 0: 256 images, drawn by images.seed */
+    const char *val; /* a labelled data set: accuracy of input and output; NULL: unknown */
     tn_image_options images;
 } tn_quantize_request;
 
@@ -219,6 +220,7 @@ typedef struct tn_conversion_report {
     double kl, kl_round, agreement; /* against the float network, on the calibration images;
                                        kl_round: what rounding alone would have given */
     double seconds;
+    struct tn_evaluate_report *before, *after; /* on `val`; NULL without, `after` in dry runs */
 } tn_conversion_report;
 
 /* Reads `input`, quantizes its weights without data, writes `output` and reads it back. */
@@ -376,12 +378,11 @@ typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
 } tn_train_request;
 
 typedef struct tn_train_report {
-    tn_conversion_report *conversion;   /* of the written file; its layers' figures */
-    tn_evaluate_report *before, *after; /* of the input and of the written file; NULL: no val */
-    int64_t epochs;                     /* run, resumed ones counted */
-    bool stopped;                       /* cancelled: the file holds what was reached */
-    bool reestimated;                   /* BatchNormalization statistics measured at the end */
-    double train_loss, train_top1;      /* of the last epoch */
+    tn_conversion_report *conversion; /* of the written file; before and after: on val */
+    int64_t epochs;                   /* run, resumed ones counted */
+    bool stopped;                     /* cancelled: the file holds what was reached */
+    bool reestimated;                 /* BatchNormalization statistics measured at the end */
+    double train_loss, train_top1;    /* of the last epoch */
     double images_per_s;
 } tn_train_report;
 

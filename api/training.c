@@ -22,8 +22,9 @@ typedef struct job {
     tn_train_options options;
     tn_train_data data;
     tn_trained trained;
-    size_t restored;     /* BatchNorms put in for training */
-    bool untrained;      /* created, or with a new head: nothing to calibrate or to compare with */
+    size_t restored; /* BatchNorms put in for training */
+    bool untrained;  /* created, or with a new head: nothing to calibrate or to compare with */
+    tn_evaluate_report *before;
     tn_calibration warm; /* where training starts; model NULL: from rounded weights */
 } job;
 
@@ -162,20 +163,20 @@ static tn_status evaluate(job *j, const tn_model *model, const char *path,
 
 /* A look at the network as it came; near chance is an error unless it was just created or gets a
  * new head, where it is expected. */
-static tn_status look_first(job *j, tn_train_report *report, tn_error *error)
+static tn_status look_first(job *j, tn_error *error)
 {
     if (j->untrained || !j->val)
         return TN_OK;
-    tn_status status = evaluate(j, j->model, j->packing.input, &report->before, error);
+    tn_status status = evaluate(j, j->model, j->packing.input, &j->before, error);
     if (status != TN_OK || j->request->images.no_preflight)
         return status;
-    double chance = report->before->n_classes ? 1.0 / (double)report->before->n_classes : 0;
-    if (report->before->top1_low <= chance)
+    double chance = j->before->n_classes ? 1.0 / (double)j->before->n_classes : 0;
+    if (j->before->top1_low <= chance)
         return tn_fail(error, TN_ERROR_DATA,
                        "the network gets %.1f %% of the validation images right, no better than "
                        "guessing: do preprocessing and class order fit? (`ternion evaluate` tries "
                        "what is usual; --no-preflight trains anyway)",
-                       100 * report->before->top1);
+                       100 * j->before->top1);
     return TN_OK;
 }
 
@@ -244,12 +245,16 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
         status = tn_packing_write(packing, error);
     if (status == TN_OK)
         status = tn_packing_report(packing, &j->trained.layers, &report->conversion, error);
+    if (status == TN_OK) {
+        report->conversion->before = j->before;
+        j->before = NULL;
+    }
     if (status == TN_OK && !packing->out->dry_run)
         status = tn_model_read(packing->output, NULL, &written, error);
     if (written && status == TN_OK && !packing->out->rest)
         status = tn_trained_prove(&j->trained, written, &j->data, &j->options, error);
     if (written && status == TN_OK)
-        status = evaluate(j, written, packing->output, &report->after, error);
+        status = evaluate(j, written, packing->output, &report->conversion->after, error);
     tn_model_destroy(written);
     tn_free(preprocess);
     packing->pack.preprocess = NULL;
@@ -258,6 +263,7 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
 
 static void job_close(job *j)
 {
+    tn_evaluate_report_free(j->before);
     tn_trained_done(&j->trained);
     tn_calibration_done(&j->warm);
     tn_dataset_close(j->val);
@@ -278,7 +284,7 @@ tn_status tn_finetune_file(const char *input, const char *output, const tn_train
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     tn_status status = prepare(&j, error);
     if (status == TN_OK)
-        status = look_first(&j, made, error);
+        status = look_first(&j, error);
     if (status == TN_OK)
         status = train(&j, error);
     if (status == TN_OK)
@@ -303,7 +309,5 @@ void tn_train_report_free(tn_train_report *report)
     if (!report)
         return;
     tn_conversion_report_free(report->conversion);
-    tn_evaluate_report_free(report->before);
-    tn_evaluate_report_free(report->after);
     tn_result_free(report);
 }

@@ -1,6 +1,5 @@
 /* ternion finetune MODEL -o OUT --data DATA */
 #include "cli/commands.h"
-#include "cli/evaluation_summary.h"
 #include "cli/json_report.h"
 #include "cli/layer_table.h"
 #include "cli/library_options.h"
@@ -12,10 +11,6 @@
 static void print_json(const cli_context *context, const tn_train_report *report)
 {
     json_t *json = cli_json_conversion(context, report->conversion);
-    if (report->before)
-        json_object_set_new(json, "float", cli_json_evaluation(report->before));
-    if (report->after)
-        json_object_set_new(json, "quantized", cli_json_evaluation(report->after));
     json_t *figures = json_pack(
         "{s:I, s:b, s:b, s:o, s:o, s:o}", "epochs", (json_int_t)report->epochs, "stopped",
         (int)report->stopped, "reestimated", (int)report->reestimated, "train_loss",
@@ -35,10 +30,6 @@ static void print(const cli_context *context, const tn_train_report *report)
     cli_print_conversion(context, report->conversion);
     printf("%s epochs%s, last training loss %.4f, %.0f images/s\n", cli_count(report->epochs),
            report->stopped ? " (stopped early)" : "", report->train_loss, report->images_per_s);
-    if (report->before)
-        cli_print_accuracy("float", report->before);
-    if (report->after)
-        cli_print_accuracy("quantized", report->after);
 }
 
 /* "90", "90s", "10m", "2h" as seconds. */

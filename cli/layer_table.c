@@ -1,4 +1,6 @@
 #include "cli/layer_table.h"
+
+#include "cli/evaluation_summary.h"
 #include "cli/json_report.h"
 #include "cli/terminal.h"
 
@@ -102,6 +104,10 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
                       cli_json_real(report->agreement), "seconds", cli_json_real(report->seconds));
         json_object_set_new(object, "calibration", calibration);
     }
+    if (report->before)
+        json_object_set_new(object, "float", cli_json_evaluation(report->before));
+    if (report->after)
+        json_object_set_new(object, "quantized", cli_json_evaluation(report->after));
     return object;
 }
 
@@ -134,4 +140,8 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
                100.0 * (double)report->bytes_out / (double)report->bytes_in, report->form,
                (long long)report->opset, (long long)report->ir);
     printf("needs %s\n", report->needs);
+    if (report->before)
+        cli_print_accuracy("float", report->before);
+    if (report->after)
+        cli_print_accuracy("quantized", report->after);
 }

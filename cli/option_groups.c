@@ -101,6 +101,8 @@ static const cli_option calibration[] = {
      AT(calibration_data)},
     {"calibration-samples", 0, CLI_INTEGER, "N", NULL, 1, 10000000, "256",
      "images, drawn by the seed", AT(calibration_samples)},
+    {"val", 0, CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
+     "measure the accuracy of input and output on labelled images", AT(val)},
     {"method", 0, CLI_TEXT, "METHOD", "auto|round|cd|gptq|adaround", 0, 0, "auto",
      "how codes are chosen", AT(method)},
     {"bn", 0, CLI_TEXT, "WHAT", "auto|keep|reestimate|control|affine", 0, 0, "auto",

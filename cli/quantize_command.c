@@ -30,6 +30,7 @@ static tn_status run(cli_context *context)
                                          .calibration_data = arguments->calibration_data,
                                          .method = arguments->method,
                                          .bn = arguments->bn,
+                                         .val = arguments->val,
                                          .samples = arguments->calibration_samples,
                                          .images = cli_image_options(arguments)};
     status = tn_quantize_file(arguments->operands.items[0], arguments->out, &options,
