@@ -2,6 +2,7 @@
 
 #include "onnx_io/edit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct tn_opset_constant {
@@ -33,21 +34,26 @@ static const char *input_name(const Onnx__NodeProto *node, size_t i)
     return i < node->n_input ? node->input[i] : "";
 }
 
-/* The name of an initializer of `count` elements, rank 0 or 1; equal ones are shared. */
-static tn_status constant(tn_opset_climb *climb, const char *base, tn_dtype dtype, int rank,
-                          size_t count, const void *data, const char **name, tn_error *error)
+/* The name of an initializer of `count` elements, rank 0 or 1, made for `node`; equal ones of late
+ * are shared. */
+static tn_status constant(tn_opset_climb *climb, const Onnx__NodeProto *node, const char *what,
+                          tn_dtype dtype, int rank, size_t count, const void *data,
+                          const char **name, tn_error *error)
 {
-    size_t bytes;
+    size_t bytes, looked = 0;
+    char base[256];
+    int length = snprintf(base, sizeof base, "%s_%s", node->n_output ? node->output[0] : "", what);
     if (!tn_dtype_bytes(dtype, count, &bytes))
         return tn_fail(error, TN_ERROR_MODEL, "type %s", tn_dtype_name(dtype));
-    for (struct tn_opset_constant *c = climb->constants; c; c = c->next)
+    for (struct tn_opset_constant *c = climb->constants; c && looked < 64; c = c->next, looked++)
         if (c->dtype == dtype && c->rank == rank && c->count == count &&
             (bytes == 0 || memcmp(c->data, data, bytes) == 0)) {
             *name = c->name;
             return TN_OK;
         }
     struct tn_opset_constant *made = tn_arena_alloc(&climb->model->arena, sizeof *made);
-    const char *unique = tn_edit_unique_name(climb->model, base);
+    const char *unique =
+        tn_edit_unique_name(climb->model, length > 0 && (size_t)length < sizeof base ? base : what);
     const int64_t dims[1] = {(int64_t)count};
     Onnx__TensorProto *proto =
         !made || !unique
@@ -76,7 +82,7 @@ static tn_status ints_to_input(tn_opset_climb *climb, Onnx__NodeProto *proto, co
         return TN_OK;
     tn_status status = tn_node_ints(&node, attribute, &values, &count, error);
     if (status == TN_OK)
-        status = constant(climb, attribute, TN_INT64, 1, count, values, &name, error);
+        status = constant(climb, proto, attribute, TN_INT64, 1, count, values, &name, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, index, name, error);
     if (status == TN_OK)
@@ -104,7 +110,7 @@ static tn_status float_to_input(tn_opset_climb *climb, Onnx__NodeProto *proto,
     if (status == TN_OK)
         status = tn_tensor_write_double(&scalar, 0, 1, &wide, error);
     if (status == TN_OK)
-        status = constant(climb, attribute, data->dtype, 0, 1, scalar.data, &name, error);
+        status = constant(climb, proto, attribute, data->dtype, 0, 1, scalar.data, &name, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, index, name, error);
     if (status == TN_OK)
@@ -158,8 +164,8 @@ static tn_status upsample_9(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_er
         const char *name;
         if (strcmp(tn_text(scales->name), "scales") != 0)
             continue;
-        tn_status status =
-            constant(climb, "scales", TN_FLOAT, 1, scales->n_floats, scales->floats, &name, error);
+        tn_status status = constant(climb, proto, "scales", TN_FLOAT, 1, scales->n_floats,
+                                    scales->floats, &name, error);
         if (status == TN_OK)
             status = tn_edit_set_input(climb->model, proto, 1, name, error);
         if (status == TN_OK)
@@ -208,7 +214,7 @@ static tn_status resize_11(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_err
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, 2, scales, error);
     if (status == TN_OK)
-        status = constant(climb, "roi", TN_FLOAT, 1, 0, NULL, &roi, error);
+        status = constant(climb, proto, "roi", TN_FLOAT, 1, 0, NULL, &roi, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, 1, roi, error);
     if (status == TN_OK)
@@ -262,7 +268,7 @@ static tn_status dropout_12(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_er
         return TN_OK;
     tn_status status = tn_node_float(&node, "ratio", 0.5f, &ratio, error);
     if (status == TN_OK)
-        status = constant(climb, "ratio", TN_FLOAT, 0, 1, &ratio, &name, error);
+        status = constant(climb, proto, "ratio", TN_FLOAT, 0, 1, &ratio, &name, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, 1, name, error);
     if (status == TN_OK)
@@ -277,7 +283,7 @@ static tn_status topk_10(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_error
     const char *name;
     tn_status status = tn_node_int(&node, "k", 0, &k, error);
     if (status == TN_OK)
-        status = constant(climb, "k", TN_INT64, 1, 1, &k, &name, error);
+        status = constant(climb, proto, "k", TN_INT64, 1, 1, &k, &name, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, 1, name, error);
     if (status == TN_OK)
@@ -415,7 +421,7 @@ static tn_status dft_20(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_error 
     const char *name;
     tn_status status = tn_node_int(&node, "axis", 1, &axis, error);
     if (status == TN_OK)
-        status = constant(climb, "axis", TN_INT64, 0, 1, &axis, &name, error);
+        status = constant(climb, proto, "axis", TN_INT64, 0, 1, &axis, &name, error);
     if (status == TN_OK)
         status = tn_edit_set_input(climb->model, proto, 2, name, error);
     if (status == TN_OK)

@@ -9,6 +9,7 @@
 
 #include "onnx_io/edit.h"
 #include "onnx_io/infer.h"
+#include "onnx_io/opset.h"
 #include "onnx_io/ops/op.h"
 
 #include <stdio.h>
@@ -296,29 +297,39 @@ static void fold_limit_counts_all_nodes(void **state)
 }
 
 /* Shape -> Gather -> Unsqueeze -> Concat([batch, -1]) -> Reshape over an unknown batch. */
-static void unknown_batch_leaves_the_rest_known(void **state)
+static fixture shape_tail(int64_t opset)
 {
-    (void)state;
     static const char *const nodes[][4] = {{"Shape", "x", NULL, "shape"},
                                            {"Gather", "shape", "zero", "n"},
                                            {"Unsqueeze", "n", "axes", "n1"},
                                            {"Concat", "n1", "rest", "target"},
                                            {"Reshape", "x", "target", "y"}};
     const int64_t dims[] = {-1, 3, 4, 5}, zero[] = {0}, rest[] = {-1};
-    const int64_t expected[] = {TN_DIM_UNKNOWN, 60}, eight[] = {8, 60};
-    fixture f = begin(13);
+    fixture f = begin(opset);
     add_input(&f, "x", 4, dims);
     assert_non_null(tn_edit_add_initializer(f.model, "zero", TN_INT64, 0, NULL, zero, 8, true));
     add_ints(&f, "axes", 1, zero);
     add_ints(&f, "rest", 1, rest);
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-        const char *inputs[] = {nodes[i][1], nodes[i][2], NULL}, *outputs[] = {nodes[i][3], NULL};
+        bool axes = i == 2 && opset < 13;
+        const char *inputs[] = {nodes[i][1], axes ? NULL : nodes[i][2], NULL};
+        const char *outputs[] = {nodes[i][3], NULL};
         Onnx__NodeProto *node =
             tn_edit_add_node(f.model, SIZE_MAX, nodes[i][0], "", inputs, outputs);
         assert_non_null(node);
         if (i == 3)
             assert_int_equal(tn_edit_set_int(f.model, node, "axis", 0, NULL), TN_OK);
+        if (axes)
+            assert_int_equal(tn_edit_set_ints(f.model, node, "axes", zero, 1, NULL), TN_OK);
     }
+    return f;
+}
+
+static void unknown_batch_leaves_the_rest_known(void **state)
+{
+    (void)state;
+    const int64_t expected[] = {TN_DIM_UNKNOWN, 60}, eight[] = {8, 60};
+    fixture f = shape_tail(13);
     tn_graph *graph = accepted(&f, NULL);
     assert_dims(graph, "y", 2, expected);
     for (size_t i = 0; i < graph->n_nodes; i++)
@@ -330,6 +341,42 @@ static void unknown_batch_leaves_the_rest_known(void **state)
     assert_non_null(tn_graph_value(graph, "target")->constant);
     tn_graph_destroy(graph);
     tn_model_destroy(f.model);
+}
+
+/* Every allocation fails once: inference and opset conversion give LIMIT and leak nothing. */
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (int batch = 0; batch <= 4; batch += 4) {
+        fixture f = shape_tail(11);
+        const tn_graph_options options = {.batch = batch};
+        tn_status status = TN_ERROR_LIMIT;
+        uint64_t n = 1;
+        for (; status != TN_OK; n++) {
+            tn_graph *graph = NULL;
+            uint64_t live = tn_memory_stats_get().live;
+            tn_memory_fail_call(n, 0);
+            status = tn_graph_create(f.model, &options, &graph, NULL);
+            tn_memory_fail_call(0, 0);
+            assert_true(status == TN_OK || status == TN_ERROR_LIMIT);
+            tn_graph_destroy(graph);
+            assert_int_equal(tn_memory_stats_get().live, live);
+        }
+        assert_true(n > 5);
+        tn_model_destroy(f.model);
+    }
+    uint64_t before = tn_memory_stats_get().live;
+    tn_status status = TN_ERROR_LIMIT;
+    for (uint64_t n = 1; status != TN_OK; n++) {
+        fixture f = shape_tail(11);
+        tn_memory_fail_call(n, 0);
+        status = tn_opset_raise(f.model, 25, NULL);
+        tn_memory_fail_call(0, 0);
+        assert_true(status == TN_OK || status == TN_ERROR_LIMIT);
+        assert_int_equal(f.model->opset, status == TN_OK ? 25 : 11);
+        tn_model_destroy(f.model);
+        assert_int_equal(tn_memory_stats_get().live, before);
+    }
 }
 
 static void batch_option_reaches_reshape_constants(void **state)
@@ -389,6 +436,7 @@ int main(void)
         cmocka_unit_test(folding_stays_within_its_budget),
         cmocka_unit_test(fold_limit_counts_all_nodes),
         cmocka_unit_test(unknown_batch_leaves_the_rest_known),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(batch_option_reaches_reshape_constants),
         cmocka_unit_test(flops_count_multiply_adds_twice),
         cmocka_unit_test(table_has_no_overlap),

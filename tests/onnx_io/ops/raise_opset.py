@@ -1,7 +1,7 @@
 """raise_opset.py OPSET_TOOL [COUNT [SEED]]: models raised to a newer opset give what they gave.
 
-Random one-node models of opsets 7 to 24, the same inside an If branch, and (with TERNION_SHARED)
-whole networks, before and after in ONNX Runtime; and the list of changed operators against the
+Random one-node models of opsets 7 to 24, the same inside an If branch, and (in TERNION_SHARED/models and
+TERNION_EXPORTS) whole networks, before and after in ONNX Runtime; and the list of changed operators against the
 schemas of the onnx package."""
 import glob
 import os
@@ -148,10 +148,12 @@ def session_outputs(model, feeds):
     return session.run(None, feeds)
 
 
-def check_networks(tool, folder, seed):
+def check_networks(tool, seed):
     rng = np.random.default_rng(seed)
     failures = 0
-    for path in sorted(glob.glob(os.path.join(folder, "models", "*.onnx"))):
+    folders = [os.path.join(os.environ.get("TERNION_SHARED", ""), "models"),
+               os.environ.get("TERNION_EXPORTS", "")]
+    for path in [p for f in folders for p in sorted(glob.glob(os.path.join(f, "*.onnx")))]:
         model = onnx.load(path)
         weights = {t.name for t in model.graph.initializer}
         feeds = {}
@@ -196,9 +198,7 @@ def main():
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(np.random.SeedSequence().entropy % 2**32)
     print(f"seed {seed}", flush=True)
     failures = check_table(tool) + check_refusals(tool) + check_random(tool, count, seed)
-    if os.environ.get("TERNION_SHARED"):
-        failures += check_networks(tool, os.environ["TERNION_SHARED"], seed)
-    return failures > 0
+    return failures + check_networks(tool, seed) > 0
 
 
 if __name__ == "__main__":

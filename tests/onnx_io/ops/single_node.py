@@ -514,6 +514,14 @@ def cast(rng, opset):
              np.uint16]
     source, target = choice(rng, kinds), choice(rng, kinds)
     x = array(rng, dims(rng, rng.integers(0, 4)), source)
+    packed = packed_types(opset)
+    if packed and rng.integers(0, 2):
+        kind = choice(rng, packed)
+        target = choice(rng, [F32, np.float16, np.int8, np.uint8, np.int32, np.int64])
+        if kind in (onnx.TensorProto.INT2, onnx.TensorProto.INT4) and target == np.uint8:
+            target = np.int8
+        return Case("Cast", opset, [packed_array(rng, x.shape, kind)],
+                    {"to": helper.np_dtype_to_tensor_dtype(np.dtype(target))}, types=((0, kind),))
     if np.dtype(source).kind == "f" and np.dtype(target).kind == "u":
         x = np.asarray(np.abs(x))
     return Case("Cast", opset, [x], {"to": helper.np_dtype_to_tensor_dtype(np.dtype(target))})
@@ -579,6 +587,19 @@ def resize(rng, opset):
     return Case("Resize", opset, inputs, constant=(2, 3), folds=False)
 
 
+def packed_types(opset):
+    """2 and 4 bit types, which numpy lacks."""
+    four = [onnx.TensorProto.INT4, onnx.TensorProto.UINT4] if opset >= 21 else []
+    return four + ([onnx.TensorProto.INT2, onnx.TensorProto.UINT2] if opset >= 25 else [])
+
+
+def packed_array(rng, shape, kind):
+    bits = 4 if kind in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4) else 2
+    signed = kind in (onnx.TensorProto.INT4, onnx.TensorProto.INT2)
+    low, high = (-(2**(bits - 1)), 2**(bits - 1)) if signed else (0, 2**bits)
+    return np.asarray(rng.integers(low, high, shape)).astype(np.int8 if signed else np.uint8)
+
+
 def quantize(rng, opset):
     if opset < 10:
         return None
@@ -590,6 +611,10 @@ def quantize(rng, opset):
     if opset >= 13 and rng.integers(0, 2):
         attributes["axis"], shape_ = axis, [x.shape[axis]]
     scale = np.asarray(np.abs(array(rng, shape_)) * F32(0.1) + F32(0.01), F32)
+    if opset >= 21 and rng.integers(0, 2):
+        kinds = [onnx.TensorProto.INT16, onnx.TensorProto.UINT16, onnx.TensorProto.INT8]
+        attributes["output_dtype"] = choice(rng, kinds + packed_types(opset))
+        return Case("QuantizeLinear", opset, [x, scale], attributes)
     inputs = [x, scale]
     if rng.integers(0, 2):
         inputs.append(array(rng, shape_, dtype))
@@ -600,30 +625,25 @@ def dequantize(rng, opset):
     if opset < 10:
         return None
     rank = int(rng.integers(1, 5))
-    kind = choice(rng, [np.uint8, np.int8, np.int32] + ([4, 4] if opset >= 21 else []) +
-                  ([2, 2] if opset >= 25 else []))
+    wide = [np.int16, np.uint16] if opset >= 21 else []
+    kind = choice(rng, [np.uint8, np.int8, np.int32] + wide + packed_types(opset) * 2)
     packed = isinstance(kind, int)
-    dtype = np.int8 if packed else kind
-    x = array(rng, dims(rng, rank), dtype)
-    if packed:
-        x = rng.integers(-(2**(kind - 1)), 2**(kind - 1), x.shape).astype(np.int8)
+    shape_ = dims(rng, rank)
+    x = packed_array(rng, shape_, kind) if packed else array(rng, shape_, kind)
     axis = int(rng.integers(-rank, rank))
     attributes, shape_ = {}, []
     if opset >= 13 and rng.integers(0, 2):
         attributes["axis"], shape_ = axis, [x.shape[axis]]
-    if opset >= 21 and rng.integers(0, 3) == 0 and not (not packed and kind == np.int32):
+    if opset >= 21 and rng.integers(0, 3) == 0 and kind is not np.int32:
         block = int(rng.integers(1, 4))
         attributes.update(axis=axis, block_size=block)
         shape_ = list(x.shape)
         shape_[axis] = -(-x.shape[axis] // block)
-    inputs = [x, array(rng, shape_)]
-    types = ((0, onnx.TensorProto.INT4 if kind == 4 else onnx.TensorProto.INT2),) if packed else ()
+    scale = array(rng, shape_, choice(rng, [F32, F32, np.float16]) if opset >= 19 else F32)
+    inputs, types = [x, scale], ((0, kind),) if packed else ()
     if kind is not np.int32 and rng.integers(0, 2):
-        zero = array(rng, shape_, dtype)
-        if packed:
-            zero = rng.integers(-(2**(kind - 1)), 2**(kind - 1), shape_).astype(np.int8)
-            types += ((2, types[0][1]),)
-        inputs.append(np.array(zero))
+        inputs.append(packed_array(rng, shape_, kind) if packed else array(rng, shape_, kind))
+        types += ((2, kind),) if packed else ()
     return Case("DequantizeLinear", opset, inputs, attributes, types=types)
 
 
