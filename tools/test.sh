@@ -46,6 +46,8 @@ fi
 if [ -n "$full" ]; then
     export TERNION_FULL=1 TERNION_EXPORTS="${TERNION_EXPORTS:-$work/exports}"
     [ -z "${TERNION_PYTHON-}" ] || "$TERNION_PYTHON" tests/oracle/export_torch.py "$TERNION_EXPORTS"
+    sh tests/oracle/old_runtimes.sh "$work/runtimes" && export TERNION_OLD_RUNTIMES="$work/runtimes" ||
+        echo "no old ONNX Runtimes: packed models run in the newest alone" >&2
 fi
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-passive}"
 
