@@ -269,7 +269,14 @@ static bool is_backed(const tn_record_layer *layer, const tn_graph *graph)
 static tn_status check_codes(const tn_record_layer *layer, const tn_qweight *weight,
                              tn_error *error)
 {
-    for (int64_t i = 0; i < weight->rows * weight->cols; i++) {
+    int16_t least = weight->codes[0], most = least;
+    int64_t count = weight->rows * weight->cols;
+    for (int64_t i = 1; i < count; i++) {
+        least = weight->codes[i] < least ? weight->codes[i] : least;
+        most = weight->codes[i] > most ? weight->codes[i] : most;
+    }
+    bool legal = least >= weight->low && most <= weight->high;
+    for (int64_t i = 0; !legal && i < count; i++) {
         if (weight->codes[i] < weight->low || weight->codes[i] > weight->high)
             return tn_fail(error, TN_ERROR_MODEL, "code %d of layer %s at %lld is outside [%d, %d]",
                            weight->codes[i], tn_quote(layer->node), (long long)i, weight->low,

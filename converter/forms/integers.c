@@ -48,13 +48,14 @@ tn_status tn_integers_read(const tn_tensor *codes, tn_dtype dtype, bool padded, 
     tn_status status = tn_planes_check(codes, dtype, packed_bytes(count, dtype), error);
     if (status != TN_OK)
         return status;
-    int16_t *stored = tn_alloc_zero((size_t)count, sizeof *stored);
+    int16_t *owned, *stored = tn_stored_target(weight, padded, &owned);
     if (!stored)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %lld codes", (long long)count);
-    tn_codes_unpack(codes->data, count, 0, tn_dtype_bits(dtype), stored);
-    tn_codes_extend(stored, count, tn_dtype_bits(dtype)); /* unsigned ones hold the same bits */
-    tn_stored_to_rows(stored, padded, weight);
-    tn_free(stored);
+    /* unsigned ones hold the same bits */
+    tn_codes_unpack(codes->data, count, 0, tn_dtype_bits(dtype), true, stored);
+    if (owned)
+        tn_stored_to_rows(owned, padded, weight);
+    tn_free(owned);
     return TN_OK;
 }
 

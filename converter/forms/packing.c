@@ -36,30 +36,52 @@ void tn_codes_pack(const int16_t *codes, int64_t count, int shift, int width, un
     }
 }
 
-void tn_codes_unpack(const unsigned char *bytes, int64_t count, int shift, int width,
+/* The codes of each byte value, in place: sign-extended when these are a code's highest bits. */
+static void fill_table(int16_t table[256][8], int shift, int width, bool top)
+{
+    int mask = (1 << width) - 1, sign = top ? 1 << (width - 1) : 0;
+    for (int byte = 0; byte < 256; byte++) {
+        for (int k = 0; k < 8 / width; k++) {
+            int part = (byte >> (k * width)) & mask;
+            table[byte][k] = (int16_t)(((part ^ sign) - sign) * (1 << shift));
+        }
+    }
+}
+
+static inline void unpack_bytes(const unsigned char *bytes, int64_t count, int16_t table[256][8],
+                                int each, bool top, int16_t *codes)
+{
+#pragma omp parallel for schedule(static) if (count > 1 << 16)
+    for (int64_t i = 0; i < count; i++) {
+        const int16_t *part = table[bytes[i]];
+        int16_t *dst = codes + i * each;
+        for (int k = 0; k < each; k++)
+            dst[k] = top ? part[k] : (int16_t)(dst[k] | part[k]);
+    }
+}
+
+void tn_codes_unpack(const unsigned char *bytes, int64_t count, int shift, int width, bool top,
                      int16_t *codes)
 {
+    int16_t table[256][8];
     if (width == 16) {
         memcpy(codes, bytes, (size_t)count * sizeof *codes);
         return;
     }
-    int64_t each = 8 / width;
-    int mask = (1 << width) - 1;
-#pragma omp parallel for schedule(static) if (count > 1 << 18)
-    for (int64_t k = 0; k < count; k++) {
-        int part = (bytes[k / each] >> ((k % each) * width)) & mask;
-        codes[k] = (int16_t)(codes[k] | part << shift);
+    int64_t each = 8 / width, whole = count / each;
+    fill_table(table, shift, width, top);
+    if (width == 8)
+        unpack_bytes(bytes, whole, table, 1, top, codes);
+    else if (width == 4)
+        unpack_bytes(bytes, whole, table, 2, top, codes);
+    else if (width == 2)
+        unpack_bytes(bytes, whole, table, 4, top, codes);
+    else
+        unpack_bytes(bytes, whole, table, 8, top, codes);
+    for (int64_t k = whole * each; k < count; k++) {
+        int16_t part = table[bytes[whole]][k - whole * each];
+        codes[k] = top ? part : (int16_t)(codes[k] | part);
     }
-}
-
-void tn_codes_extend(int16_t *codes, int64_t count, int bits)
-{
-    if (bits >= 16)
-        return;
-    int sign = 1 << (bits - 1);
-#pragma omp parallel for schedule(static) if (count > 1 << 18)
-    for (int64_t k = 0; k < count; k++)
-        codes[k] = (int16_t)((codes[k] ^ sign) - sign);
 }
 
 int64_t tn_stored_group(const tn_qweight *weight)
@@ -96,6 +118,16 @@ const int16_t *tn_stored_codes(const tn_form_site *site, bool padded, int16_t **
         memcpy(dst, weight->codes + row * weight->cols, (size_t)weight->cols * sizeof *dst);
         memset(dst + weight->cols, 0, (size_t)(padded_cols - weight->cols) * sizeof *dst);
     }
+    return *owned;
+}
+
+int16_t *tn_stored_target(const tn_qweight *weight, bool padded, int16_t **owned)
+{
+    bool same = stored_cols(weight, padded) == weight->cols && (padded || weight->axis == 0);
+    *owned = NULL;
+    if (same)
+        return weight->codes;
+    *owned = tn_alloc_array((size_t)tn_stored_count(weight, padded), sizeof **owned);
     return *owned;
 }
 

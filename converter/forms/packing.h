@@ -9,12 +9,10 @@
  * into ceil(count * width / 8) bytes; spare bits are zero. */
 void tn_codes_pack(const int16_t *codes, int64_t count, int shift, int width, unsigned char *bytes);
 
-/* The inverse: ORs the bits into codes, which start at 0. */
-void tn_codes_unpack(const unsigned char *bytes, int64_t count, int shift, int width,
+/* The inverse. The highest bits of the codes come first (top) and set them, sign-extended; lower
+ * ones are ORed in. */
+void tn_codes_unpack(const unsigned char *bytes, int64_t count, int shift, int width, bool top,
                      int16_t *codes);
-
-/* Sign-extends the low `bits` bits of each code. */
-void tn_codes_extend(int16_t *codes, int64_t count, int bits);
 
 /* Weights that share a scale within a row: the group, never longer than the row. */
 int64_t tn_stored_group(const tn_qweight *weight);
@@ -26,6 +24,10 @@ int64_t tn_stored_count(const tn_qweight *weight, bool padded);
 /* Stored codes of `site`'s weight: the weight's own array where the orders agree, else a copy in
  * *owned (tn_free it). NULL when out of memory. */
 const int16_t *tn_stored_codes(const tn_form_site *site, bool padded, int16_t **owned);
+
+/* Where codes are read to in stored order: the weight's own array where the orders agree, else a
+ * new one, also in *owned: pass it to tn_stored_to_rows and tn_free it. NULL when out of memory. */
+int16_t *tn_stored_target(const tn_qweight *weight, bool padded, int16_t **owned);
 
 /* Rows from stored codes; `stored` may be changed. weight's dims and axis are as written. */
 void tn_stored_to_rows(const int16_t *stored, bool padded, tn_qweight *weight);

@@ -191,17 +191,17 @@ tn_status tn_planes_read(const tn_tensor *const *codes, const tn_tensor *values,
         if (status != TN_OK)
             return status;
     }
-    int16_t *stored = tn_alloc_zero((size_t)count, sizeof *stored);
+    int16_t *owned, *stored = tn_stored_target(weight, padded, &owned);
     if (!stored)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %lld codes", (long long)count);
     int shift = weight->bits;
     for (int p = 0; widths[p]; p++) {
         shift -= widths[p];
-        tn_codes_unpack(codes[p]->data, count, shift, widths[p], stored);
+        tn_codes_unpack(codes[p]->data, count, shift, widths[p], p == 0, stored);
     }
-    tn_codes_extend(stored, count, weight->bits);
-    tn_stored_to_rows(stored, padded, weight);
-    tn_free(stored);
+    if (owned)
+        tn_stored_to_rows(owned, padded, weight);
+    tn_free(owned);
     return TN_OK;
 }
 
