@@ -57,7 +57,7 @@ static void need_versions(const tn_qweight *weight, int64_t *opset, int64_t *ir)
 const tn_form tn_form_int2 = {
     .id = "int2",
     .summary = "ONNX's own 2-, 4-, 8- and 16-bit integers, cast and scaled; folds at load",
-    .needs = "2 bits: ONNX Runtime from 1.24.3 (opset 25, IR 13); 4 bits: from 1.20 (21, 10)",
+    .needs = "2 bits: ONNX Runtime from 1.24.3 (opset 25, IR 13); 4 bits: from 1.23.2 (21, 10)",
     .self_contained = true,
     .refuses = refuse_none,
     .versions = need_versions,

@@ -7,6 +7,7 @@ usage: runtime_oracle.py PACK_TOOL quick|full     (TERNION_SHARED; exits 77 with
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -98,12 +99,16 @@ def check_size(path, source, what):
         fail(f"{what}: {os.path.getsize(path)} bytes, bound {bound}")
 
 
+def version_of(text):
+    return [int(part) for part in text.split(".")]
+
+
 class OldRuntimes:
     """Jobs for the old versions, run at the end in one process each."""
 
     def __init__(self):
         self.jobs = {}
-        versions = sorted(os.listdir(OLD), key=lambda v: [int(x) for x in v.split(".")]) if OLD else []
+        versions = sorted(os.listdir(OLD), key=version_of) if OLD else []
         self.oldest = versions[0] if versions else None
 
     def add(self, version, what, model, source, expected):
@@ -144,9 +149,9 @@ def check_form(form, scheme, source, stem, inputs, expected, old):
         d = difference(run(path, data), reference)
         if not d <= TOLERANCE:
             fail(f"{what}: differs by {d:.3g}")
-    opset, ir = (int(x) for x in packed.stdout.split()[:2])
-    for version, most_opset, most_ir in ((old.oldest, 19, 8), ("1.20.1", 21, 10), ("1.24.3", 25, 13)):
-        if opset <= most_opset and ir <= most_ir:
+    needs = version_of(re.search(r"from ([0-9.]+)", packed.stdout.split("\n")[0]).group(1))
+    for version in (old.oldest, "1.20.1", "1.24.3"):
+        if version and version_of(version) >= needs:
             old.add(version, what, path, f"{stem}.input.npy", f"{stem}.expected.npy")
 
 
