@@ -114,7 +114,9 @@ static tn_status decode_rows(spng_ctx *ctx, const struct spng_ihdr *ihdr,
     int code = spng_decoded_image_size(ctx, SPNG_FMT_PNG, &size);
     if (code)
         return tn_fail(error, TN_ERROR_DATA, "corrupt PNG: %s", spng_strerror(code));
-    unsigned char *raw = tn_alloc(size);
+    /* libspng puts interlaced samples of less than a byte beside what is there already */
+    bool adds = ihdr->interlace_method != SPNG_INTERLACE_NONE && ihdr->bit_depth < 8;
+    unsigned char *raw = adds ? tn_alloc_zero(1, size) : tn_alloc(size);
     if (!raw)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a PNG of %ux%u", ihdr->width,
                        ihdr->height);
