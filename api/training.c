@@ -222,8 +222,15 @@ static tn_status train(job *j, tn_error *error)
         model = j->warm.model;
         start = &j->warm.conversion;
     }
+    bool self = j->request->distill && strcmp(j->request->distill, "self") == 0;
     if (status == TN_OK)
-        status = tn_train(model, &j->data, j->teacher, start, &j->options, &j->trained, error);
+        status = tn_train(model, &j->data, self ? j->model : j->teacher, start, &j->options,
+                          &j->trained, error);
+    if (status == TN_OK && j->trained.stopped)
+        status = tn_fail(error, TN_ERROR_CANCELLED,
+                         "stopped at step %llu%s; no model was written",
+                         (unsigned long long)j->trained.last.step,
+                         j->options.folder ? ", which is saved" : "");
     if (status == TN_OK && j->restored > 0)
         status = tn_restored_bn_fold(&j->trained, &j->data, &j->options, error);
     return status;

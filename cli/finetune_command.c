@@ -87,6 +87,47 @@ static tn_train_request request_of(const cli_arguments *a, const char *recipe)
                               .no_calibration = a->no_calibration};
 }
 
+/* In single quotes where the shell would not take it as it is. */
+static void print_word(FILE *out, const char *word)
+{
+    if (*word && strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                              "_-+=:,./%@") == strlen(word)) {
+        fprintf(out, " %s", word);
+        return;
+    }
+    fputs(" '", out);
+    for (; *word; word++)
+        fputs(*word == '\'' ? "'\\''" : (char[]){*word, '\0'}, out);
+    fputs("'", out);
+}
+
+static bool is_flag(const cli_command *command, const char *name)
+{
+    const cli_group *group;
+    for (size_t g = 0; (group = cli_command_group(command, g)); g++)
+        for (const cli_option *option = group->options; option->name; option++)
+            if (cli_option_names_equal(option->name, name))
+                return option->kind == CLI_FLAG;
+    return false;
+}
+
+/* The command that goes on where a stopped run was saved. */
+static void print_resume(const cli_context *context)
+{
+    const cli_arguments *arguments = context->arguments;
+    fputs("go on with: ternion finetune", stderr);
+    for (size_t i = 0; i < arguments->operands.count; i++)
+        print_word(stderr, arguments->operands.items[i]);
+    for (size_t i = 0; i < arguments->given.count; i++) {
+        if (strcmp(arguments->given.items[i], "resume") == 0)
+            continue;
+        fprintf(stderr, " --%s", arguments->given.items[i]);
+        if (!is_flag(context->command, arguments->given.items[i]))
+            print_word(stderr, arguments->given_text.items[i]);
+    }
+    fputs(" --resume\n", stderr);
+}
+
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
@@ -103,6 +144,10 @@ static tn_status run(cli_context *context)
     status = tn_finetune_file(arguments->operands.items[0], arguments->out, &request,
                               &context->reporter, &report, &context->error);
     free(recipe);
+    if (status == TN_ERROR_CANCELLED && arguments->checkpoint) {
+        cli_terminal_close();
+        print_resume(context);
+    }
     if (status != TN_OK)
         return status;
     print(context, report);

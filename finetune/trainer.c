@@ -30,6 +30,7 @@ typedef struct trainer {
     tn_epoch_figures figures;
     uint64_t steps_per_epoch, total_steps;
     double epoch_start, last_save;
+    int64_t seen_since; /* epoch_start: after a resume not the whole epoch */
     int epochs_without_better;
     bool stopped;
 } trainer;
@@ -222,6 +223,7 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     t->state.epoch_loss += sum.loss;
     t->state.epoch_top1 += sum.top1;
     t->state.epoch_seen += seen;
+    t->seen_since += seen;
     return TN_OK;
 }
 
@@ -291,7 +293,7 @@ static tn_status report_epoch(trainer *t, tn_error *error)
     f->step = t->state.step;
     f->train_loss = t->state.epoch_loss / seen;
     f->train_top1 = (double)t->state.epoch_top1 / seen;
-    f->images_per_s = seconds > 0 ? (double)t->state.epoch_seen / seconds : 0;
+    f->images_per_s = seconds > 0 ? (double)t->seen_since / seconds : 0;
     json_t *layers = layer_figures(t);
     tn_checkpoint_hash(&t->checkpoint, f->state_hash);
     char val[64] = "";
@@ -331,6 +333,7 @@ static tn_status end_epoch(trainer *t, tn_error *error)
     if (status == TN_OK && better)
         status = save(t, true, error);
     t->epoch_start = now();
+    t->seen_since = 0;
     return status;
 }
 
@@ -392,6 +395,7 @@ static tn_status finish(trainer *t, const tn_model *model, tn_trained *trained, 
         return status;
     trained->reestimated = reestimated;
     trained->last = t->figures;
+    trained->last.step = t->state.step;
     trained->epochs_run = (int)t->state.epoch;
     trained->stopped = t->stopped;
     trained->dropped_steps = t->state.guard.dropped;
