@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MOST_RULES = 4 };
+
 typedef struct request {
     const char *model, *output, *scheme;
     tn_policy policy;
-    const char *rule[1];
+    const char *rule[MOST_RULES];
     tn_pack_options options;
 } request;
 
@@ -48,9 +50,9 @@ static int parse_option(request *r, char *text)
     else if (strcmp(text, "levels") == 0)
         r->policy.levels = value;
     else if (strcmp(text, "rule") == 0) {
-        r->rule[0] = value;
-        r->policy.layer_rules = r->rule;
-        r->policy.n_layer_rules = 1;
+        if (r->policy.n_layer_rules == MOST_RULES)
+            return 0;
+        r->rule[r->policy.n_layer_rules++] = value;
     } else if (strcmp(text, "prune") == 0)
         r->options.prune_dead = true;
     else if (strcmp(text, "rest") == 0)
@@ -124,6 +126,7 @@ int main(int argc, char **argv)
     if (argc < 4)
         return TN_ERROR_USAGE;
     request r = {.model = argv[1], .output = argv[2], .scheme = "-"};
+    r.policy.layer_rules = r.rule;
     r.options.form = tn_form_find(argv[3]);
     r.options.reporter = &reporter;
     if (argc >= 7 && !strchr(argv[4], '=')) {

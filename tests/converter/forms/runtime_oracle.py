@@ -175,6 +175,47 @@ def check_network(source, schemes, folder, old):
     print(f"{os.path.basename(source)}: {len(schemes)} schemes", flush=True)
 
 
+def check_options(source, folder):
+    """--prune-dead, --rest float16, mixed widths, target runtimes on resnet20."""
+    data = random_input(onnx.load(source))
+    scheme, path = SCHEMES[0], os.path.join(folder, "options.onnx")
+    mixed = ("fixed", "8", "channel", "rule=layer2=3", "rule=layer3=16")
+    reference = os.path.join(folder, "options.float.onnx")
+    # form, scheme and options, tolerance against form float, most bytes, forms that must appear
+    cases = [
+        ("lut", (*scheme,), 0, 140000, {"lut"}),
+        ("lut", (*scheme, "prune=1"), 0, 115000, {"lut"}),
+        ("lut", (*scheme, "rest=1"), 5e-3, 140000, {"lut"}),
+        ("lut", (*scheme, "prune=1", "rest=1"), 5e-3, 112000, {"lut"}),
+        ("lut", (*scheme, "runtime=ort-1.10"), 0, 140000, {"lut"}),
+        ("lut", mixed, 0, 1 << 20, {"lut", "planes", "int2"}),
+        ("qdq", mixed, TOLERANCE, 1 << 20, {"qdq"}),
+        ("int8-lut", mixed, TOLERANCE, 1 << 20, {"int8-lut", "planes", "int2"}),
+    ]
+    for form, options, tolerance, most, forms in cases:
+        what = f"{form} {' '.join(options)}"
+        if pack(source, reference, "float", [o for o in options if "prune" not in o and "rest" not in o]).returncode:
+            fail(f"{what}: no reference")
+            continue
+        packed = pack(source, path, form, options)
+        if packed.returncode:
+            fail(f"{what}: {packed.stderr}")
+            continue
+        onnx.checker.check_model(path, full_check=True)
+        d = difference(run(path, data), run(reference, data))
+        used = {line.split()[1] for line in packed.stdout.splitlines()[1:]}
+        if not d <= tolerance or os.path.getsize(path) > most or used != forms:
+            fail(f"{what}: differs by {d:.3g}, {os.path.getsize(path)} bytes, forms {used}")
+        again = os.path.join(folder, "options.again.onnx")
+        if pack(path, again, "float", ()).returncode or difference(run(again, data), run(path, data)) > TOLERANCE:
+            fail(f"{what}: does not come back")
+    for form, options in (("int2", ("runtime=ort-1.20",)), ("qdq", ("runtime=ort-1.23",))):
+        packed = pack(source, path, form, (*scheme, *options))
+        if packed.returncode != USAGE or "ort-1." not in packed.stderr:
+            fail(f"{form} {options}: not refused: {packed.stderr}")
+    print(f"{len(cases)} sets of options")
+
+
 def check_qonnx(source, schemes, folder):
     try:
         from qonnx.core.modelwrapper import ModelWrapper
@@ -227,6 +268,7 @@ def main():
     models = os.path.join(SHARED, "models")
     old = OldRuntimes()
     with tempfile.TemporaryDirectory() as folder:
+        check_options(os.path.join(models, "resnet20-cifar10.onnx"), folder)
         check_qonnx(os.path.join(models, "resnet20-cifar10.onnx"),
                     SCHEMES if TIER == "full" else SCHEMES[::4], folder)
         for name in ("resnet20-cifar10", "resnet20-cifar10-bnfolded", "densenet-small-tin"):
