@@ -1,5 +1,6 @@
 #include "api/images.h"
 
+#include "finetune/devices.h"
 #include "finetune/preflight.h"
 
 #include <stdio.h>
@@ -7,12 +8,7 @@
 
 tn_status tn_image_device(const char *name, tn_device **device, tn_error *error)
 {
-    if (!name || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
-        return tn_device_create_cpu(device, error);
-    if (strncmp(name, "cuda", 4) == 0)
-        return tn_fail(error, TN_ERROR_DEVICE, "this build has no CUDA device: use --device cpu");
-    return tn_fail(error, TN_ERROR_USAGE, "device %s: expected auto, cpu or cuda[:K]",
-                   tn_quote(name));
+    return tn_devices_open(name, device, error);
 }
 
 tn_status tn_image_precision(const char *name, tn_precision *precision, tn_error *error)

@@ -1,0 +1,181 @@
+#include "gpu/runtime.h"
+
+#include "core/memory.h"
+#include "gpu/blaslt.h"
+#include "gpu/fault.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+
+struct tn_gpu {
+    int index;
+    cudaStream_t stream;
+    tn_blaslt *blaslt;
+    char name[64];
+    int processors, major;
+    size_t bytes;
+};
+
+extern const void *const tn_gpu_kernel_addresses[TN_N_GPU_KERNELS];
+
+static tn_status check(cudaError_t code, const char *what, tn_error *error)
+{
+    if (tn_gpu_fault())
+        code = cudaErrorUnknown;
+    if (code == cudaSuccess)
+        return TN_OK;
+    (void)cudaGetLastError(); /* so that the next call does not report it again */
+    return tn_fail(error, TN_ERROR_DEVICE, "CUDA: %s failed: %s", what, cudaGetErrorString(code));
+}
+
+/* One line on why there is no such GPU. */
+static tn_status find_gpu(int index, tn_error *error)
+{
+    int count = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code == cudaErrorInsufficientDriver || code == cudaErrorStubLibrary)
+        return tn_fail(error, TN_ERROR_DEVICE,
+                       "no NVIDIA driver for CUDA %d.%d is installed: use --device cpu",
+                       CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (code == cudaErrorNoDevice || (code == cudaSuccess && count == 0))
+        return tn_fail(error, TN_ERROR_DEVICE, "there is no NVIDIA GPU: use --device cpu");
+    if (code != cudaSuccess)
+        return tn_fail(error, TN_ERROR_DEVICE, "CUDA does not start: %s: use --device cpu",
+                       cudaGetErrorString(code));
+    if (index < 0 || index >= count)
+        return tn_fail(error, TN_ERROR_DEVICE, "there is no GPU %d: this machine has %d (0 to %d)",
+                       index, count, count - 1);
+    return TN_OK;
+}
+
+static tn_status start(tn_gpu *gpu, tn_error *error)
+{
+    struct cudaDeviceProp properties;
+    tn_status status = check(cudaSetDevice(gpu->index), "choosing the GPU", error);
+    if (status == TN_OK)
+        status =
+            check(cudaGetDeviceProperties(&properties, gpu->index), "looking at the GPU", error);
+    if (status != TN_OK)
+        return status;
+    snprintf(gpu->name, sizeof(gpu->name), "%.63s", properties.name);
+    gpu->processors = properties.multiProcessorCount;
+    gpu->major = properties.major;
+    gpu->bytes = properties.totalGlobalMem;
+    if (gpu->major < 8)
+        return tn_fail(error, TN_ERROR_DEVICE,
+                       "GPU %d (%s) has compute capability %d.%d: 8.0 or newer is needed",
+                       gpu->index, gpu->name, properties.major, properties.minor);
+    status = check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking),
+                   "creating a stream", error);
+    return status == TN_OK ? tn_blaslt_create(&gpu->blaslt, error) : status;
+}
+
+tn_status tn_gpu_open(int index, tn_gpu **gpu, tn_error *error)
+{
+    tn_status status = find_gpu(index, error);
+    if (status != TN_OK)
+        return status;
+    tn_gpu *g = tn_alloc_zero(1, sizeof(*g));
+    if (!g)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    g->index = index;
+    status = start(g, error);
+    if (status == TN_OK)
+        *gpu = g;
+    else
+        tn_gpu_close(g);
+    return status;
+}
+
+void tn_gpu_close(tn_gpu *gpu)
+{
+    if (!gpu)
+        return;
+    if (gpu->stream) {
+        (void)cudaStreamSynchronize(gpu->stream);
+        (void)cudaStreamDestroy(gpu->stream);
+    }
+    tn_blaslt_destroy(gpu->blaslt);
+    tn_free(gpu);
+}
+
+void tn_gpu_describe(const tn_gpu *gpu, char *text, size_t size)
+{
+    size_t version = tn_blaslt_version(gpu->blaslt);
+    snprintf(text, size, "%s, %d SMs, %zu GiB, cuBLASLt %zu.%zu", gpu->name, gpu->processors,
+             gpu->bytes >> 30, version / 10000, version % 10000 / 100);
+}
+
+bool tn_gpu_has_bf16(const tn_gpu *gpu)
+{
+    return gpu->major >= 8;
+}
+
+void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
+{
+    void *memory = NULL;
+    (void)gpu;
+    if (tn_gpu_fault() || cudaMalloc(&memory, bytes ? bytes : 1) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return NULL;
+    }
+    return memory;
+}
+
+void tn_gpu_free(tn_gpu *gpu, void *memory)
+{
+    if (memory)
+        (void)cudaStreamSynchronize(gpu->stream);
+    (void)cudaFree(memory);
+}
+
+tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
+                      tn_gpu_direction direction, tn_error *error)
+{
+    static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
+                                                cudaMemcpyDeviceToDevice};
+    static const char *const names[] = {"a copy to the GPU", "a copy from the GPU",
+                                        "a copy on the GPU"};
+    tn_status status = check(cudaMemcpyAsync(dst, src, bytes, kinds[direction], gpu->stream),
+                             names[direction], error);
+    return status == TN_OK && direction != TN_GPU_WITHIN ? tn_gpu_wait(gpu, error) : status;
+}
+
+tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error)
+{
+    return check(cudaMemsetAsync(dst, 0, bytes, gpu->stream), "clearing memory", error);
+}
+
+tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error)
+{
+    return check(cudaStreamSynchronize(gpu->stream), "the queued work", error);
+}
+
+tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
+                        tn_error *error)
+{
+    if (threads <= 0)
+        return TN_OK;
+    int64_t blocks = (threads + TN_GPU_BLOCK - 1) / TN_GPU_BLOCK;
+    if (blocks > INT32_MAX)
+        return tn_fail(error, TN_ERROR_LIMIT, "a kernel of %lld threads is too large for a launch",
+                       (long long)threads);
+    dim3 grid = {(unsigned)blocks, 1, 1}, block = {TN_GPU_BLOCK, 1, 1};
+    void *pointers[2] = {(void *)(uintptr_t)args, &threads};
+    return check(
+        cudaLaunchKernel(tn_gpu_kernel_addresses[kernel], grid, block, pointers, 0, gpu->stream),
+        "a launch", error);
+}
+
+tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product, tn_error *error)
+{
+    return tn_blaslt_prepare(gpu->blaslt, product, error);
+}
+
+tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,
+                          const void *b, float beta, float *c, tn_error *error)
+{
+    if (tn_gpu_fault())
+        return tn_fail(error, TN_ERROR_DEVICE, "cuBLASLt: a matrix product failed");
+    return tn_blaslt_multiply(gpu->blaslt, gpu->stream, product, alpha, a, b, beta, c, error);
+}

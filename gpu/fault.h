@@ -1,0 +1,9 @@
+/* Fault injection for the calls of runtime.h; its implementations ask before each. */
+#ifndef TERNION_GPU_FAULT_H
+#define TERNION_GPU_FAULT_H
+
+#include <stdbool.h>
+
+bool tn_gpu_fault(void); /* counts a call; true when it is the one to fail */
+
+#endif

@@ -1,0 +1,75 @@
+/* What the files of the CUDA device share: the device, the plain kernel, launching, one prepare
+ * function per verb. */
+#ifndef TERNION_GPU_GPU_H
+#define TERNION_GPU_GPU_H
+
+#include "gpu/cuda_device.h"
+#include "gpu/runtime.h"
+
+typedef struct tn_gpu_device {
+    tn_device base;
+    tn_gpu *gpu;
+    void *staging; /* for import and export, grown when needed */
+    size_t staging_bytes;
+} tn_gpu_device;
+
+/* Kernels of the plain kind need nothing beyond their task; others embed it first. */
+typedef struct tn_gpu_task {
+    tn_kernel base;
+    tn_task task;
+} tn_gpu_task;
+
+/* Zeroed, `bytes` >= sizeof(tn_gpu_task). */
+tn_status tn_gpu_task_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
+                             const char *name, size_t bytes, tn_kernel **kernel,
+                             tn_error *error) TN_MUST_CHECK;
+void tn_gpu_task_destroy(tn_kernel *kernel); /* the class's destroy of the plain kind */
+
+static inline tn_gpu *tn_gpu_of(const tn_kernel *kernel)
+{
+    return ((const tn_gpu_device *)kernel->device)->gpu;
+}
+
+typedef tn_status tn_gpu_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                                 tn_error *error);
+tn_gpu_prepare tn_gpu_conv_prepare;
+tn_gpu_prepare tn_gpu_gemm_prepare;
+tn_gpu_prepare tn_gpu_batch_norm_prepare;
+tn_gpu_prepare tn_gpu_pool_prepare;
+tn_gpu_prepare tn_gpu_unary_prepare;
+tn_gpu_prepare tn_gpu_binary_prepare;
+tn_gpu_prepare tn_gpu_concat_prepare;
+tn_gpu_prepare tn_gpu_slice_prepare;
+tn_gpu_prepare tn_gpu_pad_prepare;
+tn_gpu_prepare tn_gpu_transpose_prepare;
+tn_gpu_prepare tn_gpu_reduce_prepare;
+tn_gpu_prepare tn_gpu_softmax_prepare;
+tn_gpu_prepare tn_gpu_lrn_prepare;
+tn_gpu_prepare tn_gpu_quantize_prepare;
+tn_gpu_prepare tn_gpu_loss_prepare;
+
+bool tn_gpu_function_has_backward(tn_function function);
+
+/* Why a convolution or pooling cannot be run, or NULL. */
+const char *tn_gpu_binary_refusal(const tn_binary_task *task);
+const char *tn_gpu_region_refusal(const tn_task *task);
+
+/* dst (+)= alpha times the column sums of src [rows, cols], in two launches. `partial` has
+ * tn_gpu_chunks(rows, cols) * cols doubles. */
+int tn_gpu_chunks(int64_t rows, int64_t cols);
+tn_status tn_gpu_column_sums(tn_gpu *gpu, const float *src, int64_t rows, int64_t cols,
+                             double *partial, float *dst, float alpha, bool accumulate,
+                             tn_error *error) TN_MUST_CHECK;
+
+/* All pointers 16-byte aligned. */
+static inline bool tn_gpu_aligned(const void *a, const void *b)
+{
+    return (((uintptr_t)a | (uintptr_t)b) & 15) == 0;
+}
+
+/* dst = f(dst + bias + residual) over `count` elements; nothing to do when there is nothing. */
+tn_status tn_gpu_epilogue(tn_gpu *gpu, float *dst, const float *bias, const float *residual,
+                          int64_t channels, tn_function function, float a, float b, int64_t count,
+                          tn_error *error) TN_MUST_CHECK;
+
+#endif

@@ -1,0 +1,104 @@
+#include "gpu/gpu.h"
+
+typedef struct norm_kernel {
+    tn_gpu_task plain;
+    int chunks;
+    bool batch_statistics; /* of the last forward */
+} norm_kernel;
+
+/* Workspace: [factors: 3 channels floats, rounded up][partial sums]. */
+static size_t factor_bytes(int64_t channels)
+{
+    return (size_t)((3 * channels + 63) / 64 * 64) * sizeof(float);
+}
+
+static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    tn_norm_args n = {.x = args->src[0],
+                      .gamma = args->params[0],
+                      .saved = args->saved,
+                      .factors = args->workspace,
+                      .rows = t->rows,
+                      .channels = t->channels,
+                      .chunks = k->chunks,
+                      .gated = t->function != TN_FUNCTION_NONE,
+                      .epsilon = t->epsilon,
+                      .low = t->function == TN_FUNCTION_NONE   ? -INFINITY
+                             : t->function == TN_FUNCTION_RELU ? 0.0f
+                                                               : t->a,
+                      .high = t->function == TN_FUNCTION_CLIP ? t->b : INFINITY};
+    n.partial = (double *)(void *)((char *)args->workspace + factor_bytes(t->channels));
+    return n;
+}
+
+static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    norm_kernel *k = (norm_kernel *)kernel;
+    tn_gpu *gpu = tn_gpu_of(kernel);
+    tn_norm_args n = shared_args(k, args);
+    n.residual = k->plain.task.batch_norm.residual ? args->src[1] : NULL;
+    n.beta = args->params[1];
+    n.mean = args->params[2];
+    n.var = args->params[3];
+    n.dst = args->dst;
+    n.training = k->batch_statistics = args->training;
+    n.move = args->training && args->keep < 1.0f;
+    n.keep = args->keep;
+    n.running_mean = args->running_mean;
+    n.running_var = args->running_var;
+    tn_status status = TN_OK;
+    if (n.training)
+        status = tn_gpu_launch(gpu, TN_GPU_norm_statistics, &n, n.chunks * n.channels, error);
+    if (status == TN_OK)
+        status = tn_gpu_launch(gpu, TN_GPU_norm_finish, &n, n.channels, error);
+    if (status == TN_OK)
+        status = tn_gpu_launch(gpu, TN_GPU_norm_apply, &n, n.rows * n.channels, error);
+    return status;
+}
+
+static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    const norm_kernel *k = (const norm_kernel *)kernel;
+    tn_gpu *gpu = tn_gpu_of(kernel);
+    tn_norm_args n = shared_args(k, args);
+    bool residual = k->plain.task.batch_norm.residual;
+    n.y = args->dst;
+    n.dy = args->ddst;
+    n.dst = args->dsrc[0];
+    n.accumulate = n.dst && args->accumulate[0];
+    n.dresidual = residual ? args->dsrc[1] : NULL;
+    n.accumulate_residual = n.dresidual && args->accumulate[1];
+    n.dgamma = args->dparams[0];
+    n.dbeta = args->dparams[1];
+    n.accumulate_params = args->accumulate_params;
+    n.training = k->batch_statistics;
+    tn_status status = tn_gpu_launch(gpu, TN_GPU_norm_sums, &n, n.chunks * n.channels, error);
+    if (status == TN_OK)
+        status = tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, n.channels, error);
+    if (status == TN_OK && (n.dst || n.dresidual))
+        status = tn_gpu_launch(gpu, TN_GPU_norm_spread, &n, n.rows * n.channels, error);
+    return status;
+}
+
+static const tn_kernel_class norm_class = {tn_gpu_task_destroy, NULL, norm_forward, norm_backward};
+
+tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                                    tn_error *error)
+{
+    const tn_batch_norm_task *t = &task->batch_norm;
+    tn_kernel *created;
+    tn_status status =
+        tn_gpu_task_create(device, task, &norm_class, "cuda", sizeof(norm_kernel), &created, error);
+    if (status != TN_OK)
+        return status;
+    norm_kernel *k = (norm_kernel *)created;
+    k->chunks = tn_gpu_chunks(t->rows, t->channels);
+    created->saved_bytes = 3 * (size_t)t->channels * sizeof(float);
+    created->workspace_bytes =
+        factor_bytes(t->channels) + 2 * (size_t)(k->chunks * t->channels) * sizeof(double);
+    created->reads_src = true;
+    created->reads_dst = t->function != TN_FUNCTION_NONE;
+    *kernel = created;
+    return TN_OK;
+}

@@ -1,0 +1,233 @@
+#include "gpu/gpu.h"
+
+#include "core/memory.h"
+
+#include <stdio.h>
+
+static tn_gpu *gpu_of(tn_device *device)
+{
+    return ((tn_gpu_device *)device)->gpu;
+}
+
+static void gpu_destroy(tn_device *device)
+{
+    tn_gpu_device *d = (tn_gpu_device *)device;
+    tn_gpu_free(d->gpu, d->staging);
+    tn_gpu_close(d->gpu);
+    tn_free(d);
+}
+
+static void *gpu_alloc(tn_device *device, size_t bytes)
+{
+    return tn_gpu_alloc(gpu_of(device), bytes);
+}
+
+static void gpu_release(tn_device *device, void *memory)
+{
+    if (memory)
+        tn_gpu_free(gpu_of(device), memory);
+}
+
+static tn_status gpu_upload(tn_device *device, void *dst, const void *src, size_t bytes,
+                            tn_error *error)
+{
+    return tn_gpu_copy(gpu_of(device), dst, src, bytes, TN_GPU_UPLOAD, error);
+}
+
+static tn_status gpu_download(tn_device *device, void *dst, const void *src, size_t bytes,
+                              tn_error *error)
+{
+    return tn_gpu_copy(gpu_of(device), dst, src, bytes, TN_GPU_DOWNLOAD, error);
+}
+
+static tn_status gpu_copy(tn_device *device, void *dst, const void *src, size_t bytes,
+                          tn_error *error)
+{
+    return tn_gpu_copy(gpu_of(device), dst, src, bytes, TN_GPU_WITHIN, error);
+}
+
+static tn_status gpu_zero(tn_device *device, void *dst, size_t bytes, tn_error *error)
+{
+    return tn_gpu_zero(gpu_of(device), dst, bytes, error);
+}
+
+static tn_status gpu_add(tn_device *device, float *dst, const float *src, int64_t count,
+                         tn_error *error)
+{
+    tn_add_args k = {dst, src, count, tn_gpu_aligned(dst, src)};
+    return tn_gpu_launch(gpu_of(device), TN_GPU_add, &k, (count + 3) / 4, error);
+}
+
+static tn_status gpu_scale(tn_device *device, float *dst, float alpha, int64_t count,
+                           tn_error *error)
+{
+    tn_scale_args k = {dst, alpha, count, tn_gpu_aligned(dst, dst)};
+    return tn_gpu_launch(gpu_of(device), TN_GPU_scale, &k, (count + 3) / 4, error);
+}
+
+static tn_status reserve(tn_gpu_device *d, size_t bytes, tn_error *error)
+{
+    if (bytes <= d->staging_bytes)
+        return TN_OK;
+    void *grown = tn_gpu_alloc(d->gpu, bytes);
+    if (!grown)
+        return tn_fail(error, TN_ERROR_LIMIT, "no memory on %s for a copy of %zu bytes", d->base.id,
+                       bytes);
+    tn_gpu_free(d->gpu, d->staging);
+    d->staging = grown;
+    d->staging_bytes = bytes;
+    return TN_OK;
+}
+
+/* [n, rows, cols] -> [n, cols, rows] on the device */
+static tn_status swap_axes(tn_gpu *gpu, float *dst, const float *src, int64_t n, int64_t rows,
+                           int64_t cols, tn_error *error)
+{
+    tn_move_args k = {.src = src,
+                      .dst = dst,
+                      .rank = 3,
+                      .dims = {n, cols, rows},
+                      .from = {rows * cols, 1, cols},
+                      .to = {rows * cols, rows, 1}};
+    return tn_gpu_launch(gpu, TN_GPU_move, &k, n * rows * cols, error);
+}
+
+static tn_status gpu_import(tn_device *device, float *dst, const float *src, int64_t n, int64_t c,
+                            int64_t s, tn_error *error)
+{
+    tn_gpu_device *d = (tn_gpu_device *)device;
+    size_t bytes = (size_t)(n * c * s) * sizeof(float);
+    tn_status status = reserve(d, bytes, error);
+    if (status == TN_OK)
+        status = tn_gpu_copy(d->gpu, d->staging, src, bytes, TN_GPU_UPLOAD, error);
+    return status == TN_OK ? swap_axes(d->gpu, dst, d->staging, n, c, s, error) : status;
+}
+
+static tn_status gpu_export(tn_device *device, float *dst, const float *src, int64_t n, int64_t c,
+                            int64_t s, tn_error *error)
+{
+    tn_gpu_device *d = (tn_gpu_device *)device;
+    size_t bytes = (size_t)(n * c * s) * sizeof(float);
+    tn_status status = reserve(d, bytes, error);
+    if (status == TN_OK)
+        status = swap_axes(d->gpu, d->staging, src, n, s, c, error);
+    return status == TN_OK ? tn_gpu_copy(d->gpu, dst, d->staging, bytes, TN_GPU_DOWNLOAD, error)
+                           : status;
+}
+
+static tn_status gpu_synchronize(tn_device *device, tn_error *error)
+{
+    return tn_gpu_wait(gpu_of(device), error);
+}
+
+static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
+    [TN_VERB_CONV] = tn_gpu_conv_prepare,
+    [TN_VERB_GEMM] = tn_gpu_gemm_prepare,
+    [TN_VERB_BATCH_NORM] = tn_gpu_batch_norm_prepare,
+    [TN_VERB_POOL] = tn_gpu_pool_prepare,
+    [TN_VERB_UNARY] = tn_gpu_unary_prepare,
+    [TN_VERB_BINARY] = tn_gpu_binary_prepare,
+    [TN_VERB_CONCAT] = tn_gpu_concat_prepare,
+    [TN_VERB_SLICE] = tn_gpu_slice_prepare,
+    [TN_VERB_PAD] = tn_gpu_pad_prepare,
+    [TN_VERB_TRANSPOSE] = tn_gpu_transpose_prepare,
+    [TN_VERB_REDUCE] = tn_gpu_reduce_prepare,
+    [TN_VERB_SOFTMAX] = tn_gpu_softmax_prepare,
+    [TN_VERB_LRN] = tn_gpu_lrn_prepare,
+    [TN_VERB_QUANTIZE] = tn_gpu_quantize_prepare,
+    [TN_VERB_DEQUANTIZE] = tn_gpu_quantize_prepare,
+    [TN_VERB_LOSS] = tn_gpu_loss_prepare,
+};
+
+static const char *refusal(tn_device *device, const tn_task *task)
+{
+    if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
+        return "the CUDA device does not have it";
+    if (task->precision == TN_PRECISION_BF16 && !device->bf16)
+        return "this GPU has no bf16";
+    switch (task->verb) {
+    case TN_VERB_CONV:
+        return task->backward && (task->conv.function != TN_FUNCTION_NONE || task->conv.residual ||
+                                  task->conv.fold)
+                   ? "a fused convolution has no gradient"
+                   : NULL;
+    case TN_VERB_GEMM:
+        return task->backward && task->gemm.function != TN_FUNCTION_NONE &&
+                       task->gemm.function != TN_FUNCTION_RELU
+                   ? "with a gradient it fuses Relu alone"
+                   : NULL;
+    case TN_VERB_BATCH_NORM:
+        return task->batch_norm.function != TN_FUNCTION_NONE &&
+                       task->batch_norm.function != TN_FUNCTION_RELU &&
+                       task->batch_norm.function != TN_FUNCTION_CLIP
+                   ? "batch norm fuses Relu and Clip alone"
+                   : NULL;
+    case TN_VERB_BINARY:
+        return tn_gpu_binary_refusal(&task->binary);
+    default:
+        return tn_gpu_region_refusal(task);
+    }
+}
+
+static bool gpu_supports(tn_device *device, const tn_task *task, char *why, size_t why_size)
+{
+    const char *reason = refusal(device, task);
+    if (reason && why)
+        snprintf(why, why_size, "%s: %s", tn_verb_name(task->verb), reason);
+    return reason == NULL;
+}
+
+static tn_status gpu_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                             tn_error *error)
+{
+    char why[160];
+    if (!gpu_supports(device, task, why, sizeof(why)))
+        return tn_fail(error, TN_ERROR_USAGE, "%s", why);
+    return prepares[task->verb](device, task, kernel, error);
+}
+
+static const tn_device_class gpu_class = {
+    gpu_destroy, gpu_alloc, gpu_release, gpu_upload, gpu_download,    gpu_copy,     gpu_zero,
+    gpu_add,     gpu_scale, gpu_import,  gpu_export, gpu_synchronize, gpu_supports, gpu_prepare};
+
+tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
+{
+    tn_gpu_device *d = tn_alloc_zero(1, sizeof(*d));
+    if (!d)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    tn_status status = tn_gpu_open(index, &d->gpu, error);
+    if (status != TN_OK) {
+        tn_free(d);
+        return status;
+    }
+    d->base.type = &gpu_class;
+    d->base.bf16 = tn_gpu_has_bf16(d->gpu);
+    snprintf(d->base.id, sizeof(d->base.id), "cuda:%d", index);
+    tn_gpu_describe(d->gpu, d->base.summary, sizeof(d->base.summary));
+    *device = &d->base;
+    return TN_OK;
+}
+
+bool tn_device_cuda_built(void)
+{
+    return true;
+}
+
+tn_status tn_gpu_task_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
+                             const char *name, size_t bytes, tn_kernel **kernel, tn_error *error)
+{
+    tn_gpu_task *k = tn_alloc_zero(1, bytes);
+    if (!k)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    k->base.device = device;
+    k->base.type = type;
+    k->base.name = name;
+    k->task = *task;
+    *kernel = &k->base;
+    return TN_OK;
+}
+
+void tn_gpu_task_destroy(tn_kernel *kernel)
+{
+    tn_free(kernel);
+}

@@ -1,0 +1,69 @@
+/* Every kernel of the CUDA device: X(name, arguments). Its body is tn_<name>_body(const
+ * tn_<arguments>_args *, int64_t thread); its id TN_GPU_<name>. The launchers, the register budget
+ * and the tests walk this list. */
+#ifndef TERNION_GPU_KERNELS_H
+#define TERNION_GPU_KERNELS_H
+
+#include "gpu/kernels/convolution.h"
+#include "gpu/kernels/criterion.h"
+#include "gpu/kernels/elementwise.h"
+#include "gpu/kernels/movement.h"
+#include "gpu/kernels/normalization.h"
+#include "gpu/kernels/pooling.h"
+#include "gpu/kernels/reduction.h"
+
+/* clang-format off */
+#define TN_GPU_KERNELS(X) \
+    X(add, add) \
+    X(scale, scale) \
+    X(fill, fill) \
+    X(unary, unary) \
+    X(unary_backward, unary_backward) \
+    X(epilogue, epilogue) \
+    X(binary, binary) \
+    X(binary_backward, binary) \
+    X(binary_sum, binary_sum) \
+    X(chunks, chunks) \
+    X(affine, affine) \
+    X(move, move) \
+    X(pad, pad) \
+    X(operand, operand) \
+    X(pooling, pooling) \
+    X(pooling_backward, pooling) \
+    X(norm_statistics, norm) \
+    X(norm_finish, norm) \
+    X(norm_apply, norm) \
+    X(norm_sums, norm) \
+    X(norm_gradients, norm) \
+    X(norm_spread, norm) \
+    X(columns, columns) \
+    X(columns_back, columns) \
+    X(weights, weights) \
+    X(fold_bias, weights) \
+    X(unpack, unpack) \
+    X(depthwise, depthwise) \
+    X(depthwise_data, depthwise) \
+    X(depthwise_weights, depthwise) \
+    X(reduce, reduce) \
+    X(reduce_backward, reduce) \
+    X(column_sums, column_sums) \
+    X(broadcast, broadcast) \
+    X(broadcast_sum, broadcast_sum) \
+    X(softmax, softmax) \
+    X(softmax_backward, softmax) \
+    X(lrn, lrn) \
+    X(lrn_backward, lrn) \
+    X(loss_most, criterion) \
+    X(loss_exponents, criterion) \
+    X(loss_gradient, criterion) \
+    X(loss_row, criterion) \
+    X(loss_sums, criterion)
+/* clang-format on */
+
+#define TN_GPU_ID(name, arguments) TN_GPU_##name,
+typedef enum tn_gpu_kernel { TN_GPU_KERNELS(TN_GPU_ID) TN_N_GPU_KERNELS } tn_gpu_kernel;
+#undef TN_GPU_ID
+
+enum { TN_GPU_BLOCK = 256 }; /* threads of a block */
+
+#endif

@@ -1,0 +1,288 @@
+/* Elementwise bodies: one thread does four neighbours with 16-byte accesses where `vector` says
+ * that all pointers allow it, else one element at a time. */
+#ifndef TERNION_GPU_KERNELS_ELEMENTWISE_H
+#define TERNION_GPU_KERNELS_ELEMENTWISE_H
+
+#include "gpu/body.h"
+
+typedef struct tn_add_args { /* dst += src */
+    float *dst;
+    const float *src;
+    int64_t count;
+    bool vector;
+} tn_add_args;
+
+TN_BODY void tn_add_body(const tn_add_args *k, int64_t i)
+{
+    int64_t at = 4 * i;
+    if (k->vector && at + 4 <= k->count) {
+        tn_float4 d = tn_load4(k->dst + at), s = tn_load4(k->src + at);
+        d.x += s.x;
+        d.y += s.y;
+        d.z += s.z;
+        d.w += s.w;
+        tn_store4(k->dst + at, d);
+        return;
+    }
+    for (int64_t last = at + 4 < k->count ? at + 4 : k->count; at < last; at++)
+        k->dst[at] += k->src[at];
+}
+
+typedef struct tn_scale_args { /* dst = alpha dst */
+    float *dst;
+    float alpha;
+    int64_t count;
+    bool vector;
+} tn_scale_args;
+
+TN_BODY void tn_scale_body(const tn_scale_args *k, int64_t i)
+{
+    int64_t at = 4 * i;
+    if (k->vector && at + 4 <= k->count) {
+        tn_float4 d = tn_load4(k->dst + at);
+        d.x *= k->alpha;
+        d.y *= k->alpha;
+        d.z *= k->alpha;
+        d.w *= k->alpha;
+        tn_store4(k->dst + at, d);
+        return;
+    }
+    for (int64_t last = at + 4 < k->count ? at + 4 : k->count; at < last; at++)
+        k->dst[at] *= k->alpha;
+}
+
+typedef struct tn_fill_args {
+    float *dst;
+    float value;
+} tn_fill_args;
+
+TN_BODY void tn_fill_body(const tn_fill_args *k, int64_t i)
+{
+    k->dst[i] = k->value;
+}
+
+typedef struct tn_unary_args {
+    const float *src;
+    float *dst;
+    tn_function function;
+    float a, b;
+    int64_t count;
+    bool vector;
+} tn_unary_args;
+
+TN_BODY void tn_unary_body(const tn_unary_args *k, int64_t i)
+{
+    int64_t at = 4 * i;
+    if (k->vector && at + 4 <= k->count) {
+        tn_float4 v = tn_load4(k->src + at);
+        v.x = tn_function_value(k->function, k->a, k->b, v.x);
+        v.y = tn_function_value(k->function, k->a, k->b, v.y);
+        v.z = tn_function_value(k->function, k->a, k->b, v.z);
+        v.w = tn_function_value(k->function, k->a, k->b, v.w);
+        tn_store4(k->dst + at, v);
+        return;
+    }
+    for (int64_t last = at + 4 < k->count ? at + 4 : k->count; at < last; at++)
+        k->dst[at] = tn_function_value(k->function, k->a, k->b, k->src[at]);
+}
+
+typedef struct tn_unary_backward_args { /* x or y may be NULL where the derivative needs it not */
+    const float *x, *y, *dy;
+    float *dx;
+    tn_function function;
+    float a, b;
+    bool accumulate;
+} tn_unary_backward_args;
+
+TN_BODY void tn_unary_backward_body(const tn_unary_backward_args *k, int64_t i)
+{
+    float x = k->x ? k->x[i] : 0.0f, y = k->y ? k->y[i] : 0.0f;
+    float d = k->dy[i] * tn_function_slope(k->function, k->a, k->b, x, y);
+    k->dx[i] = k->accumulate ? k->dx[i] + d : d;
+}
+
+/* dst = f(dst + bias[i % channels] + residual) */
+typedef struct tn_epilogue_args {
+    float *dst;
+    const float *bias, *residual; /* NULL: none */
+    int64_t channels;
+    tn_function function;
+    float a, b;
+} tn_epilogue_args;
+
+TN_BODY void tn_epilogue_body(const tn_epilogue_args *k, int64_t i)
+{
+    float v = k->dst[i];
+    if (k->bias)
+        v += k->bias[i % k->channels];
+    if (k->residual)
+        v += k->residual[i];
+    k->dst[i] = tn_function_value(k->function, k->a, k->b, v);
+}
+
+enum { TN_BINARY_RANK = 6 }; /* axes after neighbours were merged */
+
+/* Broadcast axes merged: dims of dst, strides of a and b (0 where broadcast). */
+typedef struct tn_binary_args {
+    const float *a, *b, *dy, *y;
+    float *dst;
+    tn_binary_kind kind;
+    bool relu, accumulate;
+    int which; /* backward: 0 for a's gradient */
+    int rank;
+    int64_t dims[TN_BINARY_RANK], a_stride[TN_BINARY_RANK], b_stride[TN_BINARY_RANK];
+} tn_binary_args;
+
+TN_BODY void tn_binary_offsets(const tn_binary_args *k, int64_t index, int64_t *a, int64_t *b)
+{
+    *a = *b = 0;
+    for (int d = k->rank - 1; d >= 0; d--) {
+        int64_t at = index % k->dims[d];
+        index /= k->dims[d];
+        *a += at * k->a_stride[d];
+        *b += at * k->b_stride[d];
+    }
+}
+
+TN_BODY float tn_binary_value(tn_binary_kind kind, float x, float y)
+{
+    switch (kind) {
+    case TN_BINARY_ADD:
+        return x + y;
+    case TN_BINARY_SUB:
+        return x - y;
+    case TN_BINARY_MUL:
+        return x * y;
+    case TN_BINARY_DIV:
+        return x / y;
+    case TN_BINARY_MAX:
+        return x > y || x != x ? x : y;
+    case TN_BINARY_MIN:
+        return x < y || x != x ? x : y;
+    case TN_BINARY_POW:
+        return powf(x, y);
+    default: /* PRELU */
+        return x < 0.0f ? x * y : x;
+    }
+}
+
+TN_BODY float tn_binary_slope(tn_binary_kind kind, int which, float x, float y)
+{
+    float half = x == y ? 0.5f : 0.0f, f;
+    switch (kind) {
+    case TN_BINARY_ADD:
+        return 1.0f;
+    case TN_BINARY_SUB:
+        return which ? -1.0f : 1.0f;
+    case TN_BINARY_MUL:
+        return which ? x : y;
+    case TN_BINARY_DIV:
+        return which ? -x / (y * y) : 1.0f / y;
+    case TN_BINARY_MAX:
+        f = x > y ? 1.0f : half;
+        return which ? 1.0f - f : f;
+    case TN_BINARY_MIN:
+        f = x < y ? 1.0f : half;
+        return which ? 1.0f - f : f;
+    case TN_BINARY_POW:
+        if (which)
+            return x > 0.0f ? powf(x, y) * logf(x) : 0.0f;
+        return y * powf(x, y - 1.0f);
+    default: /* PRELU */
+        if (which)
+            return x < 0.0f ? x : 0.0f;
+        return x < 0.0f ? y : 1.0f;
+    }
+}
+
+TN_BODY void tn_binary_body(const tn_binary_args *k, int64_t i)
+{
+    int64_t a, b;
+    tn_binary_offsets(k, i, &a, &b);
+    float v = tn_binary_value(k->kind, k->a[a], k->b[b]);
+    k->dst[i] = k->relu ? tn_function_value(TN_FUNCTION_RELU, 0.0f, 0.0f, v) : v;
+}
+
+/* The gradient at element i of dst for one operand, which lies at `at` there. */
+TN_BODY float tn_binary_gradient(const tn_binary_args *k, int64_t i, int64_t a, int64_t b)
+{
+    bool plain = k->kind == TN_BINARY_ADD || k->kind == TN_BINARY_SUB;
+    float d = k->relu && !(k->y[i] > 0.0f) ? 0.0f : k->dy[i];
+    return d * tn_binary_slope(k->kind, k->which, plain ? 0.0f : k->a[a], plain ? 0.0f : k->b[b]);
+}
+
+TN_BODY void tn_binary_backward_body(const tn_binary_args *k, int64_t i) /* operand as large */
+{
+    int64_t a, b;
+    tn_binary_offsets(k, i, &a, &b);
+    float d = tn_binary_gradient(k, i, a, b);
+    k->dst[i] = d + (k->accumulate ? k->dst[i] : 0.0f);
+}
+
+/* A broadcast operand: thread (chunk, element) sums a chunk of the dst elements that read it. */
+typedef struct tn_binary_sum_args {
+    tn_binary_args binary;
+    double *partial; /* [chunks, count] */
+    int64_t count, repeats;
+    int chunks;
+} tn_binary_sum_args;
+
+TN_BODY void tn_binary_sum_body(const tn_binary_sum_args *k, int64_t i)
+{
+    const tn_binary_args *t = &k->binary;
+    int64_t element = i % k->count, chunk = i / k->count;
+    double sum = 0.0;
+    for (int64_t r = k->repeats * chunk / k->chunks; r < k->repeats * (chunk + 1) / k->chunks;
+         r++) {
+        int64_t kept = element, over = r, at = 0, stride = 1, a = 0, b = 0;
+        for (int d = t->rank - 1; d >= 0; d--) {
+            bool mine = (t->which ? t->b_stride[d] : t->a_stride[d]) != 0;
+            int64_t *from = mine ? &kept : &over;
+            int64_t c = *from % t->dims[d];
+            *from /= t->dims[d];
+            at += c * stride;
+            stride *= t->dims[d];
+            a += c * t->a_stride[d];
+            b += c * t->b_stride[d];
+        }
+        sum += (double)tn_binary_gradient(t, at, a, b);
+    }
+    k->partial[i] = sum;
+}
+
+/* Adds the chunks of partial sums in order: dst (+)= alpha sum. */
+typedef struct tn_chunks_args {
+    const double *partial; /* [chunks, count] */
+    float *dst;
+    int64_t count;
+    int chunks;
+    float alpha;
+    bool accumulate;
+} tn_chunks_args;
+
+TN_BODY void tn_chunks_body(const tn_chunks_args *k, int64_t i)
+{
+    double sum = 0.0;
+    for (int c = 0; c < k->chunks; c++)
+        sum += k->partial[c * k->count + i];
+    k->dst[i] = (float)sum * k->alpha + (k->accumulate ? k->dst[i] : 0.0f);
+}
+
+/* Quantize: clamp(round(x / scale) + zero, low, high); dequantize: (x - zero) scale. */
+typedef struct tn_affine_args {
+    const float *src, *scale, *zero; /* zero: NULL, none */
+    float *dst;
+    int64_t axis, inner;
+    float low, high;
+    bool dequantize;
+} tn_affine_args;
+
+TN_BODY void tn_affine_body(const tn_affine_args *k, int64_t i)
+{
+    int64_t axis = i / k->inner % k->axis;
+    float scale = k->scale[axis], zero = k->zero ? k->zero[axis] : 0.0f;
+    k->dst[i] = k->dequantize ? (k->src[i] - zero) * scale
+                              : tn_clamp(rintf(k->src[i] / scale) + zero, k->low, k->high);
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* Bodies that move values: slices, padding, concatenation, transposition, layouts. */
+#ifndef TERNION_GPU_KERNELS_MOVEMENT_H
+#define TERNION_GPU_KERNELS_MOVEMENT_H
+
+#include "gpu/body.h"
+
+enum { TN_BOX_RANK = 8 };
+
+/* dst[first + sum at[d] to[d]] (+)= src[first + sum at[d] from[d]] over a box; one thread per
+ * element of the box, the last axis fastest. */
+typedef struct tn_move_args {
+    const float *src; /* at the first element */
+    float *dst;
+    int rank;
+    int64_t dims[TN_BOX_RANK], from[TN_BOX_RANK], to[TN_BOX_RANK];
+    bool accumulate;
+} tn_move_args;
+
+TN_BODY void tn_move_body(const tn_move_args *k, int64_t i)
+{
+    int64_t from = 0, to = 0;
+    for (int d = k->rank - 1; d >= 0; d--) {
+        int64_t at = i % k->dims[d];
+        i /= k->dims[d];
+        from += at * k->from[d];
+        to += at * k->to[d];
+    }
+    k->dst[to] = k->src[from] + (k->accumulate ? k->dst[to] : 0.0f);
+}
+
+/* Padding by edge or reflection: each dst element finds its source. */
+typedef struct tn_pad_args {
+    const float *src;
+    float *dst;
+    int rank;
+    bool edge;
+    int64_t src_dims[TN_BOX_RANK], dst_dims[TN_BOX_RANK], begin[TN_BOX_RANK];
+} tn_pad_args;
+
+TN_BODY int64_t tn_padded_index(bool edge, int64_t at, int64_t size)
+{
+    if (edge)
+        return at < 0 ? 0 : at >= size ? size - 1 : at;
+    int64_t period = size > 1 ? 2 * (size - 1) : 1;
+    at %= period;
+    if (at < 0)
+        at += period;
+    return at < size ? at : period - at;
+}
+
+TN_BODY void tn_pad_body(const tn_pad_args *k, int64_t i)
+{
+    int64_t rest = i, from = 0, stride = 1;
+    for (int d = k->rank - 1; d >= 0; d--) {
+        int64_t at = rest % k->dst_dims[d] - k->begin[d];
+        rest /= k->dst_dims[d];
+        from += tn_padded_index(k->edge, at, k->src_dims[d]) * stride;
+        stride *= k->src_dims[d];
+    }
+    k->dst[i] = k->src[from];
+}
+
+/* Rows of a matrix as operands: [rows, cols] with stride `from` to [rows, to], zeros behind. */
+typedef struct tn_operand_args {
+    const float *src;
+    void *dst;
+    int64_t cols, from, to;
+    bool bf16;
+} tn_operand_args;
+
+TN_BODY void tn_operand_body(const tn_operand_args *k, int64_t i)
+{
+    int64_t row = i / k->to, col = i % k->to;
+    tn_store_operand(k->dst, i, k->bf16, col < k->cols ? k->src[row * k->from + col] : 0.0f);
+}
+
+#endif

@@ -1,0 +1,55 @@
+/* The seam between the CUDA device and what runs it: memory, copies, launches and matrix products
+ * on one stream. cuda_runtime.c implements it with the CUDA runtime and cuBLASLt; the tests
+ * implement it on the processor, so that everything above it is tested without a GPU.
+ *
+ * Every call is asynchronous on the stream unless it says otherwise. DEVICE when it fails. */
+#ifndef TERNION_GPU_RUNTIME_H
+#define TERNION_GPU_RUNTIME_H
+
+#include "gpu/kernels.h"
+
+typedef struct tn_gpu tn_gpu;
+
+typedef enum tn_gpu_direction {
+    TN_GPU_UPLOAD,   /* returns when src may be reused */
+    TN_GPU_DOWNLOAD, /* returns when dst is complete */
+    TN_GPU_WITHIN
+} tn_gpu_direction;
+
+/* c = alpha op(a) op(b) + beta c, row-major, `batch` times with the strides between (elements).
+ * Operands fp32, or bf16 with fp32 accumulation; c fp32. */
+typedef struct tn_gpu_product {
+    bool trans_a, trans_b, bf16;
+    int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
+} tn_gpu_product;
+
+/* GPU `index`. DEVICE with one line that says what is missing. */
+tn_status tn_gpu_open(int index, tn_gpu **gpu, tn_error *error) TN_MUST_CHECK;
+void tn_gpu_close(tn_gpu *gpu); /* NULL is fine */
+/* "NVIDIA H200, 132 SMs, 139 GiB, cuBLASLt 13.0" */
+void tn_gpu_describe(const tn_gpu *gpu, char *text, size_t size);
+bool tn_gpu_has_bf16(const tn_gpu *gpu);
+
+void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes); /* 256-byte aligned; NULL when there is none */
+void tn_gpu_free(tn_gpu *gpu, void *memory);   /* NULL is fine */
+tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
+                      tn_gpu_direction direction, tn_error *error) TN_MUST_CHECK;
+tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error) TN_MUST_CHECK;
+tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error) TN_MUST_CHECK;
+
+/* `args` is the kernel's argument struct. No threads: nothing to do. */
+tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
+                        tn_error *error) TN_MUST_CHECK;
+
+/* Chooses and keeps the algorithm of a product; multiply then runs those prepared, and only them.
+ * USAGE when there is none. */
+tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product,
+                                 tn_error *error) TN_MUST_CHECK;
+tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,
+                          const void *b, float beta, float *c, tn_error *error) TN_MUST_CHECK;
+
+/* Fault injection: the n-th call from now (1 is the next) that can fail does; 0 ends it. */
+void tn_gpu_fail_call(uint64_t n);
+uint64_t tn_gpu_calls(void); /* since the last tn_gpu_fail_call */
+
+#endif
