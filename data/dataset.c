@@ -78,6 +78,24 @@ const char *tn_path_first_file(const char *folder, const char *const *names)
     return first_that_exists(folder, names, false);
 }
 
+size_t tn_path_count_fitting(const char *folder, bool (*fits)(const char *name), size_t most,
+                             char *name, size_t size)
+{
+    DIR *stream = opendir(folder);
+    size_t n = 0;
+    if (!stream)
+        return 0;
+    for (struct dirent *entry; n < most && (entry = readdir(stream));) {
+        if (entry->d_name[0] == '.' || !fits(entry->d_name))
+            continue;
+        n++;
+        if (name)
+            snprintf(name, size, "%s", entry->d_name);
+    }
+    closedir(stream);
+    return n;
+}
+
 bool tn_path_is_image(const char *name)
 {
     static const char *const endings[] = {".jpg", ".jpeg", ".png", ".jfif"};

@@ -24,20 +24,6 @@ typedef struct list_place {
     bool list_inside; /* in the subfolder, not in the path itself */
 } list_place;
 
-/* No folder of class folders: pictures directly inside. */
-static bool is_flat(const char *folder)
-{
-    tn_arena arena;
-    tn_listing listing = {0};
-    bool flat = false;
-    tn_arena_init(&arena);
-    if (tn_listing_read(&arena, folder, &listing, NULL) == TN_OK)
-        for (size_t i = 0; i < listing.count && !flat; i++)
-            flat = tn_path_is_image(listing.names[i]);
-    tn_arena_done(&arena);
-    return flat;
-}
-
 static bool find_place(const char *path, list_place *place)
 {
     char inner[4096];
@@ -50,7 +36,8 @@ static bool find_place(const char *path, list_place *place)
     place->list_inside = place->list != NULL;
     if (!place->list)
         place->list = tn_path_first_file(path, lists);
-    return place->list && is_flat(inner);
+    /* no folder of class folders: pictures directly inside */
+    return place->list && tn_path_count_fitting(inner, tn_path_is_image, 1, NULL, 0) > 0;
 }
 
 static bool match(const tn_location *where)

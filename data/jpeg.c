@@ -70,12 +70,16 @@ tn_status tn_jpeg_decode(const unsigned char *bytes, size_t size, tn_image *imag
 {
     tn_status status = TN_OK;
     unsigned char *cmyk = NULL;
-    int width, height, subsampling, colorspace;
+    int width = 0, height = 0, subsampling, colorspace = -1;
     tjhandle handle = tjInitDecompress();
     if (!handle)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a JPEG decoder");
-    if (size > LONG_MAX || tjDecompressHeader3(handle, bytes, (unsigned long)size, &width, &height,
-                                               &subsampling, &colorspace) != 0) {
+    bool readable =
+        size <= LONG_MAX && (tjDecompressHeader3(handle, bytes, (unsigned long)size, &width,
+                                                 &height, &subsampling, &colorspace) == 0 ||
+                             /* it knows the size, but has no name for the subsampling: decodable */
+                             (width > 0 && strstr(tjGetErrorStr2(handle), "subsampling type")));
+    if (!readable) {
         status = tn_fail(error, TN_ERROR_DATA, "corrupt JPEG header: %s", tjGetErrorStr2(handle));
         goto done;
     }

@@ -62,33 +62,20 @@ static const pair_names *pair_in_folder(const char *folder, const pair_names *na
     return NULL;
 }
 
-static const char *npz_in_folder(tn_arena *arena, const char *folder)
+static bool is_npz(const char *name)
 {
-    tn_listing listing = {0};
-    const char *found = NULL;
-    if (tn_listing_read(arena, folder, &listing, NULL) != TN_OK)
-        return NULL;
-    for (size_t i = 0; i < listing.count; i++)
-        if (ends_with(listing.names[i], ".npz")) {
-            if (found)
-                return NULL; /* several: which? */
-            found = listing.names[i];
-        }
-    return found ? tn_path_join(arena, folder, found) : NULL;
+    return ends_with(name, ".npz");
 }
 
 static bool match(const tn_location *where)
 {
     if (!where->is_folder)
-        return ends_with(where->path, ".npz");
+        return is_npz(where->path);
     if (pair_in_folder(where->path, parts[0]) || pair_in_folder(where->path, parts[1]) ||
         pair_in_folder(where->path, whole))
         return true;
-    tn_arena arena;
-    tn_arena_init(&arena);
-    bool found = npz_in_folder(&arena, where->path) != NULL;
-    tn_arena_done(&arena);
-    return found;
+    /* several: which? */
+    return tn_path_count_fitting(where->path, is_npz, 2, NULL, 0) == 1;
 }
 
 /* Opens the array `name` of the place `path`: a member of the .npz, or a .npy of the folder. */
@@ -250,7 +237,9 @@ static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_err
     if (where->is_folder && !pair_in_folder(path, parts[0]) && !pair_in_folder(path, parts[1]) &&
         !pair_in_folder(path, whole)) {
         packed = true;
-        path = npz_in_folder(&dataset->arena, path);
+        char name[256] = "";
+        tn_path_count_fitting(path, is_npz, 1, name, sizeof name);
+        path = tn_path_join(&dataset->arena, path, name);
         if (!path)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     }

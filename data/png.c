@@ -9,20 +9,29 @@
 /* Ancillary chunks (compressed text, profiles) may unpack to this much; pixels are not counted. */
 enum { PNG_CACHE_LIMIT = 16 << 20 };
 
-/* libspng's memory through our allocator: counted, limited, made to fail by tests. */
+/* libspng's memory through our allocator: counted, limited, made to fail by tests. A failure shows
+ * as any of many codes (zlib's among them), so it is noted here. */
+static _Thread_local bool out_of_memory;
+
+static void *noted(void *memory)
+{
+    out_of_memory = out_of_memory || !memory;
+    return memory;
+}
+
 static void *png_malloc(size_t size)
 {
-    return tn_alloc(size);
+    return noted(tn_alloc(size));
 }
 
 static void *png_realloc(void *old, size_t size)
 {
-    return tn_realloc(old, size);
+    return noted(tn_realloc(old, size));
 }
 
 static void *png_calloc(size_t count, size_t size)
 {
-    return tn_alloc_zero(count, size);
+    return noted(tn_alloc_zero(count, size));
 }
 
 static void png_free(void *memory)
@@ -33,6 +42,12 @@ static void png_free(void *memory)
 static struct spng_alloc allocator(void)
 {
     return (struct spng_alloc){png_malloc, png_realloc, png_calloc, png_free};
+}
+
+static tn_status png_fail(int code, const char *what, tn_error *error)
+{
+    return tn_fail(error, out_of_memory ? TN_ERROR_LIMIT : TN_ERROR_DATA, "%s: %s", what,
+                   spng_strerror(code));
 }
 
 /* Sample `x` of a row of `depth`-bit samples; 16-bit ones are in host order. */
@@ -95,14 +110,14 @@ static tn_status check_header(spng_ctx *ctx, struct spng_ihdr *ihdr, struct spng
 {
     int code = spng_get_ihdr(ctx, ihdr);
     if (code)
-        return tn_fail(error, TN_ERROR_DATA, "corrupt PNG header: %s", spng_strerror(code));
+        return png_fail(code, "corrupt PNG header", error);
     tn_status status = tn_image_check_size(ihdr->width, ihdr->height, error);
     if (status != TN_OK)
         return status;
     if (ihdr->color_type == SPNG_COLOR_TYPE_INDEXED) {
         code = spng_get_plte(ctx, palette);
         if (code)
-            return tn_fail(error, TN_ERROR_DATA, "corrupt PNG palette: %s", spng_strerror(code));
+            return png_fail(code, "corrupt PNG palette", error);
     }
     return TN_OK;
 }
@@ -113,7 +128,7 @@ static tn_status decode_rows(spng_ctx *ctx, const struct spng_ihdr *ihdr,
     size_t size;
     int code = spng_decoded_image_size(ctx, SPNG_FMT_PNG, &size);
     if (code)
-        return tn_fail(error, TN_ERROR_DATA, "corrupt PNG: %s", spng_strerror(code));
+        return png_fail(code, "corrupt PNG", error);
     /* libspng puts interlaced samples of less than a byte beside what is there already */
     bool adds = ihdr->interlace_method != SPNG_INTERLACE_NONE && ihdr->bit_depth < 8;
     unsigned char *raw = adds ? tn_alloc_zero(1, size) : tn_alloc(size);
@@ -125,7 +140,7 @@ static tn_status decode_rows(spng_ctx *ctx, const struct spng_ihdr *ihdr,
         goto done;
     code = spng_decode_image(ctx, raw, size, SPNG_FMT_PNG, 0);
     if (code) {
-        status = tn_fail(error, TN_ERROR_DATA, "corrupt PNG: %s", spng_strerror(code));
+        status = png_fail(code, "corrupt PNG", error);
         goto done;
     }
     size_t stride = size / ihdr->height;
@@ -147,6 +162,7 @@ tn_status tn_png_decode(const unsigned char *bytes, size_t size, tn_image *image
     struct spng_alloc memory = allocator();
     struct spng_ihdr ihdr = {0};
     struct spng_plte palette = {0};
+    out_of_memory = false;
     spng_ctx *ctx = spng_ctx_new2(&memory, 0);
     if (!ctx)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a PNG decoder");

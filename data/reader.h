@@ -65,6 +65,11 @@ bool tn_path_is_file(const char *path);
 const char *tn_path_first_folder(const char *folder, const char *const *names);
 const char *tn_path_first_file(const char *folder, const char *const *names);
 
+/* How many entries of the folder (hidden ones left out; counting stops at `most`) have names that
+ * fit; the last of them in `name` of `size` bytes (may be NULL). Needs no memory: for matching. */
+size_t tn_path_count_fitting(const char *folder, bool (*fits)(const char *name), size_t most,
+                             char *name, size_t size);
+
 /* True for names that end in .jpg .jpeg .png, in either case. */
 bool tn_path_is_image(const char *name);
 

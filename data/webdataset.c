@@ -51,15 +51,7 @@ static bool match(const tn_location *where)
 {
     if (!where->is_folder)
         return is_tar(where->path);
-    tn_arena arena;
-    tn_listing listing = {0};
-    bool found = false;
-    tn_arena_init(&arena);
-    if (tn_listing_read(&arena, where->path, &listing, NULL) == TN_OK)
-        for (size_t i = 0; i < listing.count && !found; i++)
-            found = !listing.is_folder[i] && is_tar(listing.names[i]);
-    tn_arena_done(&arena);
-    return found;
+    return tn_path_count_fitting(where->path, is_tar, 1, NULL, 0) > 0;
 }
 
 /* Octal, or base 256 for large sizes (GNU); false when neither. */

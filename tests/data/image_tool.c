@@ -85,6 +85,34 @@ static tn_status write_sheet(char **argv, tn_error *error)
     return status;
 }
 
+/* Opens the data set and reads its first sample with the n-th and all later allocations failing,
+ * for every n: an error of code LIMIT and no leak until all goes well. */
+static tn_status sweep(const char *spec, tn_error *error)
+{
+    tn_dataset_options options = {.allow_unlabelled = true};
+    for (uint64_t n = 1; n < 100000; n++) {
+        tn_dataset *dataset = NULL;
+        tn_image image = {0};
+        tn_error failure = {0};
+        uint64_t live = tn_memory_stats_get().live;
+        tn_memory_fail_call(n, 1);
+        tn_status status = tn_dataset_open(spec, TN_SPLIT_TRAIN, &options, &dataset, &failure);
+        if (status == TN_OK)
+            status = tn_dataset_read(dataset, 0, &image, &failure);
+        tn_memory_fail_call(0, 0);
+        tn_image_done(&image);
+        tn_dataset_close(dataset);
+        if (tn_memory_stats_get().live != live)
+            return tn_fail(error, TN_ERROR_DIFFERS, "allocation %d failing leaks", (int)n);
+        if (status == TN_OK)
+            return TN_OK;
+        if (status != TN_ERROR_LIMIT)
+            return tn_fail(error, TN_ERROR_DIFFERS, "allocation %d failing gives %d: %s", (int)n,
+                           (int)status, failure.message);
+    }
+    return tn_fail(error, TN_ERROR_DIFFERS, "the sweep does not end");
+}
+
 int main(int argc, char **argv)
 {
     tn_image image = {0};
@@ -106,6 +134,8 @@ int main(int argc, char **argv)
         status = tn_glyphs_write(argv[2], &options, &error);
     } else if (argc == 5 && strcmp(argv[1], "sheet") == 0)
         status = write_sheet(argv, &error);
+    else if (argc == 3 && strcmp(argv[1], "sweep") == 0)
+        status = sweep(argv[2], &error);
     if (status != TN_OK)
         fprintf(stderr, "image_tool: %s\n", error.message);
     size_t n = (size_t)image.width * (size_t)image.height * (size_t)image.channels;

@@ -50,6 +50,19 @@ def expect(what, data, index, pixels, label, name=None, says=""):
         fail(what, f"pixels of {index}: {a.shape} {pixels.shape}")
     if l != label or (name is not None and n != name) or says not in text:
         fail(what, f"label {l} ({n}), not {label} ({name}); {text}")
+    if data not in swept:
+        swept.add(data)
+        sweep(what, data)
+
+
+swept = set()
+
+
+def sweep(what, data):
+    """Every allocation failing, once per kind of data set."""
+    done = subprocess.run([TOOL, "sweep", data], capture_output=True)
+    if done.returncode:
+        fail("sweep of " + what, done.stderr.decode())
 
 
 def refuse(what, data, code, *words, index=0):
