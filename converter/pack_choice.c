@@ -153,8 +153,10 @@ tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t coun
     tn_status status = choose_forms(graph, items, count, wanted, result.choice, error);
     if (status != TN_OK)
         return status;
-    if (options->runtime && result.ir > options->runtime->ir)
-        result.ir = lowest_ir(graph, items, count);
+    if (options->runtime && result.ir > options->runtime->ir) {
+        int64_t lowest = lowest_ir(graph, items, count);
+        result.ir = lowest > options->runtime->ir ? lowest : options->runtime->ir;
+    }
     if (result.ir < LOWEST_IR)
         result.ir = LOWEST_IR;
     for (size_t i = 0; i < count; i++) {

@@ -2,7 +2,9 @@
 
 #include "converter/record.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool same_numbers(const float *a, const float *b, int64_t count)
@@ -66,6 +68,14 @@ static tn_status compare(const tn_model *model, const tn_pack_item *items, size_
     return status;
 }
 
+static void remove_output(const char *path, bool external)
+{
+    char data[4096];
+    unlink(path);
+    if (external && snprintf(data, sizeof data, "%s.data", path) < (int)sizeof data)
+        unlink(data);
+}
+
 tn_status tn_pack_write(const tn_model *packed, const tn_pack_item *items, size_t count,
                         const char *path, const tn_write_options *write, uint64_t *bytes,
                         tn_error *error)
@@ -80,7 +90,9 @@ tn_status tn_pack_write(const tn_model *packed, const tn_pack_item *items, size_
         status = compare(model, items, count, error);
     tn_model_destroy(model);
     if (status != TN_OK) {
-        unlink(path);
+        struct stat file;
+        bool is_whole = stat(path, &file) == 0 && (uint64_t)file.st_size == written;
+        remove_output(path, !is_whole);
         tn_error_prepend(error, "%s was removed again", tn_quote(path));
         return status;
     }

@@ -106,9 +106,13 @@ tn_status tn_unpack(tn_graph *graph, const tn_reporter *reporter, tn_unpacked *u
     tn_unpacked result = {0};
     tn_layers layers;
     tn_error ignored = {0};
-    tn_status status = tn_layers_select(graph, &all_layers, &layers, error);
+    tn_status status = tn_layers_select(graph, &all_layers, &layers, &ignored);
+    if (status == TN_ERROR_USAGE) { /* no layer at all */
+        *unpacked = result;
+        return TN_OK;
+    }
     if (status != TN_OK)
-        return status;
+        return tn_fail(error, status, "%s", ignored.message);
     result.item = tn_arena_array(&graph->arena, layers.count, sizeof *result.item);
     if (!result.item)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory unpacking the model");
