@@ -59,7 +59,7 @@ tn_status tn_image_source_open(const char *data, tn_split split, bool allow_unla
                                tn_error *error)
 {
     const tn_dataset_options dataset = {.allow_unlabelled = allow_unlabelled};
-    tn_precision precision;
+    tn_precision precision = TN_PRECISION_AUTO;
     memset(source, 0, sizeof *source);
     tn_status status = tn_image_precision(options->precision, &precision, error);
     if (status == TN_OK)

@@ -269,7 +269,7 @@ tn_status tn_lower_operand(tn_plan *plan, const tn_value *value, int rank, tn_la
                            size_t *index, tn_error *error)
 {
     int64_t dims[TN_MAX_RANK];
-    size_t from;
+    size_t from = 0;
     if (value->rank == rank)
         return tn_lower_input(plan, value, layout, index, error);
     tn_status status = tn_lower_input(plan, value, TN_LAYOUT_PLAIN, &from, error);

@@ -29,7 +29,7 @@ static tn_status find_value(const tn_plan *plan, const char *name, size_t *index
 
 tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_extent *shape, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
@@ -82,7 +82,7 @@ static tn_status store(const tn_plan *plan, const tn_plan_value *v, float *data,
 static tn_status write_input(tn_plan *plan, size_t input, const float *src, int64_t count,
                              bool channels_last, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     if (input >= plan->graph->n_inputs)
         return tn_fail(error, TN_ERROR_USAGE, "input %zu of %zu", input, plan->graph->n_inputs);
     tn_status status = find_value(plan, plan->graph->inputs[input]->name, &index, error);
@@ -110,7 +110,7 @@ tn_status tn_plan_write_input_nhwc(tn_plan *plan, size_t input, const float *nhw
 
 float *tn_plan_input_buffer(tn_plan *plan, size_t input)
 {
-    size_t index;
+    size_t index = 0;
     if (input >= plan->graph->n_inputs ||
         find_value(plan, plan->graph->inputs[input]->name, &index, NULL) != TN_OK)
         return NULL;
@@ -119,7 +119,7 @@ float *tn_plan_input_buffer(tn_plan *plan, size_t input)
 
 tn_status tn_plan_read(tn_plan *plan, const char *value, float *nchw, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
@@ -133,7 +133,7 @@ tn_status tn_plan_read(tn_plan *plan, const char *value, float *nchw, tn_error *
 tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool *channels_last,
                       tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
@@ -144,7 +144,7 @@ tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool
 
 tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
@@ -343,7 +343,7 @@ tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_re
 
 tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
@@ -479,7 +479,7 @@ tn_status tn_plan_backward(tn_plan *plan, size_t first, size_t last, bool accumu
 
 tn_status tn_plan_read_gradient(tn_plan *plan, const char *value, float *nchw, tn_error *error)
 {
-    size_t index;
+    size_t index = 0;
     tn_status status = find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
