@@ -56,7 +56,7 @@ static const cli_example examples[] = {
      "the same, fitted to 256 unlabelled images: most of the accuracy comes back"},
     {"ternion quantize resnet18.onnx -o r4.onnx --scheme fixed --bits 4",
      "4-bit weights, one scale a channel"},
-    {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer4.*=4' --layer 'fc=8'",
+    {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer3.*=4' --layer 'conv1=8'",
      "bits chosen by name; the last match wins"},
     {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",
      "the plan and its figures, nothing written"},

@@ -1,0 +1,96 @@
+#!/bin/sh
+# data, evaluate, compare --data, quantize --calibration-data and finetune on drawn images: what they
+# say, write and refuse. Accuracies themselves are other tests' business.
+. "$(dirname "$0")/check.sh"
+
+run 0 data generate glyphs d --train-images 320 --test-images 60 --seed 4
+run 2 data generate glyphs d --train-images 320 --test-images 60 --seed 4
+run 0 data generate glyphs e --train-images 320 --test-images 60 --seed 4 --threads 1
+cmp -s d/test_batch.bin e/test_batch.bin || fail "the same seed gives other pictures"
+run 2 data generate nosuch x
+says "glyphs"
+run 0 data d
+prints "320 images"
+run 0 data d:val --json
+equals .command data
+equals .images 60
+equals .bad 0
+equals .classes.length 10
+equals ".classes[3].images" 6
+run 2 data d --show 9
+run 0 data d --show 9 -o "sheet of nine.png"
+[ "$(head -c 4 "sheet of nine.png" | tail -c 3)" = PNG ] || fail "no PNG"
+run 2 data d --show 9 -o "sheet of nine.png"
+run 0 data d --show 9 -o "sheet of nine.png" -f
+mkdir empty
+run 4 data empty
+run 6 data nowhere
+
+run 0 create resnet8 -o m.onnx --seed 2
+run 2 evaluate m.onnx
+says "give a data set"
+run 4 evaluate m.onnx --data empty
+run 0 evaluate m.onnx --data d --json --predictions p.txt --no-preflight -k 1,3
+equals .schema 1
+equals .images 60
+equals .device cpu
+for key in model data correct_top1 top1 top1_low top1_high loss images_per_s precision correct_top3; do
+    [ "$(value .$key)" != "no-.$key" ] || fail "$last: no key $key"
+done
+[ "$(wc -l <p.txt)" -eq 60 ] || fail "not a line an image in the predictions"
+right=$(awk '$2 == $3' p.txt | wc -l)
+equals .correct_top1 "$right"
+holds "$(value .top1_low) <= $(value .top1) && $(value .top1) <= $(value .top1_high)"
+run 0 evaluate m.onnx --data d:train --limit 20 --json --no-preflight
+equals .images 20
+run 2 evaluate m.onnx --data d --preprocess nosuch
+run 2 evaluate m.onnx --data d --device toaster
+run 2 evaluate m.onnx --data d --output nosuch --no-preflight
+run 2 evaluate m.onnx --data d -k 0
+# a setting changes what the network sees
+run 0 evaluate m.onnx --data d --json --no-preflight
+loss=$(value .loss)
+for setting in "--channel-order bgr" "--mean 0,0,0" "--std 1,1,1" "--preprocess none"; do
+    run 0 evaluate m.onnx --data d --json --no-preflight $setting
+    [ "$(value .loss)" != "$loss" ] || fail "$setting changes nothing"
+done
+
+run 0 finetune m.onnx -o f.onnx --data d --scheme float --epochs 2 --lr 0.05 --json --checkpoint run
+equals .command finetune
+equals .epochs 2
+exists run/run.jsonl
+"$json_query" .event <run/run.jsonl >/dev/null 2>&1 || head -1 run/run.jsonl | "$json_query" .event >/dev/null ||
+    fail "run.jsonl has no events"
+cp out f.json
+run 2 finetune m.onnx -o f.onnx --data d
+says "exists already"
+run 2 finetune m.onnx -o g.onnx
+says "give a training set"
+run 2 finetune m.onnx -o g.onnx --data d --save-every soon
+run 2 finetune m.onnx -o g.onnx --data d --schedule nosuch
+run 0 finetune m.onnx -o g.onnx --data d --scheme float --epochs 2 --lr 0.05 --checkpoint run --resume -f
+cmp -s f.onnx g.onnx || fail "a finished run, resumed, gives another file"
+run 0 finetune m.onnx -o g.onnx --data d --scheme float --epochs 2 --lr 0.05 --threads 1 -f
+cmp -s f.onnx g.onnx || fail "one thread gives another file"
+
+run 0 quantize f.onnx -o c.onnx --calibration-data d --calibration-samples 32 --val d --json --no-preflight
+equals .calibration.images 32
+[ "$(value .float.top1)" != no-.float.top1 ] || fail "no float accuracy"
+[ "$(value .quantized.top1)" != no-.quantized.top1 ] || fail "no quantized accuracy"
+says_not chance
+run 0 verify c.onnx
+run 2 quantize f.onnx -o c.onnx -f --calibration-data d --method guess
+run 0 evaluate c.onnx --data d --no-preflight
+prints "the model's record"
+# B is worse than A by any measure when B's weights are all but gone
+run 0 quantize f.onnx -o z.onnx --threshold sparsity:0.99
+run 0 compare f.onnx f.onnx --data d --fail-if-drop 0 --json
+equals .agreement 1.0
+equals .kl 0.0
+run 1 compare f.onnx z.onnx --data d --fail-if-drop -90
+prints "same class on"
+run 0 finetune f.onnx -o t.onnx --data d --epochs 1 --no-preflight --json
+run 0 verify t.onnx
+prints "6 layers"
+run 0 recipe list
+finish
