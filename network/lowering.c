@@ -118,6 +118,8 @@ tn_status tn_lower_temporary(tn_plan *plan, int rank, const int64_t *dims, bool 
     size_t bytes;
     if (!tn_dims_count(rank, dims, &count) || !tn_dtype_bytes(TN_FLOAT, (uint64_t)count, &bytes))
         return tn_fail(error, TN_ERROR_LIMIT, "a value is too large");
+    if (count == 0)
+        return tn_fail(error, TN_ERROR_MODEL, "a value has no elements: its shape has a 0");
     tn_status status = new_value(plan, index, error);
     if (status != TN_OK)
         return status;
@@ -284,13 +286,18 @@ tn_status tn_lower_operand(tn_plan *plan, const tn_value *value, int rank, tn_la
     return status;
 }
 
-tn_status tn_lower_param(tn_plan *plan, const tn_node *node, size_t input, size_t *param,
-                         tn_error *error)
+tn_status tn_lower_param(tn_plan *plan, const tn_node *node, size_t input, int64_t count,
+                         size_t *param, tn_error *error)
 {
     const tn_value *value = node->inputs[input];
     size_t found = value->constant ? tn_params_find(plan->params, value->name) : TN_NONE;
     if (found == TN_NONE)
         return tn_lower_unsupported(node, error, "weights that are computed from its input");
+    int64_t have = tn_params_at(plan->params, found)->count;
+    if (have != count)
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: input %zu (%s) has %lld elements, not %lld",
+                       tn_quote(tn_node_label(node)), input, tn_quote(value->name), (long long)have,
+                       (long long)count);
     *param = found;
     return TN_OK;
 }

@@ -113,9 +113,9 @@ tn_status tn_lower_view(tn_plan *plan, const tn_node *node, size_t k, size_t of,
 /* A view with other dims. */
 tn_status tn_lower_alias(tn_plan *plan, size_t of, int rank, const int64_t *dims, bool last,
                          size_t *index, tn_error *error) TN_MUST_CHECK;
-/* The parameter behind a constant input. */
-tn_status tn_lower_param(tn_plan *plan, const tn_node *node, size_t input, size_t *param,
-                         tn_error *error) TN_MUST_CHECK;
+/* The parameter behind a constant input, which must have `count` elements. */
+tn_status tn_lower_param(tn_plan *plan, const tn_node *node, size_t input, int64_t count,
+                         size_t *param, tn_error *error) TN_MUST_CHECK;
 /* Adds a step; the task's precision and backward are filled in here. */
 tn_status tn_lower_step(tn_plan *plan, const tn_node *node, const tn_task *task, const size_t *src,
                         int n_src, size_t dst, const size_t *params, int n_params,

@@ -11,14 +11,17 @@ tn_status tn_lower_batch_norm(tn_plan *plan, const tn_node *node, tn_error *erro
     tn_status status = tn_node_float(node, "epsilon", 1e-5f, &task.batch_norm.epsilon, error);
     if (status == TN_OK)
         status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_LAST, &src, error);
+    if (status != TN_OK)
+        return status;
+    int64_t channels = plan->values[src].rank > 1 ? plan->values[src].dims[1] : 1;
     for (size_t i = 0; i < 4 && status == TN_OK; i++)
-        status = tn_lower_param(plan, node, i + 1, &params[i], error);
+        status = tn_lower_param(plan, node, i + 1, channels, &params[i], error);
     if (status == TN_OK)
         status = tn_lower_output(plan, node, 0, TN_LAYOUT_LAST, &dst, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *x = &plan->values[src];
-    task.batch_norm.channels = x->rank > 1 ? x->dims[1] : 1;
-    task.batch_norm.rows = task.batch_norm.channels ? x->count / task.batch_norm.channels : 0;
+    task.batch_norm.channels = channels;
+    task.batch_norm.rows = x->count / channels;
     return tn_lower_step(plan, node, &task, &src, 1, dst, params, 4, error);
 }

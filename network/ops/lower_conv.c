@@ -1,8 +1,28 @@
 /* Conv (opset 1, 11, 22): 1-D runs as 2-D of height 1. */
+#include "core/checked.h"
 #include "network/lowering.h"
 #include "onnx_io/ops/op.h"
 
 #include <string.h>
+
+/* Weight [O, I / group, k...] and bias [O], of the sizes the task is made for. */
+static tn_status add_params(tn_plan *plan, const tn_node *node, const tn_window *window,
+                            int64_t in_channels, int64_t out_channels, size_t *params,
+                            tn_error *error)
+{
+    int64_t count = out_channels * (in_channels / window->group);
+    if (in_channels % window->group || out_channels % window->group)
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: %lld and %lld channels in %lld groups",
+                       tn_quote(tn_node_label(node)), (long long)in_channels,
+                       (long long)out_channels, (long long)window->group);
+    for (int i = 0; i < window->spatial; i++)
+        if (!tn_checked_mul_i64(count, window->kernel[i], &count))
+            return tn_fail(error, TN_ERROR_LIMIT, "a weight is too large");
+    tn_status status = tn_lower_param(plan, node, 1, count, &params[0], error);
+    if (status == TN_OK && node->n_inputs > 2 && node->inputs[2])
+        status = tn_lower_param(plan, node, 2, out_channels, &params[1], error);
+    return status;
+}
 
 tn_status tn_lower_conv(tn_plan *plan, const tn_node *node, tn_error *error)
 {
@@ -13,14 +33,13 @@ tn_status tn_lower_conv(tn_plan *plan, const tn_node *node, tn_error *error)
     if (status == TN_OK)
         status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_LAST, &src, error);
     if (status == TN_OK)
-        status = tn_lower_param(plan, node, 1, &params[0], error);
-    if (status == TN_OK && bias)
-        status = tn_lower_param(plan, node, 2, &params[1], error);
-    if (status == TN_OK)
         status = tn_lower_output(plan, node, 0, TN_LAYOUT_LAST, &dst, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *x = &plan->values[src], *y = &plan->values[dst];
+    status = add_params(plan, node, &window, x->dims[1], y->dims[1], params, error);
+    if (status != TN_OK)
+        return status;
     int skip = window.spatial == 1;
     tn_task task = {.verb = TN_VERB_CONV};
     tn_conv_task *t = &task.conv;

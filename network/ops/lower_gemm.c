@@ -11,7 +11,8 @@ static tn_status operand(tn_plan *plan, const tn_node *node, size_t input, size_
     const tn_value *value = node->inputs[input];
     *constant = value->constant != NULL;
     if (*constant)
-        return tn_lower_param(plan, node, input, &params[(*n_params)++], error);
+        return tn_lower_param(plan, node, input, tn_tensor_count(value->constant),
+                              &params[(*n_params)++], error);
     return tn_lower_input(plan, value, TN_LAYOUT_PLAIN, &src[(*n_src)++], error);
 }
 
@@ -33,12 +34,19 @@ tn_status tn_lower_gemm(tn_plan *plan, const tn_node *node, tn_error *error)
         status = operand(plan, node, 2, src, &n_src, params, &n_params, &t->const_c, error);
     if (status == TN_OK)
         status = tn_lower_output(plan, node, 0, TN_LAYOUT_PLAIN, &dst, error);
+    if (status == TN_OK && (a->rank != 2 || b->rank != 2))
+        return tn_lower_unsupported(node, error, "operands that are no matrices");
     if (status != TN_OK)
         return status;
     t->batch = 1;
     t->m = a->dims[g.trans_a ? 1 : 0];
     t->k = a->dims[g.trans_a ? 0 : 1];
     t->n = b->dims[g.trans_b ? 0 : 1];
+    if (b->dims[g.trans_b ? 1 : 0] != t->k ||
+        (c && ((c->rank == 2 && c->dims[0] != 1 && c->dims[0] != t->m) || c->rank > 2 ||
+               (c->rank >= 1 && c->dims[c->rank - 1] != 1 && c->dims[c->rank - 1] != t->n))))
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: its operands do not fit each other",
+                       tn_quote(tn_node_label(node)));
     t->trans_a = g.trans_a;
     t->trans_b = g.trans_b;
     t->alpha = g.alpha;
@@ -76,6 +84,9 @@ tn_status tn_lower_matmul(tn_plan *plan, const tn_node *node, tn_error *error)
     t->alpha = 1.0f;
     t->k = a->dims[a->rank - 1];
     t->n = b->rank == 1 ? 1 : b->dims[b->rank - 1];
+    if (b->dims[b->rank == 1 ? 0 : b->rank - 2] != t->k)
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: its operands do not fit each other",
+                       tn_quote(tn_node_label(node)));
     if (b->rank <= 2) { /* all rows of a in one product */
         t->batch = 1;
         t->m = leading(a, a->rank - 1);

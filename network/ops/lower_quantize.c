@@ -64,5 +64,11 @@ tn_status tn_lower_quantize(tn_plan *plan, const tn_node *node, tn_error *error)
     }
     for (int i = 0; i < extent.rank; i++)
         *(i < at ? &t->outer : i == at ? &t->axis : &t->inner) *= extent.dims[i];
+    for (int i = 1; i < (zero ? 3 : 2); i++)
+        if (plan->values[src[i]].count != t->axis)
+            return tn_fail(error, TN_ERROR_MODEL,
+                           "node %s: scale or zero point has %lld elements, not %lld",
+                           tn_quote(tn_node_label(node)), (long long)plan->values[src[i]].count,
+                           (long long)t->axis);
     return tn_lower_step(plan, node, &task, src, zero ? 3 : 2, dst, NULL, 0, error);
 }

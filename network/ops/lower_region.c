@@ -1,4 +1,5 @@
 /* Concat, Slice, Pad. */
+#include "core/checked.h"
 #include "network/lowering.h"
 
 #include <string.h>
@@ -36,8 +37,14 @@ tn_status tn_lower_concat(tn_plan *plan, const tn_node *node, tn_error *error)
     tn_extent extent = tn_lower_extent(plan, dst);
     for (int i = 0; i < at; i++)
         task.concat.outer *= extent.dims[i];
+    int64_t total = 0;
     for (size_t i = 0; i < n; i++)
         inner[i] = task.concat.outer ? plan->values[src[i]].count / task.concat.outer : 0;
+    for (size_t i = 0; i < n; i++)
+        total += inner[i] * task.concat.outer;
+    if (total != plan->values[dst].count)
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: its inputs do not make up its output",
+                       tn_quote(tn_node_label(node)));
     return tn_lower_step(plan, node, &task, src, (int)n, dst, NULL, 0, error);
 }
 
@@ -80,6 +87,16 @@ tn_status tn_lower_slice(tn_plan *plan, const tn_node *node, tn_error *error)
         int at = tn_lower_axis(plan, src, axis);
         task.slice.step[at] = step;
         task.slice.start[at] = step > 0 ? clamp(start, 0, size) : clamp(start, 0, size - 1);
+    }
+    for (int i = 0; i < task.slice.src.rank; i++) { /* what is read lies inside */
+        int64_t span = 0, end;
+        if (!tn_checked_mul_i64(task.slice.dst.dims[i] - 1, task.slice.step[i], &span))
+            span = INT64_MAX;
+        if (__builtin_add_overflow(task.slice.start[i], span, &end) || task.slice.start[i] < 0 ||
+            task.slice.start[i] >= task.slice.src.dims[i] || end < 0 ||
+            end >= task.slice.src.dims[i])
+            return tn_fail(error, TN_ERROR_MODEL, "node %s: its slice leaves its input",
+                           tn_quote(tn_node_label(node)));
     }
     return tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
 }

@@ -1,11 +1,11 @@
 /* Runs a small model for operators.py of this folder:
  *
- *   operator_runner MODEL FOLDER [gradient | statistics]
+ *   operator_runner MODEL FOLDER [gradient | statistics | hostile]
  *
  * FOLDER/<input>.bin holds each input's floats; FOLDER/<output>.out gets each output's. With
  * `gradient` FOLDER/<first output>.seed is injected there, and FOLDER/<name>.gradient gets the
- * gradient of every input and parameter; with `statistics` BN uses those of the batch. Exit 3: not
- * supported, the message on stderr. */
+ * gradient of every input and parameter; with `statistics` BN uses those of the batch. `hostile` is
+ * `gradient` without files and with at most 1 GiB. Exit 3: not supported, the message on stderr. */
 #include "core/memory.h"
 #include "network/plan.h"
 
@@ -17,12 +17,18 @@ typedef struct runner {
     const char *folder;
     float *memory;
     size_t count; /* floats in memory */
+    bool hostile;
 } runner;
 
 static tn_status move_file(runner *r, const char *name, const char *suffix, bool write, size_t n,
                            tn_error *error)
 {
     char path[1024];
+    if (r->hostile) {
+        for (size_t i = 0; i < n && i < r->count && !write; i++)
+            r->memory[i] = 0.5f - (float)(i % 7) * 0.25f;
+        return n <= r->count ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "too large");
+    }
     snprintf(path, sizeof(path), "%s/%s.%s", r->folder, name, suffix);
     FILE *file = fopen(path, write ? "wb" : "rb");
     size_t done = 0;
@@ -132,7 +138,9 @@ int main(int argc, char **argv)
     tn_device *device = NULL;
     if (argc < 3)
         return 2;
-    runner r = {.folder = argv[2]};
+    runner r = {.folder = argv[2], .hostile = argc > 3 && strcmp(argv[3], "hostile") == 0};
+    if (r.hostile)
+        tn_memory_set_limit((uint64_t)1 << 30);
     tn_status status = tn_model_read(argv[1], NULL, &model, &error);
     if (status == TN_OK)
         status = tn_graph_create(model, NULL, &graph, &error);
