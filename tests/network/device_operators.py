@@ -174,7 +174,7 @@ def check(case, program, folder, rng):
     model = build(case, fed)
     feeds = {f"x{i}": case.inputs[i] for i in fed}
     want = runtime(model, feeds)
-    if want is None:
+    if want is None or want.dtype == np.float16:
         return None, None
     done = run(program, folder, model, feeds, "forward")
     if done.returncode == 3 and "not supported" in done.stderr:
