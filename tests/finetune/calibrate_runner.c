@@ -13,6 +13,7 @@
 #include "finetune/calibrate.h"
 #include "finetune/divergence.h"
 #include "finetune/evaluate.h"
+#include "finetune/synthesize.h"
 #include "network/plan.h"
 
 #include <math.h>
@@ -25,7 +26,8 @@ enum { BATCH = 64 };
 typedef struct calibrate_job {
     const char *model_path, *data;
     tn_calibrate_options options;
-    int draws;
+    int draws, synthesize;
+    double class_weight;
     size_t limit;
     tn_model *model;
     tn_dataset *train, *val;
@@ -62,6 +64,10 @@ static bool set(calibrate_job *job, const char *key, const char *value)
         o->positions = atol(value);
     else if (!strcmp(key, "threads"))
         tn_threads_set(atoi(value));
+    else if (!strcmp(key, "synthesize")) /* steps */
+        job->synthesize = atoi(value);
+    else if (!strcmp(key, "class_weight"))
+        job->class_weight = atof(value);
     else if (!strcmp(key, "draws"))
         job->draws = atoi(value);
     else if (!strcmp(key, "limit"))
@@ -142,7 +148,22 @@ static tn_status run(calibrate_job *job, tn_error *error)
     for (int d = 0; status == TN_OK && d < job->draws; d++, job->options.seed++) {
         tn_calibration calibration = {0};
         double top1 = 0, kl = 0;
+        tn_synthesis synthesis = {0};
         job->options.device = job->device;
+        if (job->synthesize > 0) {
+            tn_synthesize_options options = {.samples = job->options.samples,
+                                             .steps = job->synthesize,
+                                             .class_weight = job->class_weight,
+                                             .seed = job->options.seed,
+                                             .device = job->device};
+            status = tn_synthesize(job->model, &options, &synthesis, error);
+            if (status != TN_OK)
+                break;
+            printf("synthesized: loss %.4f to %.4f in %.1f s\n", synthesis.first_loss,
+                   synthesis.last_loss, synthesis.seconds);
+            job->options.images = synthesis.images;
+            job->options.samples = synthesis.samples;
+        }
         status = tn_calibrate(job->model, job->train, &job->options, &calibration, error);
         if (status == TN_OK)
             status = accuracy(job, &calibration, &top1, &kl, error);
@@ -162,6 +183,7 @@ static tn_status run(calibrate_job *job, tn_error *error)
                    calibration.layer[i].reason ? calibration.layer[i].reason : "",
                    calibration.layer[i].output_error);
         fflush(stdout);
+        tn_synthesis_done(&synthesis);
         sum += top1;
         sum_kl += kl;
         seconds += calibration.seconds;
