@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -311,6 +312,27 @@ static void test_failing_allocations(void **state)
     }
 }
 
+/* What is read back is not what was to be written: an error, and no file. */
+static void test_read_back(void **state)
+{
+    static const char path[] = "pack_test_read_back.onnx";
+    scene s;
+    tn_model *packed;
+    tn_error differs = {0};
+    (void)state;
+    start_product(&s, 13, true, false);
+    must(tn_pack(s.graph, s.item, 1, &(tn_pack_options){0}, NULL, &packed, &error));
+    s.weight[0].codes[3] = (int16_t)-s.weight[0].codes[3] - 1;
+    assert_int_equal(tn_pack_write(packed, s.item, 1, path,
+                                   &(tn_write_options){.external = TN_EXTERNAL_ALWAYS}, NULL,
+                                   &differs),
+                     TN_ERROR_DIFFERS);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access("pack_test_read_back.onnx.data", F_OK), -1);
+    tn_model_destroy(packed);
+    close_scene(&s);
+}
+
 /* Any damage to the record's text: ignored or read, never worse. */
 static void test_damaged_record(void **state)
 {
@@ -352,7 +374,7 @@ int main(void)
         cmocka_unit_test(test_shared),         cmocka_unit_test(test_product),
         cmocka_unit_test(test_choice),         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_half),           cmocka_unit_test(test_failing_allocations),
-        cmocka_unit_test(test_damaged_record),
+        cmocka_unit_test(test_damaged_record), cmocka_unit_test(test_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
