@@ -76,9 +76,16 @@ const char *tn_preprocess_guess(const tn_dataset *dataset, int height)
         return "tiny-imagenet";
     if (shape.is_float || shape.channels == 1)
         return "none";
-    if (shape.width > 0 && shape.width <= 64)
-        return shape.width == 32 ? "cifar10" : "tiny-imagenet";
-    return height > 0 && height <= 64 ? "tiny-imagenet" : "imagenet";
+    int width = shape.width;
+    if (width == 0) { /* pictures of any size: the first speaks for all */
+        tn_image image = {0};
+        if (tn_dataset_read(dataset, 0, &image, NULL) == TN_OK)
+            width = image.width;
+        tn_image_done(&image);
+    }
+    if (width > 0 && width <= 64 && height <= width)
+        return width == 32 ? "cifar10" : "tiny-imagenet";
+    return "imagenet"; /* resizes, in proportion to the network's input */
 }
 
 static bool parse_side(const char *text, char **end, int *side)

@@ -31,7 +31,8 @@ size_t tn_preprocess_preset_count(void);
 const char *tn_preprocess_preset_name(size_t which);
 const char *tn_preprocess_preset_summary(size_t which);
 
-/* The preset for a data set and an input height when nobody says: by the reader, else by size. */
+/* The preset for a data set and an input height when nobody says: by the reader, else by size:
+ * pictures no larger than 64 are taken as they are, larger ones resized. height <= 0: free. */
 const char *tn_preprocess_guess(const tn_dataset *dataset, int height);
 
 /* Single settings as the command line gives them: key "resize" ("256"), "crop" ("224" or "WxH"),
