@@ -19,9 +19,7 @@ stand_ins() {
     cp t.onnx model-t.onnx
 }
 stand_ins
-run_line() { # as printed; its output is new
-    output=$(echo "$1" | sed -n 's/.* -o \([^ ]*\).*/\1/p')
-    [ -z "$output" ] || rm -f "$output"
+run_line() { # as printed
     sh -c "$1" >../out 2>../err || { last=$1; cd ..; fail "$2: $1"; cd models; }
 }
 sed -n 's/^    \(ternion .*\)$/\1/p' "$readme" >../commands
@@ -38,6 +36,9 @@ for command in inspect quantize evaluate export compare verify create data help;
     while read -r line; do
         case $line in *fail-if-drop*) continue ;; esac # its exit code depends on accuracy
         case $line in "ternion data generate glyphs glyphs"*) rm -r glyphs ;; esac
+        # the examples of a help page stand side by side: each output is new
+        output=$(echo "$line" | sed -n 's/.* -o \([^ ]*\).*/\1/p')
+        [ -z "$output" ] || rm -f "$output"
         run_line "$line" "help $command"
     done <../commands
 done
