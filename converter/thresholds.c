@@ -99,6 +99,8 @@ static double objective(const search *find, const sums *s)
 
 static void offer(search *find, const sums *s, uint32_t key)
 {
+    if (!find->two_scales && s->moment[0] * s->moment[0] < find->best * s->mass[0] * (1 - 1e-14))
+        return; /* without a division */
     double j = objective(find, s);
     if (j > find->best) {
         find->best = j;
@@ -119,13 +121,21 @@ static double side_bound(double mass, double moment, double bin_mass, double bin
     return before > after ? before : after;
 }
 
-static double bound_of(const search *find, const bins *b, int bin, const sums *above)
+/* Whether a cut inside the bin can be better than the best so far, which is at least as good as the
+ * cut before the bin. */
+static bool may_beat(const search *find, const bins *b, int bin, const sums *above)
 {
+    const double rounding = 1 - 1e-14;
     double high = value_of(((b->base + bin) << b->shift) - 1), bound = 0;
-    for (int side = 0; side < 1 + find->two_scales; side++)
+    if (!find->two_scales) { /* the bound of side_bound, without division */
+        double sum = above->moment[0] + b->moment[0][bin];
+        return sum * sum * high >=
+               find->best * rounding * (above->mass[0] * high + b->moment[0][bin]);
+    }
+    for (int side = 0; side < 2; side++)
         bound += side_bound(above->mass[side], above->moment[side], b->mass[side][bin],
                             b->moment[side][bin], high);
-    return bound;
+    return bound >= find->best * rounding;
 }
 
 static void add_bin(sums *s, const bins *b, int bin)
@@ -136,11 +146,11 @@ static void add_bin(sums *s, const bins *b, int bin)
     }
 }
 
-static inline int bin_of(uint32_t key, int shift, int64_t base, int count)
+static inline int bin_of(uint32_t key, int shift, int base, int count)
 {
-    int64_t t = (int64_t)(key >> shift) - base + 1;
+    int t = (int)(key >> shift) - base + 1;
     t = t < 0 ? 0 : t;
-    return (int)(t > count + 1 ? count + 1 : t);
+    return t > count + 1 ? count + 1 : t;
 }
 
 typedef uint64_t packed_bins[2][MAX_BINS + 2];
@@ -172,7 +182,7 @@ static void fill_packed(bins *b, const source *from, bool two_scales)
     packed_bins packed;
     float tile[TILE];
     int shift = b->shift, count = b->count;
-    int64_t base = b->base;
+    int base = (int)b->base;
     uint32_t mask = (1u << shift) - 1, sign = two_scales ? 1 : 0;
     for (int j = 1; j <= top_level(from); j++) {
         for (int64_t first = 0; first < from->n;) {
@@ -209,7 +219,7 @@ static void fill_weighted(bins *b, const source *from, bool two_scales)
             int64_t some = from->n - first < TILE ? from->n - first : TILE;
             const float *w = elements_of(from, first, some, j, tile);
             for (int64_t i = 0; i < some; i++) {
-                int bin = bin_of(key_of(w[i]), b->shift, b->base, b->count);
+                int bin = bin_of(key_of(w[i]), b->shift, (int)b->base, b->count);
                 int side = side_of(w[i], two_scales);
                 double weight = (double)from->h[first + i] * (2 * j - 1);
                 b->number[bin]++;
@@ -327,16 +337,15 @@ static void descend(search *find, const source *from, int64_t number, int64_t lo
 static void search_survivors(search *find, const bins *b, const source *from, sums above)
 {
     for (int bin = b->count; bin >= 1;) {
-        if (b->number[bin] == 0 || bound_of(find, b, bin, &above) < find->best * (1 - 1e-14)) {
+        if (b->number[bin] == 0 || !may_beat(find, b, bin, &above)) {
             add_bin(&above, b, bin--);
             continue;
         }
         sums start = above;
         int top = bin;
         int64_t number = 0;
-        while (
-            bin >= 1 && top - bin < RUN_BINS &&
-            (b->number[bin] == 0 || bound_of(find, b, bin, &above) >= find->best * (1 - 1e-14))) {
+        while (bin >= 1 && top - bin < RUN_BINS &&
+               (b->number[bin] == 0 || may_beat(find, b, bin, &above))) {
             number += b->number[bin];
             add_bin(&above, b, bin--);
         }
