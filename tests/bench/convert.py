@@ -78,7 +78,8 @@ def quantization_alone(args, model):
             ("", "mean:0.7", "tensor", ""), ("", "optimal", "tensor", ""),
             ("fixed", "", "", "4"), ("fixed", "", "", "8"), ("affine", "", "", "8")):
         line = subprocess.run([os.path.join(args.build, "tests/bench/conversion_time"), model,
-                               scheme, threshold, granularity, bits, str(args.repeat)],
+                               scheme, threshold, granularity, bits, "3"],
+                              env=dict(os.environ, OMP_WAIT_POLICY="passive"),
                               check=True, capture_output=True, text=True).stdout.split()
         name = " ".join(x for x in (scheme or "twn", threshold, granularity, bits) if x)
         per_weight = float(line[2]) / float(line[1])
