@@ -64,6 +64,8 @@ tn_status tn_boundary_check_output(const char *input, const char *output,
                                    const tn_output_options *out, tn_error *error)
 {
     struct stat info;
+    if (output[0] == '\0') /* nothing will be written */
+        return TN_OK;
     if (input && tn_file_is_same(input, output))
         return tn_fail(error, TN_ERROR_USAGE, "the output %s is the input itself: name another",
                        tn_quote(output));

@@ -1,9 +1,7 @@
 /* quantize and export: read, choose codes, pack, write, report. */
-#include "api/images.h"
-#include "api/packing.h"
+#include "api/calibrated.h"
 
 #include "converter/unpack.h"
-#include "finetune/calibrate.h"
 
 static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
                             tn_error *error)
@@ -32,84 +30,6 @@ static tn_status convert_alone(tn_packing *packing, const tn_network_file *file,
     if (status == TN_OK)
         status = tn_packing_report(packing, &layers, report, error);
     tn_conversion_done(&conversion);
-    return status;
-}
-
-static tn_status calibrate_options(const tn_quantize_request *request, tn_image_source *source,
-                                   tn_calibrate_options *options, tn_error *error)
-{
-    if (request->method && !tn_calibrate_method_parse(request->method, &options->method))
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "method %s: expected auto, round, cd, gptq or adaround",
-                       tn_quote(request->method));
-    if (request->bn && !tn_calibrate_bn_parse(request->bn, &options->bn))
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "bn %s: expected auto, keep, reestimate, control or affine",
-                       tn_quote(request->bn));
-    options->policy = tn_packing_policy(&request->scheme);
-    options->samples = (size_t)request->samples;
-    options->seed = request->images.seed;
-    options->preprocess = source->asked ? &source->preprocess : NULL;
-    options->output = request->images.output;
-    options->device = source->device;
-    options->reporter = source->evaluate.reporter;
-    return TN_OK;
-}
-
-static void report_calibration(const tn_calibration *calibration, tn_conversion_report *report)
-{
-    report->images = (int64_t)calibration->images;
-    report->held_out = (int64_t)calibration->held_out;
-    report->method = tn_calibrate_method_name(calibration->method);
-    report->bn = tn_calibrate_bn_name(calibration->bn);
-    report->kl = calibration->kl;
-    report->kl_round = calibration->kl_round;
-    report->agreement = calibration->agreement;
-    report->seconds = calibration->seconds;
-}
-
-/* The preprocessing that was used goes into the record: evaluate takes it from there. */
-static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
-                                 const tn_image_source *source, char **json, tn_error *error)
-{
-    tn_preprocess used;
-    tn_status status = tn_evaluate_preprocess(
-        model, source->dataset, source->asked ? &source->preprocess : NULL, &used, NULL, error);
-    if (status == TN_OK)
-        status = tn_preprocess_to_json(&used, json, error);
-    packing->pack.preprocess = *json;
-    return status;
-}
-
-static tn_status convert_calibrated(tn_packing *packing, const tn_network_file *file,
-                                    const tn_quantize_request *request,
-                                    tn_conversion_report **report, tn_error *error)
-{
-    tn_image_source source = {.dataset = NULL};
-    tn_calibrate_options options = {.samples = 0};
-    tn_calibration calibration = {.model = NULL};
-    char *preprocess = NULL;
-    tn_status status =
-        tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, file->model,
-                             &request->images, packing->reporter, &source, error);
-    if (status == TN_OK)
-        status = calibrate_options(request, &source, &options, error);
-    if (status == TN_OK)
-        status = keep_preprocess(packing, file->model, &source, &preprocess, error);
-    if (status == TN_OK)
-        status = tn_calibrate(file->model, source.dataset, &options, &calibration, error);
-    packing->graph = calibration.graph;
-    if (status == TN_OK)
-        status = tn_packing_take(packing, &calibration.conversion, error);
-    if (status == TN_OK)
-        status = tn_packing_write(packing, error);
-    if (status == TN_OK)
-        status = tn_packing_report(packing, &calibration.layers, report, error);
-    if (status == TN_OK)
-        report_calibration(&calibration, *report);
-    tn_calibration_done(&calibration);
-    tn_image_source_close(&source);
-    tn_free(preprocess);
     return status;
 }
 
@@ -157,11 +77,15 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
     tn_network_file file = {NULL, NULL, 0};
     tn_conversion_report *made = NULL;
     tn_status status = open_input(&packing, &request->in, &file, error);
+    if (status == TN_OK && !request->calibration_data &&
+        (request->target_size || request->target_drop > 0 || request->sensitivity))
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "choosing bits per layer needs images: --calibration-data DATA");
     if (status == TN_OK)
         status = request->calibration_data
-                     ? convert_calibrated(&packing, &file, request, &made, error)
+                     ? tn_calibrated_convert(&packing, &file, request, &made, error)
                      : convert_alone(&packing, &file, &policy, &made, error);
-    if (status == TN_OK && request->val)
+    if (status == TN_OK && request->val && made->n_layers > 0)
         status = measure_accuracy(&packing, &file, request, made, error);
     if (status == TN_OK)
         *report = made;

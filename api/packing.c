@@ -154,6 +154,22 @@ tn_status tn_packing_take(tn_packing *j, const tn_conversion *conversion, tn_err
     return TN_OK;
 }
 
+tn_status tn_packing_size(const tn_packing *packing, tn_graph *graph,
+                          const tn_conversion *conversion, uint64_t *bytes, tn_error *error)
+{
+    tn_packing trial = *packing;
+    tn_model *packed = NULL;
+    trial.graph = graph;
+    trial.pack.reporter = NULL;
+    tn_status status = tn_packing_take(&trial, conversion, error);
+    if (status == TN_OK)
+        status = tn_pack(graph, trial.items, trial.count, &trial.pack, NULL, &packed, error);
+    if (status == TN_OK)
+        *bytes = onnx__model_proto__get_packed_size(packed->proto);
+    tn_model_destroy(packed);
+    return status;
+}
+
 void tn_conversion_report_free(tn_conversion_report *report)
 {
     if (!report)

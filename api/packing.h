@@ -29,6 +29,11 @@ tn_policy tn_packing_policy(const tn_scheme_options *scheme);
 tn_status tn_packing_take(tn_packing *packing, const tn_conversion *conversion,
                           tn_error *error) TN_MUST_CHECK;
 
+/* Bytes of the file that these weights would make: packs in memory, writes nothing. */
+tn_status tn_packing_size(const tn_packing *packing, tn_graph *graph,
+                          const tn_conversion *conversion, uint64_t *bytes,
+                          tn_error *error) TN_MUST_CHECK;
+
 /* Packs and writes, or plans only in a dry run. */
 tn_status tn_packing_write(tn_packing *packing, tn_error *error) TN_MUST_CHECK;
 

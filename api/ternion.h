@@ -197,11 +197,27 @@ typedef struct tn_quantize_request {
     tn_scheme_options scheme;
     const char *calibration_data; /* a data set, labels unread; NULL: from the weights alone */
     const char *method;           /* "auto" | "round" | "cd" | "gptq" | "adaround"; NULL: auto */
-    const char *bn;  /* "auto" | "keep" | "reestimate" | "control" | "affine"; NULL: auto */
-    int64_t samples; /* 0: 256 images, drawn by images.seed */
-    const char *val; /* a labelled data set: accuracy of input and output; NULL: unknown */
+    const char *bn;       /* "auto" | "keep" | "reestimate" | "control" | "affine"; NULL: auto */
+    int64_t samples;      /* 0: 256 images, drawn by images.seed */
+    uint64_t target_size; /* bits chosen per layer so that the file has at most so many bytes */
+    double target_drop;   /* or so that at most so many points of top-1 are lost; 0: not asked */
+    bool sensitivity;     /* measure what each width of each layer costs; alone: write nothing */
+    const char *val;      /* a labelled data set: accuracy of input and output; NULL: unknown */
     tn_image_options images;
 } tn_quantize_request;
+
+enum { TN_WIDTHS = 5 };
+
+/* One layer alone at each width (tn_width_bits), all others at the lowest. */
+typedef struct tn_sensitivity_row {
+    const char *weight;
+    double kl[TN_WIDTHS]; /* KL(float || quantized) on held-out images */
+    uint64_t bytes[TN_WIDTHS];
+    int chosen; /* index of the width; -1: none was chosen */
+} tn_sensitivity_row;
+
+/* "1.58", "2", "3", "4", "8" */
+TERNION_API const char *tn_width_bits(int index);
 
 typedef struct tn_conversion_report {
     const char *input, *output;
@@ -220,6 +236,9 @@ typedef struct tn_conversion_report {
     double kl, kl_round, agreement; /* against the float network, on the calibration images;
                                        kl_round: what rounding alone would have given */
     double seconds;
+    tn_sensitivity_row *sensitivity; /* with a target or when asked for */
+    size_t n_sensitivity;
+    double kl_uniform[TN_WIDTHS];              /* of whole networks at one width */
     struct tn_evaluate_report *before, *after; /* on `val`; NULL without, `after` in dry runs */
 } tn_conversion_report;
 

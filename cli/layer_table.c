@@ -79,6 +79,44 @@ void cli_print_converted_layers(const tn_layer_report *layers, size_t count)
     }
 }
 
+static void print_sensitivity(const tn_conversion_report *report)
+{
+    char name[NAME_SIZE];
+    printf("\nKL to the float network with one layer at a width, the others at the lowest:\n%-44s",
+           "weight");
+    for (int w = 0; w < TN_WIDTHS; w++)
+        printf(" %9s", tn_width_bits(w));
+    puts("  chosen");
+    for (size_t i = 0; i < report->n_sensitivity; i++) {
+        const tn_sensitivity_row *row = &report->sensitivity[i];
+        printf("%-44s", tn_escape(row->weight, name, sizeof name));
+        for (int w = 0; w < TN_WIDTHS; w++)
+            printf(" %9.5f", row->kl[w]);
+        printf("  %s\n", tn_width_bits(row->chosen));
+    }
+    printf("%-44s", "all layers at one width");
+    for (int w = 0; w < TN_WIDTHS; w++)
+        printf(" %9.5f", report->kl_uniform[w]);
+    fputc('\n', stdout);
+}
+
+static json_t *json_sensitivity(const tn_conversion_report *report)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < report->n_sensitivity; i++) {
+        const tn_sensitivity_row *row = &report->sensitivity[i];
+        json_t *widths = json_array();
+        for (int w = 0; w < TN_WIDTHS; w++)
+            json_array_append_new(widths, json_pack("{s:s, s:o, s:I}", "bits", tn_width_bits(w),
+                                                    "kl", cli_json_real(row->kl[w]), "bytes",
+                                                    (json_int_t)row->bytes[w]));
+        json_array_append_new(rows,
+                              json_pack("{s:o, s:o, s:s}", "weight", cli_json_text(row->weight),
+                                        "widths", widths, "chosen", tn_width_bits(row->chosen)));
+    }
+    return rows;
+}
+
 json_t *cli_json_conversion(const cli_context *context, const tn_conversion_report *report)
 {
     json_t *layers = json_array(), *object = cli_json_open(context);
@@ -104,6 +142,8 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
                       cli_json_real(report->agreement), "seconds", cli_json_real(report->seconds));
         json_object_set_new(object, "calibration", calibration);
     }
+    if (report->n_sensitivity)
+        json_object_set_new(object, "sensitivity", json_sensitivity(report));
     if (report->before)
         json_object_set_new(object, "float", cli_json_evaluation(report->before));
     if (report->after)
@@ -118,6 +158,10 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
         cli_json_print(cli_json_conversion(context, report));
         return;
     }
+    if (report->n_sensitivity)
+        print_sensitivity(report);
+    if (report->n_layers == 0)
+        return;
     cli_print_converted_layers(report->layers, report->n_layers);
     if (report->weights_quantized == 0)
         puts("\nno weight is quantized");

@@ -67,6 +67,9 @@ typedef struct cli_arguments {
     bool no_preflight;
     const char *calibration_data, *method, *bn;
     int64_t calibration_samples;
+    uint64_t target_size;
+    double target_drop;
+    bool sensitivity;
     /* finetune */
     const char *val, *checkpoint, *save_every, *optimizer, *schedule, *distill, *augment;
     const char *batch_norm;

@@ -20,7 +20,9 @@ static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     tn_conversion_report *report = NULL;
-    tn_status status = cli_require_output(context);
+    const bool only_table =
+        arguments->sensitivity && !arguments->target_size && !(arguments->target_drop > 0);
+    tn_status status = only_table ? TN_OK : cli_require_output(context);
     if (status != TN_OK)
         return status;
     char *recipe = cli_json_recipe(context);
@@ -30,11 +32,14 @@ static tn_status run(cli_context *context)
                                          .calibration_data = arguments->calibration_data,
                                          .method = arguments->method,
                                          .bn = arguments->bn,
+                                         .target_size = arguments->target_size,
+                                         .target_drop = arguments->target_drop,
+                                         .sensitivity = arguments->sensitivity,
                                          .val = arguments->val,
                                          .samples = arguments->calibration_samples,
                                          .images = cli_image_options(arguments)};
-    status = tn_quantize_file(arguments->operands.items[0], arguments->out, &options,
-                              &context->reporter, &report, &context->error);
+    status = tn_quantize_file(arguments->operands.items[0], only_table ? "" : arguments->out,
+                              &options, &context->reporter, &report, &context->error);
     free(recipe);
     if (status != TN_OK)
         return status;

@@ -82,6 +82,20 @@ run 0 verify c.onnx
 run 2 quantize f.onnx -o c.onnx -f --calibration-data d --method guess
 run 0 evaluate c.onnx --data d --no-preflight
 prints "the model's record"
+# bits per layer under a budget of bytes; the table alone writes nothing
+run 2 quantize f.onnx -o b.onnx --target-size 60K
+says "calibration-data"
+run 0 quantize f.onnx -o b.onnx --calibration-data d --calibration-samples 32 --target-size 60K --json
+holds "$(value .bytes_out) <= 61440 && $(value .bytes_out) == $(stat -c %s b.onnx)"
+equals .sensitivity.length 6
+holds "$(value .bits_per_weight) > 2.2"
+run 0 verify b.onnx
+rm b.onnx
+run 2 quantize f.onnx -o b.onnx --calibration-data d --calibration-samples 32 --target-size 20K
+says "20480 asked for"
+run 0 quantize f.onnx --calibration-data d --calibration-samples 32 --sensitivity
+prints "all layers at one width"
+absent b.onnx
 # B is worse than A by any measure when B's weights are all but gone
 run 0 quantize f.onnx -o z.onnx --threshold sparsity:0.99
 run 0 compare f.onnx f.onnx --data d --fail-if-drop 0 --json

@@ -1,0 +1,179 @@
+#include "api/calibrated.h"
+
+#include "finetune/budget.h"
+
+_Static_assert((int)TN_WIDTHS == (int)TN_BUDGET_WIDTHS, "one list of widths");
+
+const char *tn_width_bits(int index)
+{
+    return index >= 0 && index < TN_BUDGET_WIDTHS ? tn_budget_bits[index] : "";
+}
+
+static tn_status calibrate_options(const tn_quantize_request *request, tn_image_source *source,
+                                   tn_calibrate_options *options, tn_error *error)
+{
+    if (request->method && !tn_calibrate_method_parse(request->method, &options->method))
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "method %s: expected auto, round, cd, gptq or adaround",
+                       tn_quote(request->method));
+    if (request->bn && !tn_calibrate_bn_parse(request->bn, &options->bn))
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "bn %s: expected auto, keep, reestimate, control or affine",
+                       tn_quote(request->bn));
+    options->policy = tn_packing_policy(&request->scheme);
+    options->samples = (size_t)request->samples;
+    options->seed = request->images.seed;
+    options->preprocess = source->asked ? &source->preprocess : NULL;
+    options->output = request->images.output;
+    options->device = source->device;
+    options->reporter = source->evaluate.reporter;
+    return TN_OK;
+}
+
+static void report_calibration(const tn_calibration *calibration, tn_conversion_report *report)
+{
+    report->images = (int64_t)calibration->images;
+    report->held_out = (int64_t)calibration->held_out;
+    report->method = tn_calibrate_method_name(calibration->method);
+    report->bn = tn_calibrate_bn_name(calibration->bn);
+    report->kl = calibration->kl;
+    report->kl_round = calibration->kl_round;
+    report->agreement = calibration->agreement;
+    report->seconds = calibration->seconds;
+}
+
+/* The preprocessing that was used goes into the record: evaluate takes it from there. */
+static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
+                                 const tn_image_source *source, char **json, tn_error *error)
+{
+    tn_preprocess used;
+    tn_status status = tn_evaluate_preprocess(
+        model, source->dataset, source->asked ? &source->preprocess : NULL, &used, NULL, error);
+    if (status == TN_OK)
+        status = tn_preprocess_to_json(&used, json, error);
+    packing->pack.preprocess = *json;
+    return status;
+}
+
+typedef struct job {
+    tn_packing *packing;
+    const tn_quantize_request *request;
+    tn_image_source source;
+    tn_calibrate_options options;
+    tn_calibration calibration;
+    tn_budget budget;
+    bool has_budget, only_table;
+} job;
+
+static tn_status measure_size(void *context, const tn_calibration *calibration, uint64_t *bytes,
+                              tn_error *error)
+{
+    const job *j = context;
+    return tn_packing_size(j->packing, calibration->graph, &calibration->conversion, bytes, error);
+}
+
+static tn_status calibrate(job *j, const tn_model *model, tn_error *error)
+{
+    const tn_budget_options options = {.calibrate = j->options,
+                                       .target_size = j->request->target_size,
+                                       .target_drop = j->request->target_drop,
+                                       .sensitivity_only = j->only_table,
+                                       .size = measure_size,
+                                       .size_context = j};
+    return j->has_budget
+               ? tn_budget_choose(model, j->source.dataset, &options, &j->budget, &j->calibration,
+                                  error)
+               : tn_calibrate(model, j->source.dataset, &j->options, &j->calibration, error);
+}
+
+static tn_status report_budget(const job *j, tn_conversion_report *report, tn_error *error)
+{
+    tn_arena *arena = tn_result_arena(report);
+    report->sensitivity = tn_arena_array(arena, j->budget.count + 1, sizeof *report->sensitivity);
+    if (!report->sensitivity)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    report->n_sensitivity = j->budget.count;
+    for (int w = 0; w < TN_BUDGET_WIDTHS; w++)
+        report->kl_uniform[w] = j->budget.kl_uniform[w];
+    for (size_t i = 0; i < j->budget.count; i++) {
+        const tn_budget_row *from = &j->budget.row[i];
+        tn_sensitivity_row *to = &report->sensitivity[i];
+        to->weight = tn_arena_strdup(arena, from->name);
+        to->chosen = j->only_table ? -1 : from->chosen;
+        for (int w = 0; w < TN_BUDGET_WIDTHS; w++) {
+            to->kl[w] = from->kl[w];
+            to->bytes[w] = from->bytes[w];
+        }
+        if (!to->weight)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    }
+    return TN_OK;
+}
+
+/* What a run that writes nothing can say. */
+static tn_status report_table(const job *j, tn_conversion_report **report, tn_error *error)
+{
+    tn_conversion_report *made = tn_result_create(sizeof *made);
+    if (!made)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    made->input = tn_arena_strdup(tn_result_arena(made), j->packing->input);
+    made->output = made->needs = made->form = made->method = made->bn = "";
+    made->bytes_in = j->packing->bytes_in;
+    tn_status status = made->input ? report_budget(j, made, error)
+                                   : tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    if (status == TN_OK)
+        *report = made;
+    else
+        tn_conversion_report_free(made);
+    return status;
+}
+
+static tn_status write_and_report(job *j, tn_conversion_report **report, tn_error *error)
+{
+    tn_conversion_report *made = NULL;
+    j->packing->graph = j->calibration.graph;
+    tn_status status = tn_packing_take(j->packing, &j->calibration.conversion, error);
+    if (status == TN_OK)
+        status = tn_packing_write(j->packing, error);
+    if (status == TN_OK)
+        status = tn_packing_report(j->packing, &j->calibration.layers, &made, error);
+    if (status == TN_OK)
+        report_calibration(&j->calibration, made);
+    if (status == TN_OK && j->has_budget)
+        status = report_budget(j, made, error);
+    if (status == TN_OK)
+        *report = made;
+    else
+        tn_conversion_report_free(made);
+    return status;
+}
+
+tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file,
+                                const tn_quantize_request *request, tn_conversion_report **report,
+                                tn_error *error)
+{
+    const bool has_target = request->target_size > 0 || request->target_drop > 0;
+    job j = {.packing = packing,
+             .request = request,
+             .has_budget = has_target || request->sensitivity,
+             .only_table = request->sensitivity && !has_target};
+    char *preprocess = NULL;
+    tn_status status =
+        tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, file->model,
+                             &request->images, packing->reporter, &j.source, error);
+    if (status == TN_OK)
+        status = calibrate_options(request, &j.source, &j.options, error);
+    if (status == TN_OK)
+        status = keep_preprocess(packing, file->model, &j.source, &preprocess, error);
+    if (status == TN_OK)
+        status = calibrate(&j, file->model, error);
+    if (status == TN_OK)
+        status =
+            j.only_table ? report_table(&j, report, error) : write_and_report(&j, report, error);
+    tn_budget_done(&j.budget);
+    tn_calibration_done(&j.calibration);
+    tn_image_source_close(&j.source);
+    tn_free(preprocess);
+    packing->pack.preprocess = NULL;
+    return status;
+}
