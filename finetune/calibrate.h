@@ -16,7 +16,7 @@
 typedef enum tn_calibrate_method {
     TN_CALIBRATE_AUTO,    /* cd */
     TN_CALIBRATE_ROUND,   /* the scheme's own rounding: what conversion without data gives */
-    TN_CALIBRATE_CD,      /* coordinate descent on codes and scales */
+    TN_CALIBRATE_CD,      /* coordinate descent on codes and scales, from rounded codes */
     TN_CALIBRATE_GPTQ,    /* one pass with error feedback in the order of the activations' size */
     TN_CALIBRATE_ADAROUND /* learned rounding, up or down */
 } tn_calibrate_method;

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Positions used per weight of a row: more cost time and change little. */
-enum { POSITIONS_PER_COL = 160 };
+enum { POSITIONS_PER_COL = 40 };
 
 /* What the target function reads. */
 typedef struct target_context {
@@ -114,6 +114,7 @@ static tn_status solve(fit_state *state, tn_error *error)
     case TN_CALIBRATE_CD:
         break;
     }
+    /* starting from GPTQ's codes lowers this objective further and generalizes no better */
     tn_descent_options descent = {.sweeps = state->options->sweeps};
     return tn_descent(&state->gram, &descent, state->weight, NULL, error);
 }

@@ -21,7 +21,7 @@ typedef struct tn_layer_view {
 } tn_layer_view;
 
 typedef struct tn_layer_fit_options {
-    tn_calibrate_method method; /* not AUTO */
+    tn_calibrate_method method;
     double damping;
     int sweeps, relu_passes;
     int64_t positions; /* at least so many, or 160 per weight of a row; fewer where there are */

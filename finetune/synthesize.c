@@ -10,7 +10,7 @@
 #include <time.h>
 
 enum { SAMPLES = 256, BATCH = 64, STEPS = 200 };
-static const double RATE = 0.1, CLASS_WEIGHT = 0.1;
+static const double RATE = 0.1, CLASS_WEIGHT = 0.01;
 
 /* One BatchNorm whose statistics are matched. */
 typedef struct matched_bn {

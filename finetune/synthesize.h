@@ -14,7 +14,7 @@ typedef struct tn_synthesize_options {
     size_t batch;        /* [64] optimized together: their common statistics are matched */
     int steps;           /* [200] of Adam */
     double rate;         /* [0.1] in units of normalized pixels, falling to 0 */
-    double class_weight; /* [0.1] of the cross-entropy with random classes; < 0: 0 */
+    double class_weight; /* [0.01] of the cross-entropy with random classes; < 0: 0 */
     uint64_t seed;
     const char *output; /* name of the network's output; NULL: the first */
     tn_device *device;  /* borrowed; NULL: a CPU device of its own */

@@ -1,0 +1,236 @@
+/* Calibration on seeded networks and images: every method and BN mode, networks with residual sums,
+ * concatenations, biases without BatchNorm; nothing but what it must change changes, and one and
+ * two threads give the same bits. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "converter/record.h"
+#include "core/memory.h"
+#include "core/random.h"
+#include "core/threads.h"
+#include "finetune/calibrate.h"
+#include "finetune/synthesize.h"
+#include "onnx_io/zoo/zoo.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IMAGES = 32, SIZE = 16 };
+
+static float images[IMAGES * 3 * SIZE * SIZE];
+static tn_model *resnet;
+
+/* Smooth fields: neighbouring pixels are alike, as in photographs. */
+static void make_images(void)
+{
+    for (int i = 0; i < IMAGES * 3; i++) {
+        tn_random random = tn_random_make(3, TN_PURPOSE_TEST, 4, (uint64_t)i);
+        float a = tn_random_normal(&random), b = tn_random_normal(&random);
+        float fx = tn_random_uniform(&random), fy = tn_random_uniform(&random);
+        for (int y = 0; y < SIZE; y++)
+            for (int x = 0; x < SIZE; x++)
+                images[(i * SIZE + y) * SIZE + x] =
+                    a + b * sinf(fx * (float)x + fy * (float)y) + 0.3f * tn_random_normal(&random);
+    }
+}
+
+static tn_model *create(const char *id, int64_t size)
+{
+    tn_model *model = NULL;
+    tn_error error = {0};
+    tn_zoo_options options = {.classes = 10, .input = {3, size, size}, .seed = 5};
+    if (tn_zoo_create(id, &options, &model, &error) != TN_OK)
+        print_message("%s: %s\n", id, error.message);
+    assert_non_null(model);
+    return model;
+}
+
+static tn_calibration calibrate(const tn_model *model, const tn_calibrate_options *given)
+{
+    tn_calibration calibration = {0};
+    tn_error error = {0};
+    tn_calibrate_options options = *given;
+    options.images = images;
+    if (options.samples == 0)
+        options.samples = IMAGES;
+    if (tn_calibrate(model, NULL, &options, &calibration, &error) != TN_OK)
+        print_message("%s\n", error.message);
+    assert_int_equal(error.code, TN_OK);
+    return calibration;
+}
+
+/* Sum of the layers' output errors. */
+static double output_error(const tn_calibration *calibration)
+{
+    double sum = 0;
+    for (size_t i = 0; i < calibration->conversion.count; i++)
+        sum += calibration->layer[i].output_error;
+    return sum;
+}
+
+static void every_method_lowers_the_output_error(void **state)
+{
+    (void)state;
+    tn_calibrate_options options = {.method = TN_CALIBRATE_ROUND, .bn = TN_CALIBRATE_BN_AFFINE};
+    tn_calibration round = calibrate(resnet, &options);
+    assert_int_equal(round.conversion.count, 18);
+    for (int m = TN_CALIBRATE_CD; m <= TN_CALIBRATE_ADAROUND; m++) {
+        options.method = (tn_calibrate_method)m;
+        tn_calibration other = calibrate(resnet, &options);
+        print_message("%s: output error %.3f (round %.3f), KL %.4f (%.4f, data-free %.4f)\n",
+                      tn_calibrate_method_name(options.method), output_error(&other),
+                      output_error(&round), other.kl, round.kl, other.kl_round);
+        assert_true(output_error(&other) < 0.8 * output_error(&round));
+        assert_true(other.kl < other.kl_round);
+        tn_calibration_done(&other);
+    }
+    tn_calibration_done(&round);
+}
+
+static void n_bits_come_near_the_float_network(void **state)
+{
+    (void)state;
+    static const char *const bits[] = {"2", "4", "8"};
+    double before = INFINITY;
+    for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++) {
+        tn_calibrate_options options = {.policy = {.bits = bits[i]}, .bn = TN_CALIBRATE_BN_AFFINE};
+        tn_calibration calibration = calibrate(resnet, &options);
+        print_message("%s bits: KL %.6f\n", bits[i], calibration.kl);
+        assert_true(calibration.kl < before);
+        before = calibration.kl;
+        tn_calibration_done(&calibration);
+    }
+    assert_true(before < 1e-3);
+}
+
+static void every_scheme_and_granularity_runs(void **state)
+{
+    (void)state;
+    static const char *const settings[][3] = {
+        {"ttq", "1.58", "channel"}, {"ttq", "1.58", "tensor"}, {"twn", "1.58", "group:9"},
+        {"affine", "4", "channel"}, {"fixed", "3", "tensor"},  {"dorefa", "2", "tensor"},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        tn_calibrate_options options = {.policy = {.scheme = settings[i][0],
+                                                   .bits = settings[i][1],
+                                                   .granularity = settings[i][2]},
+                                        .bn = TN_CALIBRATE_BN_AFFINE};
+        tn_calibration calibration = calibrate(resnet, &options);
+        print_message("%s %s %s: KL %.4f (round %.4f)\n", settings[i][0], settings[i][1],
+                      settings[i][2], calibration.kl, calibration.kl_round);
+        assert_true(calibration.kl < calibration.kl_round);
+        tn_calibration_done(&calibration);
+    }
+}
+
+static void batch_norm_changes_only_when_asked(void **state)
+{
+    (void)state;
+    for (int mode = TN_CALIBRATE_BN_KEEP; mode <= TN_CALIBRATE_BN_AFFINE; mode++) {
+        tn_calibrate_options options = {.bn = (tn_calibrate_bn)mode};
+        tn_calibration calibration = calibrate(resnet, &options);
+        print_message("%s: KL %.4f, %zu parameters changed\n", tn_calibrate_bn_name(options.bn),
+                      calibration.kl, calibration.params_changed);
+        if (mode == TN_CALIBRATE_BN_KEEP)
+            assert_int_equal(calibration.params_changed, 0);
+        else
+            assert_true(calibration.params_changed >= 18);
+        tn_calibration_done(&calibration);
+    }
+    tn_calibrate_options automatic = {0};
+    tn_calibration calibration = calibrate(resnet, &automatic);
+    assert_int_equal(calibration.held_out, IMAGES / 4);
+    assert_true(calibration.kl_held_out >= 0 && calibration.bn != TN_CALIBRATE_BN_AUTO);
+    tn_calibration_done(&calibration);
+}
+
+/* DenseNet: BatchNorms behind concatenations; SqueezeNet: biases and no BatchNorm. */
+static void other_families_gain_as_well(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"densenet-small", "squeezenet1.1"};
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        tn_model *model = create(ids[i], i == 0 ? SIZE : 2 * SIZE); /* a quarter of the images */
+        tn_calibrate_options options = {.bn = TN_CALIBRATE_BN_AFFINE,
+                                        .samples = i == 0 ? IMAGES : IMAGES / 4};
+        tn_calibration calibration = calibrate(model, &options);
+        print_message("%s: KL %.4f (round %.4f), %zu parameters changed\n", ids[i], calibration.kl,
+                      calibration.kl_round, calibration.params_changed);
+        assert_true(calibration.kl < 0.5 * calibration.kl_round);
+        tn_calibration_done(&calibration);
+        tn_model_destroy(model);
+    }
+}
+
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    tn_calibration calibration[2];
+    tn_calibrate_options options = {.bn = TN_CALIBRATE_BN_AFFINE};
+    for (int t = 0; t < 2; t++) {
+        tn_threads_set(t + 1);
+        calibration[t] = calibrate(resnet, &options);
+    }
+    for (size_t i = 0; i < calibration[0].conversion.count; i++)
+        assert_true(tn_record_hash(&calibration[0].conversion.item[i].weight) ==
+                    tn_record_hash(&calibration[1].conversion.item[i].weight));
+    assert_true(calibration[0].kl == calibration[1].kl);
+    tn_calibration_done(&calibration[0]);
+    tn_calibration_done(&calibration[1]);
+}
+
+static void synthesized_images_match_the_statistics(void **state)
+{
+    (void)state;
+    tn_synthesis synthesis[2];
+    tn_synthesize_options options = {.samples = 8, .batch = 8, .steps = 20, .seed = 3};
+    for (int t = 0; t < 2; t++) {
+        tn_threads_set(t + 1);
+        assert_int_equal(tn_synthesize(resnet, &options, &synthesis[t], NULL), TN_OK);
+    }
+    print_message("loss %.4f -> %.4f\n", synthesis[0].first_loss, synthesis[0].last_loss);
+    assert_true(synthesis[0].last_loss < 0.8 * synthesis[0].first_loss);
+    assert_memory_equal(synthesis[0].images, synthesis[1].images,
+                        8 * 3 * SIZE * SIZE * sizeof(float));
+    tn_synthesis_done(&synthesis[0]);
+    tn_synthesis_done(&synthesis[1]);
+    tn_model *plain = create("squeezenet1.1", 2 * SIZE);
+    tn_error error = {0};
+    assert_int_equal(tn_synthesize(plain, &options, &synthesis[0], &error), TN_ERROR_MODEL);
+    assert_non_null(strstr(error.message, "BatchNorm"));
+    tn_model_destroy(plain);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    make_images();
+    resnet = create("resnet20", SIZE);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tn_model_destroy(resnet);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_method_lowers_the_output_error),
+        cmocka_unit_test(n_bits_come_near_the_float_network),
+        cmocka_unit_test(every_scheme_and_granularity_runs),
+        cmocka_unit_test(batch_norm_changes_only_when_asked),
+        cmocka_unit_test(other_families_gain_as_well),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(synthesized_images_match_the_statistics),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
