@@ -227,7 +227,7 @@ static tn_status train(job *j, tn_error *error)
         status = tn_train(model, &j->data, self ? j->model : j->teacher, start, &j->options,
                           &j->trained, error);
     if (status == TN_OK && j->trained.stopped)
-        status = tn_fail(error, TN_ERROR_CANCELLED, "stopped at step %llu%s; no model was written",
+        status = tn_fail(error, TN_ERROR_CANCELLED, "stopped at step %llu%s",
                          (unsigned long long)j->trained.last.step,
                          j->options.folder ? ", which is saved" : "");
     if (status == TN_OK && j->restored > 0)

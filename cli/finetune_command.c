@@ -146,6 +146,7 @@ static tn_status run(cli_context *context)
     free(recipe);
     if (status == TN_ERROR_CANCELLED && arguments->checkpoint) {
         cli_terminal_close();
+        fprintf(stderr, "%s\n", context->error.message);
         print_resume(context);
     }
     if (status != TN_OK)

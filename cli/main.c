@@ -14,7 +14,7 @@ static int finish(tn_status status, const tn_error *error)
     if (status == TN_OK)
         return 0;
     if (status == TN_ERROR_CANCELLED && cli_signal_caught()) {
-        cli_error(error->message[0] ? error->message : "stopped; nothing was written");
+        cli_error("stopped; nothing was written");
         return 128 + cli_signal_caught();
     }
     cli_error(error->message[0] ? error->message : "failed without a message");
