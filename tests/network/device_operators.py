@@ -169,6 +169,8 @@ def check(case, program, folder, rng):
     if case.inputs[0].size == 0 or not all(case.inputs[i].dtype == np.float32 or
                                            case.op == "DequantizeLinear" for i in fed):
         return None, None
+    if any(x is not None and x.dtype == np.float16 for x in case.inputs):
+        return None, None  # the runtime rounds to half on the way, devices compute in fp32
     for name in os.listdir(folder):
         os.unlink(os.path.join(folder, name))
     model = build(case, fed)
