@@ -422,6 +422,18 @@ static tn_status lower_inputs(tn_plan *plan, tn_error *error)
     return TN_OK;
 }
 
+/* Lowerings rely on required operands, and on all of those that take any number. */
+static tn_status check_operands(const tn_node *node, tn_error *error)
+{
+    bool any_number = node->op && node->op->max_inputs > 16;
+    size_t required = node->op ? (size_t)node->op->min_inputs : 1;
+    bool present = node->op && node->n_inputs >= required && node->n_outputs && node->outputs[0];
+    for (size_t i = 0; i < node->n_inputs && present; i++)
+        present = node->inputs[i] || (i >= required && !any_number);
+    return present ? TN_OK
+                   : tn_lower_unsupported(node, error, "an operand left out, or in this opset");
+}
+
 static tn_status lower_nodes(tn_plan *plan, const bool *needed, tn_error *error)
 {
     for (size_t i = 0; i < plan->graph->n_nodes; i++) {
@@ -429,7 +441,9 @@ static tn_status lower_nodes(tn_plan *plan, const bool *needed, tn_error *error)
         size_t first = plan->n_steps;
         if (!needed[i])
             continue;
-        tn_status status = tn_lowering_find(node)(plan, node, error);
+        tn_status status = check_operands(node, error);
+        if (status == TN_OK)
+            status = tn_lowering_find(node)(plan, node, error);
         if (status != TN_OK) {
             tn_error_note_node(error, tn_node_label(node));
             return status;
