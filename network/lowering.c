@@ -119,7 +119,8 @@ tn_status tn_lower_temporary(tn_plan *plan, int rank, const int64_t *dims, bool 
     if (!tn_dims_count(rank, dims, &count) || !tn_dtype_bytes(TN_FLOAT, (uint64_t)count, &bytes))
         return tn_fail(error, TN_ERROR_LIMIT, "a value is too large");
     if (count == 0)
-        return tn_fail(error, TN_ERROR_MODEL, "values without elements are not supported on devices");
+        return tn_fail(error, TN_ERROR_MODEL,
+                       "values without elements are not supported on devices");
     tn_status status = new_value(plan, index, error);
     if (status != TN_OK)
         return status;

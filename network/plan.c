@@ -33,7 +33,10 @@ static tn_status check_options(tn_plan *plan, tn_error *error)
                        "bf16 needs a processor with AMX or a GPU: %s has neither; use precision "
                        "fp32 or auto",
                        plan->device->summary);
-    plan->precision = o->precision == TN_PRECISION_BF16 ? TN_PRECISION_BF16 : TN_PRECISION_FP32;
+    plan->precision = o->precision == TN_PRECISION_BF16 ||
+                              (o->precision == TN_PRECISION_AUTO && plan->device->bf16)
+                          ? TN_PRECISION_BF16
+                          : TN_PRECISION_FP32;
     if (!o->training && (o->n_injections || o->n_gradients || o->input_gradient))
         return tn_fail(error, TN_ERROR_USAGE, "gradients need a training plan");
     tn_status status = check_names(plan->graph, o->taps, o->n_taps, "tap", error);

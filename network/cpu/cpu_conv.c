@@ -20,6 +20,9 @@ typedef struct conv_kernel {
     size_t forward_bytes;  /* packed weights of forward, rounded up: bias or data's follow */
     size_t bias_bytes, chunk_bytes, chunk_weight_bytes, chunk_scratch_bytes;
     bool data_shares; /* backward data reads forward's packed weights */
+    bool bf16;        /* operands are rounded to bf16; the source's is kept in `saved` */
+    int64_t src_count, dst_count;
+    size_t bf16_bytes; /* of a rounded operand at the workspace's end */
 } conv_kernel;
 
 static size_t round_up(size_t bytes)
@@ -27,14 +30,19 @@ static size_t round_up(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-static void conv_destroy(tn_kernel *kernel)
+static void destroy_passes(conv_kernel *k)
 {
-    conv_kernel *k = (conv_kernel *)kernel;
     tn_dnnl_conv_destroy(k->forward);
     tn_dnnl_conv_destroy(k->data);
     tn_dnnl_conv_destroy(k->weights[0]);
     tn_dnnl_conv_destroy(k->weights[1]);
-    tn_free(k);
+    k->forward = k->data = k->weights[0] = k->weights[1] = NULL;
+}
+
+static void conv_destroy(tn_kernel *kernel)
+{
+    destroy_passes((conv_kernel *)kernel);
+    tn_free(kernel);
 }
 
 static int64_t weights_per_channel(const tn_conv_task *t)
@@ -78,6 +86,34 @@ static tn_status conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error
     return status;
 }
 
+/* Half to even; oneDNN's operands are bf16 where a conversion is worth it. */
+TN_HOT static void round_piece(const float *restrict src, uint16_t *restrict dst, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &src[i], sizeof(bits));
+        uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+        bool nan = (bits & 0x7fffffffU) > 0x7f800000U;
+        dst[i] = (uint16_t)(nan ? (bits >> 16) | 0x40U : rounded);
+    }
+}
+
+static void to_bf16(const float *src, uint16_t *dst, int64_t count)
+{
+    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t at = p * TN_CPU_GRAIN;
+        round_piece(src + at, dst + at, count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN);
+    }
+}
+
+/* The end of the workspace holds one rounded operand. */
+static uint16_t *rounded_operand(const conv_kernel *k, const tn_arguments *args)
+{
+    return (uint16_t *)((char *)args->workspace + k->plain.base.workspace_bytes - k->bf16_bytes);
+}
+
 static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
@@ -85,26 +121,30 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     const void *bias = t->fold   ? (const char *)args->state + k->forward_bytes
                        : t->bias ? (const char *)args->params[1]
                                  : NULL;
-    tn_dnnl_conv_args a = {args->src[0], args->state,    bias, t->residual ? args->src[1] : NULL,
-                           args->dst,    args->workspace};
+    const void *src = args->src[0];
+    if (k->bf16) {
+        uint16_t *rounded = kernel->saved_bytes ? args->saved : rounded_operand(k, args);
+        to_bf16(args->src[0], rounded, k->src_count);
+        src = rounded;
+    }
+    tn_dnnl_conv_args a = {src,       args->state,    bias, t->residual ? args->src[1] : NULL,
+                           args->dst, args->workspace};
     if (!tn_dnnl_conv_run(k->forward, 0, &a))
         return tn_fail(error, TN_ERROR_DEVICE, "oneDNN: a convolution failed");
     return TN_OK;
 }
 
-static tn_status backward_data(const conv_kernel *k, const tn_arguments *args, tn_error *error)
+static tn_status backward_data(const conv_kernel *k, const tn_arguments *args, const void *ddst,
+                               tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
-    int64_t count = t->batch * t->in_channels;
-    for (int i = 0; i < t->spatial; i++)
-        count *= t->in[i];
+    int64_t count = k->src_count;
     float *dsrc = args->dsrc[0];
     char *scratch = args->workspace;
     if (args->accumulate[0]) {
         dsrc = args->workspace;
         scratch += round_up((size_t)count * sizeof(float));
     }
-    tn_dnnl_conv_args a = {dsrc, data_weights(k, args), NULL, NULL, args->ddst, scratch};
+    tn_dnnl_conv_args a = {dsrc, data_weights(k, args), NULL, NULL, ddst, scratch};
     if (!tn_dnnl_conv_run(k->data, 0, &a))
         return tn_fail(error, TN_ERROR_DEVICE, "oneDNN: a data gradient failed");
     if (!args->accumulate[0])
@@ -135,27 +175,27 @@ static void add_chunks(const conv_kernel *k, char *chunks)
     }
 }
 
-static bool run_chunk(const conv_kernel *k, const tn_arguments *args, int chunk)
+static bool run_chunk(const conv_kernel *k, const tn_arguments *args, const char *ddst, int chunk)
 {
     const tn_conv_task *t = &k->plain.task.conv;
-    int64_t src = t->in_channels, dst = t->out_channels;
+    size_t element = k->bf16 ? sizeof(uint16_t) : sizeof(float);
+    size_t src = (size_t)(k->src_count / t->batch) * element;
+    size_t dst = (size_t)(k->dst_count / t->batch) * element;
     int64_t first = chunk * k->small + (chunk < k->larger ? chunk : k->larger);
     bool more = chunk < k->larger;
     char *memory = (char *)args->workspace + (size_t)chunk * k->chunk_bytes;
-    for (int i = 0; i < t->spatial; i++) {
-        src *= t->in[i];
-        dst *= t->out[i];
-    }
-    tn_dnnl_conv_args a = {args->src[0] + first * src,
+    const char *from = k->bf16 ? args->saved : (const void *)args->src[0];
+    tn_dnnl_conv_args a = {from + (size_t)first * src,
                            memory,
                            t->bias ? memory + k->chunk_weight_bytes : NULL,
                            NULL,
-                           args->ddst + first * dst,
+                           ddst + (size_t)first * dst,
                            memory + k->chunk_bytes - k->chunk_scratch_bytes};
     return tn_dnnl_conv_run(k->weights[more ? 0 : 1], more ? chunk : chunk - (int)k->larger, &a);
 }
 
-static tn_status backward_weights(const conv_kernel *k, const tn_arguments *args, tn_error *error)
+static tn_status backward_weights(const conv_kernel *k, const tn_arguments *args, const void *ddst,
+                                  tn_error *error)
 {
     const tn_conv_task *t = &k->plain.task.conv;
     char *chunks = args->workspace;
@@ -163,7 +203,7 @@ static tn_status backward_weights(const conv_kernel *k, const tn_arguments *args
     atomic_bool ok = true;
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < k->chunks; i++)
-        if (!run_chunk(k, args, i))
+        if (!run_chunk(k, args, ddst, i))
             ok = false;
     if (!ok)
         return tn_fail(error, TN_ERROR_DEVICE, "oneDNN: a weight gradient failed");
@@ -190,11 +230,16 @@ static tn_status backward_weights(const conv_kernel *k, const tn_arguments *args
 static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
+    const void *ddst = args->ddst;
     tn_status status = TN_OK;
+    if (k->bf16) {
+        to_bf16(args->ddst, rounded_operand(k, args), k->dst_count);
+        ddst = rounded_operand(k, args);
+    }
     if (args->dsrc[0])
-        status = backward_data(k, args, error);
+        status = backward_data(k, args, ddst, error);
     if (status == TN_OK && (args->dparams[0] || (k->plain.task.conv.bias && args->dparams[1])))
-        status = backward_weights(k, args, error);
+        status = backward_weights(k, args, ddst, error);
     return status;
 }
 
@@ -215,7 +260,7 @@ static tn_status prepare_weights(conv_kernel *k, tn_dnnl *dnnl, tn_error *error)
             continue;
         tn_status status =
             tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_WEIGHTS, i ? k->small : k->small + 1,
-                                true, lanes, &k->weights[i], error);
+                                k->bf16, true, lanes, &k->weights[i], error);
         if (status != TN_OK)
             return status;
         size_t weight = round_up(tn_dnnl_conv_weight_bytes(k->weights[i]));
@@ -238,9 +283,7 @@ static void size_memory(conv_kernel *k, bool backward)
 {
     const tn_conv_task *t = &k->plain.task.conv;
     size_t weights = (size_t)(t->out_channels * weights_per_channel(t)) * sizeof(float);
-    size_t source = (size_t)(t->batch * t->in_channels) * sizeof(float);
-    for (int i = 0; i < t->spatial; i++)
-        source *= (size_t)t->in[i];
+    size_t source = (size_t)k->src_count * sizeof(float);
     size_t most = tn_dnnl_conv_scratch_bytes(k->forward);
     if (t->fold && weights > most)
         most = weights;
@@ -256,7 +299,26 @@ static void size_memory(conv_kernel *k, bool backward)
         most = data > most ? data : most;
         most = chunks > most ? chunks : most;
     }
+    if (k->bf16) {
+        int64_t larger = k->src_count > k->dst_count ? k->src_count : k->dst_count;
+        k->bf16_bytes = round_up((size_t)larger * sizeof(uint16_t));
+        most = round_up(most) + k->bf16_bytes;
+        if (backward)
+            k->plain.base.saved_bytes = (size_t)k->src_count * sizeof(uint16_t);
+    }
     k->plain.base.workspace_bytes = most;
+}
+
+/* All passes of one type: fp32, or bf16 when the task asks for it and oneDNN has all of them. */
+static tn_status create_passes(conv_kernel *k, tn_dnnl *dnnl, bool backward, tn_error *error)
+{
+    const tn_conv_task *t = &k->plain.task.conv;
+    tn_status status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_FORWARD, t->batch, k->bf16, false, 1,
+                                           &k->forward, error);
+    if (status == TN_OK && backward)
+        status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_DATA, t->batch, k->bf16, false, 1,
+                                     &k->data, error);
+    return status == TN_OK && backward ? prepare_weights(k, dnnl, error) : status;
 }
 
 tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -270,19 +332,26 @@ tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
     if (status != TN_OK)
         return status;
     conv_kernel *k = (conv_kernel *)created;
-    status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_FORWARD, t->batch, false, 1, &k->forward, error);
-    if (status == TN_OK && task->backward)
-        status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_DATA, t->batch, false, 1, &k->data,
-                                     error);
-    if (status == TN_OK && task->backward)
-        status = prepare_weights(k, dnnl, error);
+    k->src_count = t->batch * t->in_channels;
+    k->dst_count = t->batch * t->out_channels;
+    for (int i = 0; i < t->spatial; i++) {
+        k->src_count *= t->in[i];
+        k->dst_count *= t->out[i];
+    }
+    k->bf16 = task->precision == TN_PRECISION_BF16;
+    status = create_passes(k, dnnl, task->backward, k->bf16 ? NULL : error);
+    if (status == TN_ERROR_DEVICE && k->bf16) {
+        destroy_passes(k);
+        k->bf16 = false;
+        status = create_passes(k, dnnl, task->backward, error);
+    }
     if (status != TN_OK) {
         conv_destroy(created);
         return status;
     }
     size_memory(k, task->backward);
     created->name = tn_dnnl_conv_name(k->forward);
-    created->reads_src = true;
+    created->reads_src = !k->bf16;
     *kernel = created;
     return TN_OK;
 }

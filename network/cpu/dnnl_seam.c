@@ -94,12 +94,14 @@ void tn_dnnl_destroy(tn_dnnl *dnnl)
     tn_free(dnnl);
 }
 
-static bool describe(descriptor *d, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static bool describe(descriptor *d, int rank, const dnnl_dims_t dims, bool bf16,
+                     dnnl_format_tag_t tag)
 {
+    dnnl_data_type_t type = bf16 ? dnnl_bf16 : dnnl_f32;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(d, rank, dims, dnnl_f32, tag) == dnnl_success;
+    return dnnl_memory_desc_create_with_tag(d, rank, dims, type, tag) == dnnl_success;
 #else
-    return dnnl_memory_desc_init_by_tag(d, rank, dims, dnnl_f32, tag) == dnnl_success;
+    return dnnl_memory_desc_init_by_tag(d, rank, dims, type, tag) == dnnl_success;
 #endif
 }
 
@@ -210,7 +212,8 @@ static dnnl_format_tag_t plain_tag(int rank)
     return tags[rank - 1];
 }
 
-static bool make_geometry(const tn_conv_task *task, int64_t batch, geometry *g)
+static bool make_geometry(const tn_conv_task *task, tn_dnnl_pass pass, int64_t batch, bool bf16,
+                          geometry *g)
 {
     static const dnnl_format_tag_t last[] = {dnnl_nwc, dnnl_nhwc, dnnl_ndhwc};
     dnnl_dims_t src, dst, weights, bias = {task->out_channels};
@@ -227,10 +230,12 @@ static bool make_geometry(const tn_conv_task *task, int64_t batch, geometry *g)
         g->end[i] = task->pad_end[i];
     }
     int rank = weight_dims(task, weights);
-    return describe(&g->src, 2 + task->spatial, src, last[task->spatial - 1]) &&
-           describe(&g->dst, 2 + task->spatial, dst, last[task->spatial - 1]) &&
-           describe(&g->weights, rank, weights, dnnl_format_tag_any) &&
-           describe(&g->bias, 1, bias, dnnl_a);
+    dnnl_format_tag_t tag = last[task->spatial - 1];
+    return describe(&g->src, 2 + task->spatial, src, bf16 && pass != TN_DNNL_BACKWARD_DATA, tag) &&
+           describe(&g->dst, 2 + task->spatial, dst, bf16 && pass != TN_DNNL_FORWARD, tag) &&
+           describe(&g->weights, rank, weights, bf16 && pass != TN_DNNL_BACKWARD_WEIGHTS,
+                    dnnl_format_tag_any) &&
+           describe(&g->bias, 1, bias, false, dnnl_a);
 }
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -244,13 +249,13 @@ static dnnl_status_t describe_forward(tn_dnnl *dnnl, const tn_conv_task *task, c
 }
 
 static dnnl_status_t describe_pass(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                                   const geometry *g, dnnl_primitive_attr_t attributes,
-                                   dnnl_primitive_desc_t *out)
+                                   const geometry *g, const geometry *forward,
+                                   dnnl_primitive_attr_t attributes, dnnl_primitive_desc_t *out)
 {
     if (pass == TN_DNNL_FORWARD)
         return describe_forward(dnnl, task, g, attributes, out);
     dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = describe_forward(dnnl, task, g, NULL, &hint);
+    dnnl_status_t status = describe_forward(dnnl, task, forward, NULL, &hint);
     if (status)
         return status;
     if (pass == TN_DNNL_BACKWARD_DATA)
@@ -278,14 +283,14 @@ static dnnl_status_t describe_forward(tn_dnnl *dnnl, const tn_conv_task *task, c
 }
 
 static dnnl_status_t describe_pass(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                                   const geometry *g, dnnl_primitive_attr_t attributes,
-                                   dnnl_primitive_desc_t *out)
+                                   const geometry *g, const geometry *forward,
+                                   dnnl_primitive_attr_t attributes, dnnl_primitive_desc_t *out)
 {
     if (pass == TN_DNNL_FORWARD)
         return describe_forward(dnnl, task, g, attributes, out);
     dnnl_primitive_desc_t hint = NULL;
     dnnl_convolution_desc_t d;
-    dnnl_status_t status = describe_forward(dnnl, task, g, NULL, &hint);
+    dnnl_status_t status = describe_forward(dnnl, task, forward, NULL, &hint);
     if (status)
         return status;
     if (pass == TN_DNNL_BACKWARD_DATA)
@@ -348,7 +353,7 @@ static tn_status finish(tn_dnnl_conv *conv, const tn_conv_task *task, const geom
     dnnl_primitive_desc_query(conv->description, dnnl_query_impl_info_str, 0, &conv->name);
     dnnl_dims_t dims;
     int rank = weight_dims(task, dims);
-    conv->has_plain = describe(&conv->plain, rank, dims, plain_tag(rank));
+    conv->has_plain = describe(&conv->plain, rank, dims, false, plain_tag(rank));
     conv->lanes = tn_alloc_zero((size_t)lanes, sizeof(lane));
     if (!conv->lanes || !conv->has_plain)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
@@ -360,13 +365,13 @@ static tn_status finish(tn_dnnl_conv *conv, const tn_conv_task *task, const geom
 }
 
 tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                              int64_t batch, bool serial, int lanes, tn_dnnl_conv **conv,
+                              int64_t batch, bool bf16, bool serial, int lanes, tn_dnnl_conv **conv,
                               tn_error *error)
 {
     static const char *const what[] = {"convolution", "convolution backward data",
                                        "convolution backward weights"};
     int threads = omp_get_max_threads();
-    geometry g;
+    geometry g, forward; /* backward is described with its forward primitive as a hint */
     dnnl_primitive_attr_t attributes = NULL;
     tn_status result = TN_OK;
     tn_dnnl_conv *c = tn_alloc_zero(1, sizeof(*c));
@@ -376,17 +381,20 @@ tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_p
     c->pass = pass;
     if (serial) /* a primitive is planned for the number of threads it is created under */
         omp_set_num_threads(1);
-    bool described = make_geometry(task, batch, &g);
+    memset(&forward, 0, sizeof(forward));
+    bool described = make_geometry(task, pass, batch, bf16, &g) &&
+                     make_geometry(task, TN_DNNL_FORWARD, batch, bf16, &forward);
     dnnl_status_t status =
         described ? make_attributes(task, pass, REF(g.dst), &attributes) : dnnl_invalid_arguments;
     if (!status)
-        status = describe_pass(dnnl, task, pass, &g, attributes, &c->description);
+        status = describe_pass(dnnl, task, pass, &g, &forward, attributes, &c->description);
     if (!status)
         status = dnnl_primitive_create(&c->primitive, c->description);
     if (serial)
         omp_set_num_threads(threads);
     result = status ? failed(error, what[pass], status) : finish(c, task, &g, lanes, error);
     geometry_done(&g);
+    geometry_done(&forward);
     if (attributes)
         dnnl_primitive_attr_destroy(attributes);
     if (result != TN_OK)

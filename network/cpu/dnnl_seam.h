@@ -20,10 +20,11 @@ const char *tn_dnnl_version(void);   /* "2.6.3" */
 /* A pass of task->conv over `batch` images: channels-last activations, weights in the primitive's
  * own layout. Forward fuses bias, residual and function (NONE, RELU, CLIP and what
  * tn_dnnl_has_function knows). `serial` primitives use one thread, whoever calls them. `lanes`
- * calls may run at the same time, each with its own lane. DEVICE when oneDNN has no such
- * primitive. */
+ * calls may run at the same time, each with its own lane. `bf16`: src and weight of forward, weight
+ * and dst of backward data, src and dst of backward weights are bf16, the rest fp32. DEVICE when
+ * oneDNN has no such primitive. */
 tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                              int64_t batch, bool serial, int lanes, tn_dnnl_conv **conv,
+                              int64_t batch, bool bf16, bool serial, int lanes, tn_dnnl_conv **conv,
                               tn_error *error) TN_MUST_CHECK;
 void tn_dnnl_conv_destroy(tn_dnnl_conv *conv); /* NULL is fine */
 

@@ -3,7 +3,8 @@
  *   gradient_runner MODEL BATCH INPUT LABELS OUTPUT [MODE] [SMOOTHING] [THREADS] [REPEAT]
  *
  * INPUT: [BATCH, ...] floats, LABELS: BATCH int32 (raw files). MODE: training (default), inference,
- * keepall, nofusion. OUTPUT gets a line "name count" and count floats for: "loss", "input", then
+ * keepall, nofusion,
+ * bf16. OUTPUT gets a line "name count" and count floats for: "loss", "input", then
  * every trainable parameter's gradient and every running statistic. */
 #include "core/memory.h"
 #include "core/threads.h"
@@ -144,6 +145,11 @@ int main(int argc, char **argv)
         status = tn_graph_create(model, &graph_options, &graph, &error);
     if (status == TN_OK)
         status = tn_device_create_cpu(&device, &error);
+    if (status == TN_OK && argc > 6 &&
+        strcmp(argv[6], "bf16") == 0) { /* also where it does not pay */
+        device->bf16 = true;
+        options.precision = TN_PRECISION_BF16;
+    }
     if (status == TN_OK)
         status = tn_plan_create(graph, device, &options, &plan, &error);
     if (status == TN_OK)

@@ -1,6 +1,7 @@
 /* Runs a model on raw fp32 input for the Python oracles of this folder:
  *
- *   network_runner MODEL BATCH INPUT OUTPUT [fusion|nofusion|separate|keepall] [VALUE] [REPEAT]
+ *   network_runner MODEL BATCH INPUT OUTPUT [fusion|nofusion|separate|keepall|bf16] [VALUE]
+ * [REPEAT]
  *
  * INPUT holds [BATCH, ...] floats in the model's order ("-": 0.5 sin(i)), OUTPUT gets the values of
  * VALUE (default: the first output). With REPEAT the time per run is
@@ -124,6 +125,10 @@ int main(int argc, char **argv)
         status = tn_graph_create(model, &graph_options, &graph, &error);
     if (status == TN_OK)
         status = tn_device_create_cpu(&device, &error);
+    if (status == TN_OK && strcmp(mode, "bf16") == 0) { /* also where it does not pay */
+        device->bf16 = true;
+        options.precision = TN_PRECISION_BF16;
+    }
     if (status == TN_OK)
         status = tn_plan_create(graph, device, &options, &plan, &error);
     if (status == TN_OK && getenv("TERNION_STEPS"))
