@@ -104,8 +104,6 @@ static const cli_option options[] = {
      offsetof(cli_arguments, train_images)},
     {"test-images", 0, CLI_INTEGER, "N", NULL, 1, 10000000, "2000", "generate: test pictures",
      offsetof(cli_arguments, test_images)},
-    {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite existing files",
-     offsetof(cli_arguments, force)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 static const cli_group own = {"Data", options, false};
 static const cli_group *const groups[] = {&own, NULL};

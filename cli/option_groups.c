@@ -17,6 +17,9 @@ static const cli_option general[] = {
     {"seed", 0, CLI_INTEGER, "N", NULL, 0, INT64_MAX, "0", "seed of everything random", AT(seed)},
     {"max-memory", 0, CLI_BYTES, "BYTES", NULL, 0, 0, "no limit",
      "fail rather than hold more, e.g. 500M", AT(max_memory)},
+    {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite an existing file (never the input)",
+     AT(force)},
+    {"dry-run", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "do everything, write nothing", AT(dry_run)},
     {"version", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "print the version", AT(version)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
@@ -26,9 +29,6 @@ static const cli_option reading[] = {{"allow-symlinks", 0, CLI_FLAG, NULL, NULL,
 
 static const cli_option writing[] = {
     {"out", 'o', CLI_TEXT, "FILE", "FILE", 0, 0, NULL, "the file to write (required)", AT(out)},
-    {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite an existing file (never the input)",
-     AT(force)},
-    {"dry-run", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "do everything, write nothing", AT(dry_run)},
     {"external-data", 0, CLI_TEXT, "WHEN", "auto|always|never", 0, 0, "auto",
      "tensors in a file of their own; auto: above 1.8 GB", AT(external_data)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
