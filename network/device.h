@@ -331,7 +331,8 @@ struct tn_device {
     char id[32];       /* "cpu", "cuda:0" */
     char summary[160]; /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
     bool host_memory;  /* its pointers can be read and written by the host */
-    bool bf16;         /* bf16 pays here: AMX, or a GPU */
+    bool bf16;         /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
+    bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
 };
 
 /* The CPU device: oneDNN and OpenMP, with as many threads as tn_threads_get() says now. */

@@ -28,11 +28,12 @@ static tn_status check_names(const tn_graph *graph, const char *const *names, si
 static tn_status check_options(tn_plan *plan, tn_error *error)
 {
     const tn_plan_options *o = &plan->options;
-    if (o->precision == TN_PRECISION_BF16 && !plan->device->bf16)
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "bf16 needs a processor with AMX or a GPU: %s has neither; use precision "
-                       "fp32 or auto",
-                       plan->device->summary);
+    if (o->precision == TN_PRECISION_BF16 && !plan->device->bf16 && !plan->device->bf16_runs)
+        return tn_fail(
+            error, TN_ERROR_USAGE,
+            "bf16 needs a processor with AMX or AVX-512 BF16, or a GPU: %s has none; use precision "
+            "fp32 or auto",
+            plan->device->summary);
     plan->precision = o->precision == TN_PRECISION_BF16 ||
                               (o->precision == TN_PRECISION_AUTO && plan->device->bf16)
                           ? TN_PRECISION_BF16
