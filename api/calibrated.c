@@ -1,6 +1,9 @@
 #include "api/calibrated.h"
 
 #include "finetune/budget.h"
+#include "finetune/synthesize.h"
+
+#include <string.h>
 
 _Static_assert((int)TN_WIDTHS == (int)TN_BUDGET_WIDTHS, "one list of widths");
 
@@ -58,7 +61,8 @@ static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
 typedef struct job {
     tn_packing *packing;
     const tn_quantize_request *request;
-    tn_image_source source;
+    tn_image_source source; /* dataset NULL: synthesized images */
+    tn_synthesis synthesis;
     tn_calibrate_options options;
     tn_calibration calibration;
     tn_budget budget;
@@ -148,6 +152,39 @@ static tn_status write_and_report(job *j, tn_conversion_report **report, tn_erro
     return status;
 }
 
+/* Images made to fit the network's BatchNorms, in place of a data set. */
+static tn_status synthesize(job *j, const tn_model *model, tn_error *error)
+{
+    const tn_synthesize_options options = {.samples = (size_t)j->request->samples,
+                                           .seed = j->request->images.seed,
+                                           .output = j->request->images.output,
+                                           .device = j->source.device,
+                                           .reporter = j->packing->reporter};
+    tn_status status = tn_synthesize(model, &options, &j->synthesis, error);
+    j->options.images = j->synthesis.images;
+    j->options.samples = j->synthesis.samples;
+    return status;
+}
+
+/* The images and the options of calibration. `./synthesize` is a folder, `synthesize` is not. */
+static tn_status open_images(job *j, const tn_model *model, char **preprocess, tn_error *error)
+{
+    const tn_quantize_request *request = j->request;
+    const bool made = strcmp(request->calibration_data, "synthesize") == 0;
+    tn_status status =
+        made ? tn_image_device(request->images.device, &j->source.device, error)
+             : tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, model,
+                                    &request->images, j->packing->reporter, &j->source, error);
+    j->source.evaluate.reporter = j->packing->reporter;
+    if (status == TN_OK)
+        status = calibrate_options(request, &j->source, &j->options, error);
+    if (status == TN_OK && made)
+        status = synthesize(j, model, error);
+    else if (status == TN_OK)
+        status = keep_preprocess(j->packing, model, &j->source, preprocess, error);
+    return status;
+}
+
 tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file,
                                 const tn_quantize_request *request, tn_conversion_report **report,
                                 tn_error *error)
@@ -158,19 +195,14 @@ tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file
              .has_budget = has_target || request->sensitivity,
              .only_table = request->sensitivity && !has_target};
     char *preprocess = NULL;
-    tn_status status =
-        tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, file->model,
-                             &request->images, packing->reporter, &j.source, error);
-    if (status == TN_OK)
-        status = calibrate_options(request, &j.source, &j.options, error);
-    if (status == TN_OK)
-        status = keep_preprocess(packing, file->model, &j.source, &preprocess, error);
+    tn_status status = open_images(&j, file->model, &preprocess, error);
     if (status == TN_OK)
         status = calibrate(&j, file->model, error);
     if (status == TN_OK)
         status =
             j.only_table ? report_table(&j, report, error) : write_and_report(&j, report, error);
     tn_budget_done(&j.budget);
+    tn_synthesis_done(&j.synthesis);
     tn_calibration_done(&j.calibration);
     tn_image_source_close(&j.source);
     tn_free(preprocess);

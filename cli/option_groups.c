@@ -96,8 +96,9 @@ static const cli_option images[] = {
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option calibration[] = {
-    {"calibration-data", 0, CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
-     "choose codes and scales by what some hundred images give; labels are not read",
+    {"calibration-data", 0, CLI_TEXT, "DATA|synthesize", "FILE", 0, 0, NULL,
+     "choose codes and scales by what some hundred images give, labels unread; synthesize: by "
+     "images made to fit the network's BatchNormalization",
      AT(calibration_data)},
     {"calibration-samples", 0, CLI_INTEGER, "N", NULL, 1, 10000000, "256",
      "images, drawn by the seed", AT(calibration_samples)},
