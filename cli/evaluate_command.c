@@ -56,7 +56,6 @@ static tn_status write_predictions(cli_context *context, const tn_evaluate_repor
                           tn_escape(path, shown, sizeof shown), strerror(errno));
         remove(part);
     }
-    free(part);
     return status;
 }
 

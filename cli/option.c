@@ -2,18 +2,40 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* What the command line needs lives as long as the program. */
+typedef struct block {
+    struct block *next;
+    max_align_t bytes[];
+} block;
+
+static block *blocks;
+
+static void free_blocks(void)
+{
+    while (blocks) {
+        block *next = blocks->next;
+        free(blocks);
+        blocks = next;
+    }
+}
+
 void *cli_alloc(size_t bytes)
 {
-    void *memory = calloc(1, bytes ? bytes : 1);
-    if (!memory) {
+    block *made = calloc(1, sizeof *made + bytes);
+    if (!made) {
         fputs("ternion: error: out of memory\n", stderr);
         exit(TN_ERROR_LIMIT);
     }
-    return memory;
+    if (!blocks)
+        atexit(free_blocks);
+    made->next = blocks;
+    blocks = made;
+    return made->bytes;
 }
 
 void cli_list_add(cli_list *list, const char *item)
@@ -21,7 +43,6 @@ void cli_list_add(cli_list *list, const char *item)
     const char **items = cli_alloc((list->count + 1) * sizeof *items);
     if (list->count)
         memcpy(items, list->items, list->count * sizeof *items);
-    free(list->items);
     items[list->count++] = item;
     list->items = items;
 }

@@ -95,7 +95,8 @@ bool cli_option_names_equal(const char *a, const char *b);
 tn_status cli_fail(tn_error *error, tn_status code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-void *cli_alloc(size_t bytes); /* zeroed; ends the program with exit code 7 when out of memory */
+/* Zeroed, freed when the program ends; ends it with exit code 7 when out of memory. */
+void *cli_alloc(size_t bytes);
 void cli_list_add(cli_list *list, const char *item);
 
 /* The word of `words` nearest to `word`, near enough to be a slip; NULL when none is. */

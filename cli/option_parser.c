@@ -133,7 +133,6 @@ static tn_status parse_line(const cli_command *command, int argc, char **argv,
     }
     for (int i = optind; status == TN_OK && i < argc; i++)
         cli_list_add(&arguments->operands, copy[i]);
-    free(copy); /* the strings stay: arguments keep them */
     return status;
 }
 

@@ -51,7 +51,6 @@ static tn_status list_recipes(cli_context *context)
             json_array_append_new(recipes,
                                   json_pack("{s:s, s:s, s:s}", "name", names.items[n], "path", path,
                                             "description", description ? description : ""));
-            free(description);
         }
     }
     if (context->arguments->json) {
@@ -84,7 +83,6 @@ static tn_status show_recipe(cli_context *context, const char *name)
         fwrite(buffer, 1, got, stdout);
     if (file)
         fclose(file);
-    free(path);
     return status;
 }
 

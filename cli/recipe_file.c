@@ -210,7 +210,6 @@ tn_status cli_recipe_find(const char *name, char **path, tn_error *error)
             *path = text;
             return TN_OK;
         }
-        free(text);
     }
     if (!is_path)
         return cli_fail(error, TN_ERROR_USAGE, "no recipe \"%s\"; `ternion recipe list` names them",

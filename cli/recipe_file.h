@@ -9,11 +9,11 @@
 tn_status cli_recipe_apply(const cli_command *command, const char *path, cli_arguments *arguments,
                            tn_error *error);
 
-/* The text of a top-level key, NULL when absent; the caller frees it. */
+/* The text of a top-level key, NULL when absent; it lives as long as the program. */
 tn_status cli_recipe_key(const char *path, const char *key, char **text, tn_error *error);
 
 /* The file a name stands for: itself where it has a '/' or ends with .yaml, else NAME.yaml in one
- * of cli_recipe_folder. The caller frees it. */
+ * of cli_recipe_folder. It lives as long as the program. */
 tn_status cli_recipe_find(const char *name, char **path, tn_error *error);
 /* Folders with recipes, in order of search: TERNION_RECIPES, the installed ones, those of a source
  * tree whose build folder the program lies in. False behind the last; `path` is then untouched. */
