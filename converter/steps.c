@@ -11,7 +11,8 @@
 enum {
     EXACT_CODES = 16,
     WIDE_GRID = 100,
-    FINE_GRID = 8 /* steps between two of the wide grid */
+    PATIENCE = 20, /* steps of it that may be no better before the search ends */
+    FINE_GRID = 8  /* steps between two of the wide grid */
 };
 
 typedef struct search {
@@ -75,6 +76,10 @@ static void sum_weighted(const search *find, float step, double *a, double *b)
 static void sum_pieces(const search *find, float step, double *a, double *b)
 {
     enum { BATCH = 128 };
+    if (find->n <= TN_PIECE) {
+        sum_codes(find->w, find->n, step, (float)find->low, (float)find->high, a, b);
+        return;
+    }
     for (int64_t base = 0; base < find->n; base += (int64_t)BATCH * TN_PIECE) {
         double part[BATCH][2] = {{0}};
         int64_t rest = find->n - base, pieces = (rest + TN_PIECE - 1) / TN_PIECE;
@@ -133,17 +138,18 @@ static float search_wide(search *find)
     float low, high;
     tn_range_with_zero(find->w, find->n, &low, &high);
     double below = find->low < 0 ? (double)low / find->low : 0;
-    double over = find->high > 0 ? (double)high / find->high : 0,
-           whole = below > over ? below : over;
+    double over = find->high > 0 ? (double)high / find->high : 0;
+    double whole = below > over ? below : over, cell = whole / WIDE_GRID;
     float best = tn_step_legal(whole, find->low, find->high);
     (void)evaluate(find, best);
-    for (int i = 1; i <= WIDE_GRID; i++) {
+    for (int i = WIDE_GRID - 1, missed = 0; i >= 1 && missed < PATIENCE; i--) {
         double before = find->best;
-        float step = tn_step_legal(whole * 1.25 * i / WIDE_GRID, find->low, find->high);
+        float step = tn_step_legal(cell * i, find->low, find->high);
         (void)evaluate(find, step);
-        best = find->best > before ? step : best;
+        missed = find->best > before ? 0 : missed + 1;
+        best = missed == 0 ? step : best;
     }
-    double cell = whole * 1.25 / WIDE_GRID, middle = (double)best;
+    double middle = (double)best;
     for (int i = -FINE_GRID; i <= FINE_GRID; i++) {
         double before = find->best;
         float step = tn_step_legal(middle + cell * i / FINE_GRID, find->low, find->high);

@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 /* The step with the least squared error; low <= 0 <= high, low < high. Exact up to |codes| of 16
- * (thresholds.h). Wider ranges: the step that clamps nothing, 100 more, 16 around the best, then 3
- * Lloyd iterations. h may be NULL. Positive and finite for any finite w; codes * step stay finite.
+ * (thresholds.h). Wider ranges: from the step that clamps nothing
+ * down in hundredths of it until 20 in a row are no better, 16 more around the best, then 3 Lloyd
+ * iterations. h may be NULL. Positive and finite for any finite w; codes * step stay finite.
  */
 float tn_step_optimal(const float *w, const float *h, int64_t n, int low, int high);
 

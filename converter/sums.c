@@ -25,6 +25,8 @@ static double piece_abs(const float *w, int64_t n)
 double tn_sum_abs(const float *w, int64_t n)
 {
     enum { BATCH = 256 };
+    if (n <= TN_PIECE)
+        return piece_abs(w, n);
     double total = 0;
     for (int64_t base = 0; base < n; base += (int64_t)BATCH * TN_PIECE) {
         double part[BATCH] = {0};
@@ -56,14 +58,20 @@ static uint32_t piece_max(const float *w, int64_t n)
     return top;
 }
 
-float tn_max_abs(const float *w, int64_t n)
+static uint32_t max_of_pieces(const float *w, int64_t n)
 {
     uint32_t top = 0;
-#pragma omp parallel for schedule(static) reduction(max : top) if (n > TN_PIECE)
+#pragma omp parallel for schedule(static) reduction(max : top)
     for (int64_t first = 0; first < n; first += TN_PIECE) {
         uint32_t piece = piece_max(w + first, n - first < TN_PIECE ? n - first : TN_PIECE);
         top = piece > top ? piece : top;
     }
+    return top;
+}
+
+float tn_max_abs(const float *w, int64_t n)
+{
+    uint32_t top = n > TN_PIECE ? max_of_pieces(w, n) : piece_max(w, n);
     float value;
     memcpy(&value, &top, sizeof value);
     return value;
