@@ -11,6 +11,7 @@
 static void print_json(const cli_context *context, const tn_train_report *report)
 {
     json_t *json = cli_json_conversion(context, report->conversion);
+    json_object_set_new(json, "event", json_string("result"));
     json_t *figures = json_pack(
         "{s:I, s:b, s:b, s:o, s:o, s:o}", "epochs", (json_int_t)report->epochs, "stopped",
         (int)report->stopped, "reestimated", (int)report->reestimated, "train_loss",

@@ -92,6 +92,14 @@ static void on_progress(void *context, const char *what, uint64_t done, uint64_t
     fflush(stderr);
 }
 
+/* Lines for programs, while the run goes on. */
+static void on_event(void *context, const char *json)
+{
+    (void)context;
+    puts(json);
+    fflush(stdout);
+}
+
 static bool on_cancelled(void *context)
 {
     (void)context;
@@ -110,8 +118,10 @@ void cli_terminal_open(cli_context *context)
     state.progress = !arguments->quiet && !arguments->no_progress;
     state.colors = strcmp(color, "always") == 0 ||
                    (strcmp(color, "auto") == 0 && state.is_terminal && !(no_color && *no_color));
-    context->reporter = (tn_reporter){
-        .log = on_log, .progress = state.progress ? on_progress : NULL, .cancelled = on_cancelled};
+    context->reporter = (tn_reporter){.log = on_log,
+                                      .progress = state.progress ? on_progress : NULL,
+                                      .cancelled = on_cancelled,
+                                      .event = arguments->json ? on_event : NULL};
 }
 
 static void on_signal(int number)

@@ -19,6 +19,8 @@ typedef struct tn_reporter {
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
     /* true asks long work to stop soon with TN_ERROR_CANCELLED */
     bool (*cancelled)(void *context);
+    /* what a run's journal says, as it says it: one JSON object (no line end) */
+    void (*event)(void *context, const char *json);
 } tn_reporter;
 #endif
 

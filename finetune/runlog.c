@@ -27,7 +27,8 @@ tn_status tn_runlog_write(tn_runlog *log, const char *event, json_t *fields, tn_
 {
     tn_status status = TN_OK;
     char *text = NULL;
-    if (log->descriptor < 0)
+    const bool is_heard = log->reporter && log->reporter->event;
+    if (log->descriptor < 0 && !is_heard)
         goto done;
     json_t *head =
         json_pack("{s:i, s:s, s:s, s:s, s:I}", "schema", 1, "command", "finetune", "ternion",
@@ -40,6 +41,10 @@ tn_status tn_runlog_write(tn_runlog *log, const char *event, json_t *fields, tn_
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the run's journal");
         goto done;
     }
+    if (is_heard)
+        log->reporter->event(log->reporter->context, text);
+    if (log->descriptor < 0)
+        goto done;
     text[length] = '\n'; /* one write, so that a line is whole or absent */
     ssize_t written = write(log->descriptor, text, length + 1);
     if (written != (ssize_t)(length + 1))

@@ -2,12 +2,13 @@
 #ifndef TERNION_FINETUNE_RUNLOG_H
 #define TERNION_FINETUNE_RUNLOG_H
 
-#include "core/status.h"
+#include "core/reporter.h"
 
 #include <jansson.h>
 
 typedef struct tn_runlog {
-    int descriptor; /* -1: no journal is kept */
+    int descriptor;              /* -1: no journal is kept */
+    const tn_reporter *reporter; /* hears every line too; NULL: nobody does */
 } tn_runlog;
 
 /* Opens FOLDER/run.jsonl for appending; folder NULL: a journal that keeps nothing. */

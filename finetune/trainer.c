@@ -413,7 +413,7 @@ tn_status tn_train(const tn_model *model, const tn_train_data *data, const tn_mo
                    const tn_conversion *start, const tn_train_options *options, tn_trained *trained,
                    tn_error *error)
 {
-    trainer t = {.data = data, .log = {.descriptor = -1}};
+    trainer t = {.data = data, .log = {.descriptor = -1, .reporter = options->reporter}};
     tn_status status = tn_train_resolve(options, &t.options, error);
     if (status == TN_OK)
         status = tn_identity_make(data->origin ? data->origin : model, data, &t.options,

@@ -56,6 +56,10 @@ for setting in "--channel-order bgr" "--mean 0,0,0" "--std 1,1,1" "--preprocess 
 done
 
 run 0 finetune m.onnx -o f.onnx --data d --scheme float --epochs 2 --lr 0.05 --json --checkpoint run
+[ "$(sed -n 's/.*"event":"\([a-z]*\)".*/\1/p' out | sort -u | tr '\n' ' ')" = "checkpoint end epoch result start " ] ||
+    fail "$last: other events on standard output"
+[ "$(grep -c '"event":"epoch"' out)" -eq 2 ] || fail "$last: not a line an epoch"
+grep '"event":"result"' out >line && mv line out
 equals .command finetune
 equals .epochs 2
 exists run/run.jsonl
