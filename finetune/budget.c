@@ -173,11 +173,12 @@ static tn_status calibrate_widths(budget_search *search, const tn_model *model,
         options.policy.bits = tn_budget_bits[b];
         options.policy.scheme = b == 0 ? "twn" : "fixed";
         options.hold_out = true;
+        options.independent = true; /* so that layers of all widths fit together */
         if (options.bn == TN_CALIBRATE_BN_AUTO)
             options.bn = TN_CALIBRATE_BN_AFFINE;
         status = tn_calibrate(model, dataset, &options, &search->width[b], error);
         if (status == TN_OK)
-            tn_log(options.reporter, TN_LOG_INFO, "all layers at %s bits: held-out KL %.4f",
+            tn_log(options.reporter, TN_LOG_DEBUG, "all layers at %s bits: held-out KL %.4f",
                    tn_budget_bits[b], search->width[b].kl_held_out);
     }
     search->count = status == TN_OK ? search->width[0].conversion.count : 0;
@@ -348,8 +349,8 @@ static tn_status promote(budget_search *search, tn_budget *budget, uint64_t left
     for (int round = 0; status == TN_OK && !good_enough(search, budget->disagreement); round++) {
         size_t layer;
         status = best_promotion(search, budget, left, round, queue, &layer, error);
-        if (status != TN_OK || layer == SIZE_MAX || (queue[layer].gain <= 0 && left != UINT64_MAX))
-            break;
+        if (status != TN_OK || layer == SIZE_MAX)
+            break; /* a gain that looks negative is noise: bytes that are left are spent */
         promotion *p = &queue[layer];
         const tn_budget_row *row = &budget->row[layer];
         uint64_t cost = row->bytes[p->to] > row->bytes[search->choice[layer]]
@@ -366,10 +367,10 @@ static tn_status promote(budget_search *search, tn_budget *budget, uint64_t left
     return status;
 }
 
-/* Calibrates on all images with the chosen widths. */
+/* Calibrates the network in the present choice of widths, one layer after the other. */
 static tn_status calibrate_choice(const budget_search *search, const tn_model *model,
-                                  const tn_dataset *dataset, tn_calibration *calibration,
-                                  tn_error *error)
+                                  const tn_dataset *dataset, bool hold_out,
+                                  tn_calibration *calibration, tn_error *error)
 {
     tn_calibrate_options options = search->options->calibrate;
     tn_layers schemes = {.count = search->count};
@@ -381,8 +382,67 @@ static tn_status calibrate_choice(const budget_search *search, const tn_model *m
     options.schemes = &schemes;
     options.policy.bits = tn_budget_bits[0];
     options.policy.scheme = "twn";
+    options.hold_out = hold_out;
+    if (options.bn == TN_CALIBRATE_BN_AUTO)
+        options.bn = TN_CALIBRATE_BN_AFFINE;
     tn_status status = tn_calibrate(model, dataset, &options, calibration, error);
     tn_free(schemes.layer);
+    return status;
+}
+
+/* Held-out KL of the present choice, calibrated for good. */
+static tn_status judge_choice(const budget_search *search, const tn_model *model,
+                              const tn_dataset *dataset, double *kl, tn_error *error)
+{
+    tn_calibration calibration = {0};
+    tn_status status = calibrate_choice(search, model, dataset, true, &calibration, error);
+    if (status == TN_OK)
+        *kl = calibration.kl_held_out;
+    tn_calibration_done(&calibration);
+    return status;
+}
+
+/* The largest uniform width whose bytes, by the table, fit into `left` more than the lowest. */
+static int widest_uniform(const tn_budget *budget, uint64_t left)
+{
+    int widest = 0;
+    for (int b = 1; b < TN_BUDGET_WIDTHS; b++) {
+        uint64_t more = 0;
+        for (size_t i = 0; i < budget->count; i++)
+            more += budget->row[i].bytes[b] - budget->row[i].bytes[0];
+        if (more <= left)
+            widest = b;
+    }
+    return widest;
+}
+
+/* Mixed widths must beat the uniform one that fits, or that one is taken. */
+static tn_status compare_uniform(budget_search *search, const tn_model *model,
+                                 const tn_dataset *dataset, uint64_t left, tn_budget *budget,
+                                 tn_error *error)
+{
+    double mixed = 0, uniform = 0;
+    int width = widest_uniform(budget, left);
+    tn_status status = judge_choice(search, model, dataset, &mixed, error);
+    int *kept = tn_alloc_array(search->count + 1, sizeof *kept);
+    if (status == TN_OK && !kept)
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
+    if (status != TN_OK) {
+        tn_free(kept);
+        return status;
+    }
+    memcpy(kept, search->choice, search->count * sizeof *kept);
+    for (size_t i = 0; i < search->count; i++)
+        search->choice[i] = width;
+    status = judge_choice(search, model, dataset, &uniform, error);
+    tn_log(search->options->calibrate.reporter, TN_LOG_INFO,
+           "held-out KL: widths by layer %.4f, all layers at %s bits %.4f", mixed,
+           tn_budget_bits[width], uniform);
+    if (status == TN_OK && mixed <= uniform)
+        memcpy(search->choice, kept, search->count * sizeof *kept);
+    if (status == TN_OK)
+        budget->kl = mixed <= uniform ? mixed : uniform;
+    tn_free(kept);
     return status;
 }
 
@@ -432,10 +492,12 @@ static tn_status choose(budget_search *search, const tn_model *model, const tn_d
                          "no choice of widths keeps the loss below %.2f points: %.2f %% of the "
                          "held-out images change their class",
                          options->target_drop, 100 * budget->disagreement);
+    if (status == TN_OK && options->target_size > 0)
+        status = compare_uniform(search, model, dataset, left, budget, error);
     tn_calibration calibration = {0};
     while (status == TN_OK) {
         tn_calibration_done(&calibration);
-        status = calibrate_choice(search, model, dataset, &calibration, error);
+        status = calibrate_choice(search, model, dataset, false, &calibration, error);
         if (status == TN_OK)
             status = options->size(options->size_context, &calibration, &budget->bytes, error);
         if (status != TN_OK || options->target_size == 0 || budget->bytes <= options->target_size ||

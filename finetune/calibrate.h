@@ -51,6 +51,7 @@ typedef struct tn_calibrate_options {
     int relu_passes;   /* [1] times the target is relaxed where the ReLU behind hides it; < 0: 0 */
     bool no_residual;  /* do not correct at a residual branch what the other branch got wrong */
     bool hold_out;     /* fit to the first three quarters; the rest only tells kl_held_out */
+    bool independent;  /* every layer as if it alone were quantized: inputs of the float network */
     const tn_layers *schemes; /* NULL: the policy's. Else schemes by weight name (budget.h) */
     const float *images;      /* instead of a data set: [samples, C, H, W], e.g. synthesized */
     tn_device *device;        /* borrowed; must have host memory. NULL: a CPU device of its own */

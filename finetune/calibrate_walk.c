@@ -156,6 +156,12 @@ static void linear_patches(const tn_node *node, const tn_walk *walk, const tn_la
                             .group = 1};
 }
 
+/* The network whose values the layers are fitted on. */
+static tn_plan *fed_by(const tn_walk *walk)
+{
+    return walk->options->independent ? walk->float_plan : walk->plan;
+}
+
 /* The other operand of the residual sum, in both networks, if it is there already and lies as the
  * output does. */
 static void find_other(const tn_walk *walk, size_t step, bool channels_last, layer_work *work)
@@ -171,7 +177,7 @@ static void find_other(const tn_walk *walk, size_t step, bool channels_last, lay
     const float *f = NULL, *q = NULL;
     if (same && (made == SIZE_MAX || made < step) &&
         tn_plan_raw(walk->float_plan, other->name, &f, &last_f, NULL) == TN_OK &&
-        tn_plan_raw(walk->plan, other->name, &q, &last_q, NULL) == TN_OK &&
+        tn_plan_raw(fed_by(walk), other->name, &q, &last_q, NULL) == TN_OK &&
         last_f == channels_last && last_q == channels_last) {
         work->view.other_f = f;
         work->view.other_q = q;
@@ -232,7 +238,7 @@ static tn_status see_layer(const tn_walk *walk, const tn_layer *layer, size_t st
         status = conv_patches(node, walk, &view->patches, error);
     if (status == TN_OK)
         status =
-            tn_plan_raw(walk->plan, node->inputs[0]->name, &view->patches.data, &in_last, error);
+            tn_plan_raw(fed_by(walk), node->inputs[0]->name, &view->patches.data, &in_last, error);
     if (status == TN_OK)
         status =
             tn_plan_raw(walk->float_plan, node->outputs[0]->name, &view->output, &out_last, error);
@@ -246,7 +252,8 @@ static tn_status see_layer(const tn_walk *walk, const tn_layer *layer, size_t st
     view->gain = work->gain;
     view->offset = work->offset;
     view->relu = work->chain.relu;
-    bool absorbs = work->chain.bn || work->chain.bias || work->chain.bn_later;
+    bool later = work->chain.bn_later && !walk->options->independent;
+    bool absorbs = work->chain.bn || work->chain.bias || later;
     view->centered = absorbs && walk->bn != TN_CALIBRATE_BN_KEEP;
     find_other(walk, step, out_last, work);
     if (work->chain.bn)
@@ -370,7 +377,8 @@ static bool is_fitted_bn(const tn_walk *walk, const tn_node *bn)
 static tn_status correct_bn(tn_walk *walk, const tn_node *bn, tn_error *error)
 {
     bool affine = walk->bn == TN_CALIBRATE_BN_AFFINE;
-    if (walk->bn == TN_CALIBRATE_BN_KEEP || (affine && is_fitted_bn(walk, bn)))
+    if (walk->bn == TN_CALIBRATE_BN_KEEP || walk->options->independent ||
+        (affine && is_fitted_bn(walk, bn)))
         return TN_OK;
     const float *f = NULL, *q = NULL;
     bool last_f = false, last_q = false;
