@@ -171,10 +171,13 @@ static tn_status open_images(job *j, const tn_model *model, char **preprocess, t
 {
     const tn_quantize_request *request = j->request;
     const bool made = strcmp(request->calibration_data, "synthesize") == 0;
+    tn_image_options images = request->images;
+    if (!images.device || strcmp(images.device, "auto") == 0)
+        images.device = "cpu"; /* what calibration runs on */
     tn_status status =
-        made ? tn_image_device(request->images.device, &j->source.device, error)
-             : tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, model,
-                                    &request->images, j->packing->reporter, &j->source, error);
+        made ? tn_image_device(images.device, &j->source.device, error)
+             : tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, model, &images,
+                                    j->packing->reporter, &j->source, error);
     j->source.evaluate.reporter = j->packing->reporter;
     if (status == TN_OK)
         status = calibrate_options(request, &j->source, &j->options, error);

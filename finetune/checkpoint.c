@@ -44,7 +44,7 @@ static void add_part(part *parts, size_t *count, const char *prefix, const char 
     next->param = SIZE_MAX;
 }
 
-/* All arrays in a fixed order. Statistics must be host memory, as all of training is. */
+/* All arrays in a fixed order; statistics are the host's copies. */
 static size_t list_parts(const tn_checkpoint *checkpoint, part *parts)
 {
     size_t count = 0;
@@ -60,7 +60,7 @@ static size_t list_parts(const tn_checkpoint *checkpoint, part *parts)
         tn_param *param = tn_params_at(checkpoint->params, i);
         if (!is_statistic(param))
             continue;
-        add_part(parts, &count, "statistic", param->name, param->data, param->count);
+        add_part(parts, &count, "statistic", param->name, param->host, param->count);
         parts[count - 1].param = i;
     }
     add_part(parts, &count, "guard", "window", checkpoint->state->guard.window, TN_GUARD_WINDOW);
@@ -157,6 +157,9 @@ tn_status tn_checkpoint_save(const char *folder, bool best, const tn_checkpoint 
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for a checkpoint");
         goto done;
     }
+    status = tn_params_pull_statistics(checkpoint->params, error);
+    if (status != TN_OK)
+        goto done;
     size_t count = list_parts(checkpoint, parts);
     for (size_t i = 0; i < count; i++) {
         tensors[i].name = parts[i].name;
@@ -231,9 +234,10 @@ static tn_status take(const char *path, const tn_safetensors *file, const tn_che
     for (size_t i = 0; status == TN_OK && i < count; i++) {
         const tn_tensor *tensor = tn_safetensors_find(file, parts[i].name);
         memcpy(parts[i].data, tensor->data, tensor->bytes);
-        if (parts[i].param != SIZE_MAX)
-            tn_params_touch(checkpoint->params, parts[i].param);
     }
+    for (size_t i = 0; status == TN_OK && i < count; i++)
+        if (parts[i].param != SIZE_MAX)
+            status = tn_params_send(checkpoint->params, parts[i].param, error);
     if (status == TN_OK) {
         memcpy(state.guard.window, checkpoint->state->guard.window, sizeof state.guard.window);
         *checkpoint->state = state;
@@ -298,7 +302,7 @@ void tn_checkpoint_hash(const tn_checkpoint *checkpoint, char *text)
     XXH128_hash_t digest = {0, 0};
     XXH3_state_t *hash = XXH3_createState();
     part *parts = tn_alloc_array(most_parts(checkpoint), sizeof *parts);
-    if (hash && parts) {
+    if (hash && parts && tn_params_pull_statistics(checkpoint->params, NULL) == TN_OK) {
         XXH3_128bits_reset(hash);
         size_t count = list_parts(checkpoint, parts);
         for (size_t i = 0; i < count; i++)

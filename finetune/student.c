@@ -144,8 +144,8 @@ static tn_status add_slots(tn_student *student, tn_error *error)
         } else {
             float decay =
                 param->role == TN_PARAM_WEIGHT ? (float)student->options->weight_decay : 0;
-            status = tn_optimizer_add(&student->optimizer, param->name, param->data,
-                                      param->gradient, param->count, 1, decay, error);
+            status = tn_optimizer_add(&student->optimizer, param->name, param->host,
+                                      param->host_gradient, param->count, 1, decay, error);
             if (status == TN_OK)
                 student->optimizer.slots[student->optimizer.n_slots - 1].frozen = param->frozen;
         }
@@ -184,9 +184,6 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
 {
     tn_student student = {.options = options};
     tn_graph_options batch = {.batch = options->batch};
-    if (!options->device->host_memory)
-        return tn_fail(error, TN_ERROR_DEVICE, "training on device %s is not supported yet",
-                       options->device->id);
     tn_status status = tn_graph_create(model, &batch, &student.graph, error);
     bool plain = options->policy.scheme && !strcmp(options->policy.scheme, "float");
     if (status == TN_OK && !plain)
@@ -197,6 +194,8 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
         status = freeze_params(&student, error);
     if (status == TN_OK)
         status = create_plans(&student, error);
+    if (status == TN_OK)
+        status = tn_params_mirror(student.params, error);
     if (status == TN_OK)
         status = tn_latents_create(&student.layers, student.params, &student.latents, error);
     if (status == TN_OK && teacher)
@@ -298,6 +297,8 @@ tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t
         .labels = labels, .count = count, .scale = (float)(share / (double)count)};
     tn_status status = ask_teacher(student, nhwc, count, &loss, error);
     if (status == TN_OK && !accumulate)
+        status = tn_params_push(student->params, error);
+    if (status == TN_OK && !accumulate)
         status = tn_latents_apply(&student->latents, student->params, true, error);
     if (status == TN_OK)
         status = tn_plan_write_input_nhwc(student->plan, 0, nhwc, count, error);
@@ -329,6 +330,8 @@ tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
 {
     tn_status status = tn_latents_backward(&student->latents, student->params, error);
     if (status == TN_OK)
+        status = tn_params_pull_gradients(student->params, error);
+    if (status == TN_OK)
         *norm = tn_optimizer_gradient_norm(&student->optimizer);
     return status;
 }
@@ -345,5 +348,8 @@ void tn_student_update(tn_student *student, double lr, double norm)
 
 tn_status tn_student_settle(tn_student *student, tn_error *error)
 {
-    return tn_latents_apply(&student->latents, student->params, true, error);
+    tn_status status = tn_params_push(student->params, error);
+    if (status == TN_OK)
+        status = tn_latents_apply(&student->latents, student->params, true, error);
+    return status;
 }

@@ -7,6 +7,7 @@
 #include "gpu/kernels/convolution.h"
 #include "gpu/kernels/criterion.h"
 #include "gpu/kernels/elementwise.h"
+#include "gpu/kernels/masking.h"
 #include "gpu/kernels/movement.h"
 #include "gpu/kernels/normalization.h"
 #include "gpu/kernels/pooling.h"
@@ -25,6 +26,7 @@
     X(binary_sum, binary_sum) \
     X(chunks, chunks) \
     X(affine, affine) \
+    X(dropout, dropout) \
     X(move, move) \
     X(pad, pad) \
     X(operand, operand) \

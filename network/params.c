@@ -12,6 +12,7 @@ struct tn_params {
     float *gradients;
     int64_t n_gradients;
     float *staging; /* host, of the largest parameter */
+    float *host, *host_gradients; /* NULL where the device's memory is the host's */
 };
 
 /* Inputs that say how, not what: shapes, axes, bounds. They are read from the graph. */
@@ -163,6 +164,8 @@ void tn_params_destroy(tn_params *params)
     params->device->type->release(params->device, params->gradients);
     tn_free(params->params);
     tn_free(params->staging);
+    tn_free(params->host);
+    tn_free(params->host_gradients);
     tn_free(params);
 }
 
@@ -316,4 +319,65 @@ tn_status tn_params_zero_gradients(tn_params *params, tn_error *error)
 {
     return params->device->type->zero(params->device, params->gradients,
                                       (size_t)params->n_gradients * sizeof(float), error);
+}
+
+tn_status tn_params_mirror(tn_params *params, tn_error *error)
+{
+    size_t total = 0, at = 0;
+    bool shared = params->device->host_memory;
+    for (size_t i = 0; i < params->n; i++)
+        total += (size_t)params->params[i].count;
+    if (!shared && !params->host) {
+        params->host = tn_alloc_array(total + 1, sizeof(float));
+        params->host_gradients = tn_alloc_zero((size_t)params->n_gradients + 1, sizeof(float));
+        if (!params->host || !params->host_gradients)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the parameters' copies");
+    }
+    for (size_t i = 0; i < params->n; i++) {
+        tn_param *p = &params->params[i];
+        p->host = shared ? p->data : params->host + at;
+        if (p->gradient)
+            p->host_gradient =
+                shared ? p->gradient : params->host_gradients + (p->gradient - params->gradients);
+        at += (size_t)p->count;
+        tn_status status = shared ? TN_OK : fetch(params, p->data, i, p->host, error);
+        if (status != TN_OK)
+            return status;
+    }
+    return TN_OK;
+}
+
+tn_status tn_params_send(tn_params *params, size_t i, tn_error *error)
+{
+    if (params->host)
+        return tn_params_set(params, i, params->params[i].host, error);
+    tn_params_touch(params, i);
+    return TN_OK;
+}
+
+tn_status tn_params_push(tn_params *params, tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (size_t i = 0; i < params->n && params->host && status == TN_OK; i++)
+        if (params->params[i].trainable)
+            status = tn_params_set(params, i, params->params[i].host, error);
+    return status;
+}
+
+tn_status tn_params_pull_gradients(tn_params *params, tn_error *error)
+{
+    if (!params->host_gradients)
+        return TN_OK;
+    return params->device->type->download(params->device, params->host_gradients,
+                                          params->gradients,
+                                          (size_t)params->n_gradients * sizeof(float), error);
+}
+
+tn_status tn_params_pull_statistics(tn_params *params, tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (size_t i = 0; i < params->n && params->host && status == TN_OK; i++)
+        if (params->params[i].role == TN_PARAM_MEAN || params->params[i].role == TN_PARAM_VAR)
+            status = fetch(params, params->params[i].data, i, params->params[i].host, error);
+    return status;
 }

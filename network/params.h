@@ -27,6 +27,9 @@ typedef struct tn_param {
     int64_t count;
     float *data;      /* device memory */
     float *gradient;  /* device memory, inside tn_params_gradients; NULL unless trainable */
+    /* Where the host works on them: data and gradient themselves where the device's memory is the
+     * host's, else copies that tn_params_mirror makes and push and pull move. */
+    float *host, *host_gradient;
     bool trainable;   /* initially WEIGHT, BIAS, GAMMA, BETA and PRelu slopes */
     bool frozen;      /* gradient not computed for now; may change between steps */
     uint64_t version; /* grows with every change of data */
@@ -73,6 +76,17 @@ tn_status tn_params_get_gradient(const tn_params *params, size_t i, float *layou
                                  tn_error *error) TN_MUST_CHECK;
 tn_status tn_params_get_gradient_rows(const tn_params *params, size_t i, float *rows,
                                       tn_error *error) TN_MUST_CHECK;
+/* For training by the host: gives every parameter its `host` (now equal to data), trainable ones
+ * their `host_gradient`. After tn_params_place_gradients. */
+tn_status tn_params_mirror(tn_params *params, tn_error *error) TN_MUST_CHECK;
+/* Trainable parameters to the device; gradients, running statistics from it. Nothing to do where
+ * the memory is the same. */
+tn_status tn_params_push(tn_params *params, tn_error *error) TN_MUST_CHECK;
+/* One parameter, trainable or not, after the host changed it. */
+tn_status tn_params_send(tn_params *params, size_t i, tn_error *error) TN_MUST_CHECK;
+tn_status tn_params_pull_gradients(tn_params *params, tn_error *error) TN_MUST_CHECK;
+tn_status tn_params_pull_statistics(tn_params *params, tn_error *error) TN_MUST_CHECK;
+
 tn_status tn_params_zero_gradients(tn_params *params, tn_error *error) TN_MUST_CHECK;
 
 #endif
