@@ -1,0 +1,439 @@
+#include "kernel_check.h"
+
+#include "tasks.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GRAPH_VERBS = TN_VERB_DROPOUT };
+
+static double *numbers(int64_t count)
+{
+    double *p = calloc((size_t)count + 1, sizeof(double));
+    if (!p)
+        abort();
+    return p;
+}
+
+/* fp32 values in double, so that device and oracle see the same. Positive where the formula needs
+ * it: variances, scales, bases of powers, divisors; integer zero points. */
+static void fill(tn_random *random, const oracle *o, bool is_param, int index, double *p,
+                 int64_t count)
+{
+    const tn_task *t = o->task;
+    bool variance =
+        is_param && ((t->verb == TN_VERB_BATCH_NORM && index == 3) ||
+                     (t->verb == TN_VERB_CONV && t->conv.fold && index == o->n_params - 1));
+    bool scale = (t->verb == TN_VERB_QUANTIZE || t->verb == TN_VERB_DEQUANTIZE) && index == 1;
+    bool zero = (t->verb == TN_VERB_QUANTIZE || t->verb == TN_VERB_DEQUANTIZE) && index == 2;
+    bool base = t->verb == TN_VERB_BINARY &&
+                (t->binary.kind == TN_BINARY_POW || t->binary.kind == TN_BINARY_DIV);
+    for (int64_t i = 0; i < count; i++) {
+        float x = tn_random_normal(random);
+        if (variance || scale || base)
+            x = fabsf(x) + 0.3f;
+        if (zero)
+            x = rintf(x * 3.0f);
+        p[i] = (double)x;
+    }
+}
+
+static void make(tn_random *random, oracle *o)
+{
+    for (int i = 0; i < o->n_src; i++) {
+        o->src[i] = numbers(o->src_count[i]);
+        o->dsrc[i] = numbers(o->src_count[i]);
+        fill(random, o, false, i, o->src[i], o->src_count[i]);
+    }
+    for (int i = 0; i < o->n_params; i++) {
+        o->params[i] = numbers(o->param_count[i]);
+        o->dparams[i] = numbers(o->param_count[i]);
+        fill(random, o, true, i, o->params[i], o->param_count[i]);
+    }
+    o->dst = numbers(o->dst_count);
+    o->ddst = numbers(o->dst_count);
+    for (int64_t i = 0; i < o->dst_count; i++)
+        o->ddst[i] = (double)tn_random_normal(random);
+}
+
+static void drop(oracle *o)
+{
+    for (int i = 0; i < ORACLE_OPERANDS; i++) {
+        free(o->src[i]);
+        free(o->dsrc[i]);
+        free(o->params[i]);
+        free(o->dparams[i]);
+    }
+    free(o->dst);
+    free(o->ddst);
+}
+
+/* --- the oracle's own gradients -------------------------------------------------------------- */
+
+static double weighted(oracle *o)
+{
+    double sum = 0.0;
+    oracle_forward(o);
+    for (int64_t i = 0; i < o->dst_count; i++)
+        sum += o->dst[i] * o->ddst[i];
+    return sum;
+}
+
+/* Along one random direction of one operand. A kink between the two points makes a difference that
+ * a smaller step does not have. */
+static bool along(tn_random *random, oracle *o, double *operand, const double *gradient,
+                  int64_t count)
+{
+    double *direction = numbers(count), *keep = numbers(count), want = 0.0, scale = 1e-6;
+    bool ok = false;
+    memcpy(keep, operand, (size_t)count * sizeof(double));
+    for (int64_t i = 0; i < count; i++) {
+        direction[i] = (double)tn_random_normal(random);
+        want += gradient[i] * direction[i];
+        scale += fabs(gradient[i] * direction[i]);
+    }
+    for (double h = 1e-5; h > 1e-8 && !ok; h *= 0.1) {
+        double sums[2];
+        for (int side = 0; side < 2; side++) {
+            for (int64_t i = 0; i < count; i++)
+                operand[i] = keep[i] + (side ? -h : h) * direction[i];
+            sums[side] = weighted(o);
+        }
+        ok = fabs((sums[0] - sums[1]) / (2.0 * h) - want) < 1e-5 * scale;
+    }
+    memcpy(operand, keep, (size_t)count * sizeof(double));
+    free(direction);
+    free(keep);
+    return ok;
+}
+
+int oracle_check(uint64_t seed, int count)
+{
+    int failures = 0;
+    for (int v = 0; v < GRAPH_VERBS; v++)
+        for (int k = 0; k < count; k++) {
+            tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, (uint32_t)v, (uint64_t)k);
+            tn_task task;
+            int64_t inner[4];
+            oracle o;
+            task_draw(&random, (tn_verb)v, false, &task, inner, &o);
+            make(&random, &o);
+            if (oracle_has_backward(&task)) {
+                bool ok = true;
+                weighted(&o);
+                oracle_backward(&o);
+                int n_params = task.verb == TN_VERB_BATCH_NORM ? 2 : o.n_params;
+                for (int i = 0; i < o.n_src; i++)
+                    ok = along(&random, &o, o.src[i], o.dsrc[i], o.src_count[i]) && ok;
+                for (int i = 0; i < n_params; i++)
+                    ok = along(&random, &o, o.params[i], o.dparams[i], o.param_count[i]) && ok;
+                failures += !ok;
+                if (!ok)
+                    printf("oracle: %s %d: gradient is not the difference\n",
+                           tn_verb_name(task.verb), k);
+            }
+            drop(&o);
+        }
+    return failures;
+}
+
+/* --- a device -------------------------------------------------------------------------------- */
+
+typedef struct run {
+    tn_device *device;
+    tn_kernel *kernel;
+    const oracle *o;
+    float *src[ORACLE_OPERANDS], *dsrc[ORACLE_OPERANDS], *params[ORACLE_OPERANDS];
+    float *dparams[ORACLE_OPERANDS], *dst, *ddst, *host;
+    void *saved, *state, *workspace;
+} run;
+
+static float *upload(run *r, const double *values, int64_t count, float fallback)
+{
+    float *memory = r->device->type->alloc(r->device, (size_t)(count + 1) * sizeof(float));
+    for (int64_t i = 0; i < count; i++)
+        r->host[i] = values ? (float)values[i] : fallback;
+    if (!memory || r->device->type->upload(r->device, memory, r->host,
+                                           (size_t)count * sizeof(float), NULL) != TN_OK)
+        abort();
+    return memory;
+}
+
+/* max |device - want| / (1 + |want| + scale[i]): scale is the sum of magnitudes behind a value. */
+static double distance(run *r, const float *memory, const double *want, const double *scale,
+                       int64_t count, double offset)
+{
+    double worst = 0.0;
+    if (r->device->type->download(r->device, r->host, memory, (size_t)count * sizeof(float),
+                                  NULL) != TN_OK)
+        return (double)INFINITY;
+    for (int64_t i = 0; i < count; i++) {
+        double d = fabs((double)r->host[i] - want[i] - offset) /
+                   (1.0 + fabs(want[i]) + (scale ? scale[i] : 0.0));
+        worst = isnan(d) || d > worst ? (isnan(d) ? (double)INFINITY : d) : worst;
+    }
+    return worst;
+}
+
+/* The same task on magnitudes: for sums of products, the sum of |x||w| behind every value. */
+static void magnitudes(const oracle *o, oracle *m, tn_task *task)
+{
+    *m = *o;
+    *task = *o->task;
+    m->task = task;
+    for (int i = 0; i < o->n_src; i++) {
+        m->src[i] = numbers(o->src_count[i]);
+        m->dsrc[i] = numbers(o->src_count[i]);
+        for (int64_t j = 0; j < o->src_count[i]; j++)
+            m->src[i][j] = fabs(o->src[i][j]);
+    }
+    for (int i = 0; i < o->n_params; i++) {
+        m->params[i] = numbers(o->param_count[i]);
+        m->dparams[i] = numbers(o->param_count[i]);
+        for (int64_t j = 0; j < o->param_count[i]; j++)
+            m->params[i][j] = fabs(o->params[i][j]);
+    }
+    m->dst = numbers(o->dst_count);
+    m->ddst = numbers(o->dst_count);
+    for (int64_t j = 0; j < o->dst_count; j++)
+        m->ddst[j] = fabs(o->ddst[j]);
+    if (task->verb == TN_VERB_CONV)
+        task->conv.function = TN_FUNCTION_NONE;
+    if (task->verb == TN_VERB_GEMM) {
+        task->gemm.function = TN_FUNCTION_NONE;
+        task->gemm.alpha = fabsf(task->gemm.alpha);
+        task->gemm.beta = fabsf(task->gemm.beta);
+    }
+}
+
+static bool sums_products(const tn_task *task)
+{
+    return task->verb == TN_VERB_CONV || task->verb == TN_VERB_GEMM;
+}
+
+/* Gradients that a device adds to `offset`, or overwrites it with. */
+static double backward_distance(run *r, tn_arguments *args, bool accumulate, const oracle *m)
+{
+    const oracle *o = r->o;
+    double worst = 0.0;
+    bool add[ORACLE_OPERANDS];
+    for (int i = 0; i < ORACLE_OPERANDS; i++)
+        add[i] = accumulate;
+    args->accumulate = add;
+    args->accumulate_params = accumulate;
+    for (int i = 0; i < o->n_src; i++)
+        r->dsrc[i] = upload(r, NULL, o->src_count[i], accumulate ? 2.0f : NAN);
+    int n_params = o->task->verb == TN_VERB_BATCH_NORM ? 2 : o->n_params;
+    for (int i = 0; i < n_params; i++)
+        r->dparams[i] = upload(r, NULL, o->param_count[i], accumulate ? 2.0f : NAN);
+    if (r->kernel->type->backward(r->kernel, args, NULL) != TN_OK)
+        worst = (double)INFINITY;
+    double offset = accumulate ? 2.0 : 0.0;
+    for (int i = 0; i < o->n_src; i++)
+        worst = fmax(worst, distance(r, r->dsrc[i], o->dsrc[i], m ? m->dsrc[i] : NULL,
+                                     o->src_count[i], offset));
+    for (int i = 0; i < n_params; i++) {
+        double scale =
+            o->task->verb == TN_VERB_BATCH_NORM ? sqrt((double)o->task->batch_norm.rows) : 1.0;
+        worst = fmax(worst, distance(r, r->dparams[i], o->dparams[i], m ? m->dparams[i] : NULL,
+                                     o->param_count[i], offset) /
+                                scale);
+    }
+    for (int i = 0; i < ORACLE_OPERANDS; i++) {
+        r->device->type->release(r->device, r->dsrc[i]);
+        r->device->type->release(r->device, r->dparams[i]);
+        r->dsrc[i] = r->dparams[i] = NULL;
+    }
+    return worst;
+}
+
+static void *reserve(run *r, size_t bytes)
+{
+    void *memory = r->device->type->alloc(r->device, bytes + 1);
+    if (!memory)
+        abort();
+    return memory;
+}
+
+static int64_t largest(const oracle *o)
+{
+    int64_t most = o->dst_count;
+    for (int i = 0; i < ORACLE_OPERANDS; i++) {
+        most = o->src_count[i] > most ? o->src_count[i] : most;
+        most = o->param_count[i] > most ? o->param_count[i] : most;
+    }
+    return most;
+}
+
+static void compare(run *r, bool backward, double *forward_worst, double *backward_worst)
+{
+    oracle m, *o = (oracle *)(uintptr_t)r->o;
+    tn_task plain;
+    bool products = sums_products(o->task);
+    const float *src[ORACLE_OPERANDS], *params[ORACLE_OPERANDS];
+    for (int i = 0; i < ORACLE_OPERANDS; i++) {
+        src[i] = r->src[i] = i < o->n_src ? upload(r, o->src[i], o->src_count[i], 0) : NULL;
+        params[i] = r->params[i] =
+            i < o->n_params ? upload(r, o->params[i], o->param_count[i], 0) : NULL;
+    }
+    r->dst = upload(r, NULL, o->dst_count, NAN);
+    r->ddst = upload(r, o->ddst, o->dst_count, 0);
+    r->saved = reserve(r, r->kernel->saved_bytes);
+    r->state = reserve(r, r->kernel->state_bytes);
+    r->workspace = reserve(r, r->kernel->workspace_bytes);
+    tn_arguments args = {.src = src,
+                         .dst = r->dst,
+                         .params = params,
+                         .ddst = r->ddst,
+                         .dsrc = r->dsrc,
+                         .dparams = r->dparams,
+                         .training = o->training,
+                         .keep = 1.0f,
+                         .saved = r->saved,
+                         .state = r->state,
+                         .workspace = r->workspace};
+    oracle_forward(o);
+    magnitudes(o, &m, &plain);
+    if (products)
+        oracle_forward(&m);
+    bool ok = !r->kernel->type->pack || r->kernel->type->pack(r->kernel, &args, NULL) == TN_OK;
+    ok = ok && r->kernel->type->forward(r->kernel, &args, NULL) == TN_OK;
+    *forward_worst = ok ? distance(r, r->dst, o->dst, products ? m.dst : NULL, o->dst_count, 0.0)
+                        : (double)INFINITY;
+    *backward_worst = 0.0;
+    if (backward) {
+        oracle_backward(o);
+        if (products)
+            oracle_backward(&m);
+        for (int accumulate = 0; accumulate < 2; accumulate++)
+            *backward_worst = fmax(*backward_worst, backward_distance(r, &args, accumulate != 0,
+                                                                      products ? &m : NULL));
+    }
+    drop(&m);
+}
+
+static void release(run *r)
+{
+    const tn_device_class *type = r->device->type;
+    for (int i = 0; i < ORACLE_OPERANDS; i++) {
+        type->release(r->device, r->src[i]);
+        type->release(r->device, r->params[i]);
+    }
+    type->release(r->device, r->dst);
+    type->release(r->device, r->ddst);
+    type->release(r->device, r->saved);
+    type->release(r->device, r->state);
+    type->release(r->device, r->workspace);
+    tn_kernel_destroy(r->kernel);
+    free(r->host);
+}
+
+static int check_task(tn_device *device, tn_precision precision, tn_verb verb, uint64_t seed, int k)
+{
+    tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, (uint32_t)verb, (uint64_t)k);
+    bool fused = k % 3 == 0;
+    tn_task task;
+    int64_t inner[4];
+    oracle o;
+    tn_error error = {0};
+    double forward, backward;
+    task_draw(&random, verb, fused, &task, inner, &o);
+    task.precision = precision;
+    task.backward = oracle_has_backward(&task);
+    if (!device->type->supports(device, &task, NULL, 0))
+        return 0;
+    make(&random, &o);
+    run r = {.device = device, .o = &o};
+    r.host = calloc((size_t)largest(&o) + 1, sizeof(float));
+    int failed = 1;
+    if (!r.host || device->type->prepare(device, &task, &r.kernel, &error) != TN_OK) {
+        printf("%s %d: %s\n", tn_verb_name(verb), k, error.message);
+        free(r.host);
+    } else {
+        bool has = task.backward && r.kernel->type->backward;
+        compare(&r, has, &forward, &backward);
+        double bound = precision == TN_PRECISION_BF16 && sums_products(&task) ? 1e-2 : 1e-5;
+        /* rounding x / scale can tip over at a half: the oracle divides in fp32 too */
+        failed = forward > bound || backward > 2.0 * bound;
+        if (failed)
+            printf("%s %d (%s): forward %.2g, backward %.2g\n", tn_verb_name(verb), k,
+                   r.kernel->name, forward, backward);
+        release(&r);
+    }
+    drop(&o);
+    return failed;
+}
+
+int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int count)
+{
+    int failures = 0;
+    for (int v = 0; v < GRAPH_VERBS; v++)
+        for (int k = 0; k < count; k++)
+            failures += check_task(device, precision, (tn_verb)v, seed, k);
+    return failures;
+}
+
+/* --- loss ------------------------------------------------------------------------------------ */
+
+static int check_loss(tn_device *device, uint64_t seed, int k)
+{
+    enum { ROWS = 7, CLASSES = 11, COUNT = ROWS * CLASSES };
+    tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, 1000, (uint64_t)k);
+    tn_task task = {.verb = TN_VERB_LOSS, .precision = TN_PRECISION_FP32, .backward = true};
+    task.loss = (tn_loss_task){ROWS, CLASSES};
+    oracle o = {.task = &task, .n_src = 2, .src_count = {COUNT, COUNT}, .dst_count = 4};
+    int32_t labels[ROWS];
+    make(&random, &o);
+    int64_t count = 1 + (int64_t)tn_random_below(&random, ROWS);
+    bool teacher = k % 2 == 0;
+    for (int i = 0; i < ROWS; i++)
+        labels[i] = (int32_t)tn_random_below(&random, CLASSES + 1) - (teacher ? 1 : 0);
+    for (int i = 0; i < ROWS; i++)
+        labels[i] = labels[i] >= CLASSES ? 0 : labels[i];
+    run r = {.device = device, .o = &o};
+    r.host = calloc(COUNT + 1, sizeof(float));
+    if (!r.host || device->type->prepare(device, &task, &r.kernel, NULL) != TN_OK)
+        abort();
+    double *keep = o.src[1];
+    r.src[0] = upload(&r, o.src[0], COUNT, 0);
+    r.src[1] = upload(&r, o.src[1], COUNT, 0);
+    r.dst = upload(&r, NULL, 4, 0);
+    float *gradient = upload(&r, NULL, COUNT, NAN);
+    r.workspace = reserve(&r, r.kernel->workspace_bytes);
+    r.saved = reserve(&r, sizeof(labels));
+    if (device->type->upload(device, r.saved, labels, sizeof(labels), NULL) != TN_OK)
+        abort();
+    if (!teacher)
+        o.src[1] = NULL;
+    double want = oracle_loss(&o, labels, count, 0.1, 4.0, 0.3, 0.25);
+    const float *src[2] = {r.src[0], teacher ? r.src[1] : NULL};
+    bool accumulate[1] = {false};
+    tn_arguments args = {.src = src, .dst = r.dst, .dsrc = &gradient, .accumulate = accumulate};
+    args.workspace = r.workspace;
+    args.labels = r.saved;
+    args.count = count;
+    args.scale = 0.25f;
+    args.smoothing = 0.1f;
+    args.temperature = 4.0f;
+    args.weight = 0.3f;
+    bool ok = r.kernel->type->forward(r.kernel, &args, NULL) == TN_OK;
+    double worst = distance(&r, gradient, o.dsrc[0], NULL, COUNT, 0.0);
+    worst = fmax(worst, distance(&r, r.dst, &want, NULL, 1, 0.0));
+    if (!ok || worst > 1e-5)
+        printf("loss %d: %.2g\n", k, worst);
+    device->type->release(device, gradient);
+    o.src[1] = keep;
+    release(&r);
+    drop(&o);
+    return !ok || worst > 1e-5;
+}
+
+int loss_check(tn_device *device, uint64_t seed, int count)
+{
+    int failures = 0;
+    for (int k = 0; k < count; k++)
+        failures += check_loss(device, seed, k);
+    return failures;
+}

@@ -1,0 +1,31 @@
+/* kernel_test [SEED [COUNT]]: the oracle against its own differences, then every kernel of the CPU
+ * device against the oracle. */
+#include "core/memory.h"
+#include "kernel_check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+int main(int argc, char **argv)
+{
+    tn_error error = {0};
+    tn_device *cpu = NULL;
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL);
+    int count = argc > 2 ? atoi(argv[2]) : 40;
+    printf("seed %llu\n", (unsigned long long)seed);
+    if (tn_device_create_cpu(&cpu, &error) != TN_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    int failures = oracle_check(seed, count);
+    failures += kernel_check(cpu, TN_PRECISION_FP32, seed, count);
+    failures += loss_check(cpu, seed, count);
+    if (cpu->bf16 || cpu->bf16_runs)
+        failures += kernel_check(cpu, TN_PRECISION_BF16, seed, count);
+    tn_device_destroy(cpu);
+    printf("%d differ\n", failures);
+    if (tn_memory_stats_get().live)
+        printf("%llu bytes leaked\n", (unsigned long long)tn_memory_stats_get().live);
+    return failures > 0 || tn_memory_stats_get().live > 0;
+}
