@@ -402,6 +402,22 @@ static tn_status judge_choice(const budget_search *search, const tn_model *model
     return status;
 }
 
+/* Bytes of the file with the present choice: codes of the table's fits, whose size is the same. */
+static tn_status size_of_choice(const budget_search *search, uint64_t *bytes, tn_error *error)
+{
+    tn_calibration mixed = search->width[0];
+    mixed.conversion.item = tn_alloc_array(search->count + 1, sizeof *mixed.conversion.item);
+    if (!mixed.conversion.item)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
+    for (size_t i = 0; i < search->count; i++) {
+        mixed.conversion.item[i] = *item_of(search, i, search->choice[i]);
+        mixed.conversion.item[i].layer = item_of(search, i, 0)->layer; /* of that graph */
+    }
+    tn_status status = search->options->size(search->options->size_context, &mixed, bytes, error);
+    tn_free(mixed.conversion.item);
+    return status;
+}
+
 /* The largest uniform width whose bytes, by the table, fit into `left` more than the lowest. */
 static int widest_uniform(const tn_budget *budget, uint64_t left)
 {
@@ -468,6 +484,17 @@ static bool demote(budget_search *search, const tn_budget *budget)
     return best != SIZE_MAX;
 }
 
+/* The table's bytes leave out what a form adds: takes back promotions until the file fits. */
+static tn_status demote_to_fit(budget_search *search, const tn_budget *budget, tn_error *error)
+{
+    uint64_t bytes = 0;
+    for (;;) {
+        tn_status status = size_of_choice(search, &bytes, error);
+        if (status != TN_OK || bytes <= search->options->target_size || !demote(search, budget))
+            return status;
+    }
+}
+
 static tn_status choose(budget_search *search, const tn_model *model, const tn_dataset *dataset,
                         tn_budget *budget, tn_calibration *out, tn_error *error)
 {
@@ -493,17 +520,16 @@ static tn_status choose(budget_search *search, const tn_model *model, const tn_d
                          "held-out images change their class",
                          options->target_drop, 100 * budget->disagreement);
     if (status == TN_OK && options->target_size > 0)
+        status = demote_to_fit(search, budget, error);
+    if (status == TN_OK && options->target_size > 0)
         status = compare_uniform(search, model, dataset, left, budget, error);
+    if (status == TN_OK && options->target_size > 0)
+        status = demote_to_fit(search, budget, error);
     tn_calibration calibration = {0};
-    while (status == TN_OK) {
-        tn_calibration_done(&calibration);
+    if (status == TN_OK)
         status = calibrate_choice(search, model, dataset, false, &calibration, error);
-        if (status == TN_OK)
-            status = options->size(options->size_context, &calibration, &budget->bytes, error);
-        if (status != TN_OK || options->target_size == 0 || budget->bytes <= options->target_size ||
-            !demote(search, budget))
-            break;
-    }
+    if (status == TN_OK)
+        status = options->size(options->size_context, &calibration, &budget->bytes, error);
     for (size_t i = 0; status == TN_OK && i < budget->count; i++)
         budget->row[i].chosen = search->choice[i];
     if (status == TN_OK)
