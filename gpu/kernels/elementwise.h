@@ -237,9 +237,9 @@ TN_BODY void tn_binary_sum_body(const tn_binary_sum_args *k, int64_t i)
         int64_t kept = element, over = r, at = 0, stride = 1, a = 0, b = 0;
         for (int d = t->rank - 1; d >= 0; d--) {
             bool mine = (t->which ? t->b_stride[d] : t->a_stride[d]) != 0;
-            int64_t *from = mine ? &kept : &over;
-            int64_t c = *from % t->dims[d];
-            *from /= t->dims[d];
+            int64_t from = mine ? kept : over, c = from % t->dims[d];
+            kept = mine ? from / t->dims[d] : kept;
+            over = mine ? over : from / t->dims[d];
             at += c * stride;
             stride *= t->dims[d];
             a += c * t->a_stride[d];

@@ -1,6 +1,7 @@
 /* gpu/runtime.h on the processor: device memory that the host cannot touch outside of calls (any
  * slip is a segmentation fault), poisoned when allocated, kernels as loops over their bodies. With
- * TERNION_EMULATION=reverse threads run last to first: results must not change. */
+ * TERNION_EMULATION=reverse threads run last to first: results must not change;
+ * with TERNION_EMULATION=fp32 the device has no bf16. */
 #include "gpu/runtime.h"
 
 #include "core/memory.h"
@@ -78,8 +79,9 @@ void tn_gpu_describe(const tn_gpu *gpu, char *text, size_t size)
 
 bool tn_gpu_has_bf16(const tn_gpu *gpu)
 {
+    const char *mode = getenv("TERNION_EMULATION");
     (void)gpu;
-    return true;
+    return !mode || strcmp(mode, "fp32") != 0;
 }
 
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
