@@ -462,26 +462,50 @@ static tn_status compare_uniform(budget_search *search, const tn_model *model,
     return status;
 }
 
-/* Takes back the promotion that saves enough and costs least by the table; false: none is left. */
+/* Takes back the promotion that costs least per byte by the table; false: none is left. */
 static bool demote(budget_search *search, const tn_budget *budget)
 {
     size_t best = SIZE_MAX;
+    int best_to = 0;
     double least = INFINITY;
     for (size_t i = 0; i < search->count; i++) {
-        int from = search->choice[i];
-        if (from == 0)
-            continue;
         const tn_budget_row *row = &budget->row[i];
-        double bytes = (double)row->bytes[from] - (double)row->bytes[from - 1];
-        double loss = (row->kl[from - 1] - row->kl[from]) / (bytes > 1 ? bytes : 1);
+        int from = search->choice[i], to = from - 1;
+        while (to >= 0 && row->bytes[to] >= row->bytes[from])
+            to--; /* 2 bits are stored as ternary is */
+        if (to < 0)
+            continue;
+        double loss = (row->kl[to] - row->kl[from]) / (double)(row->bytes[from] - row->bytes[to]);
         if (loss < least) {
             least = loss;
             best = i;
+            best_to = to;
         }
     }
     if (best != SIZE_MAX)
-        search->choice[best]--;
+        search->choice[best] = best_to;
     return best != SIZE_MAX;
+}
+
+/* What the form of a width adds a layer (tables, nodes), from the sizes of whole files. */
+static tn_status add_overhead(budget_search *search, tn_budget *budget, uint64_t *lowest,
+                              tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
+        uint64_t bytes = 0, known = 0;
+        for (size_t i = 0; i < search->count; i++) {
+            search->choice[i] = b;
+            known += budget->row[i].bytes[b] - budget->row[i].bytes[0];
+        }
+        status = size_of_choice(search, &bytes, error);
+        if (b == 0)
+            *lowest = bytes;
+        else if (status == TN_OK && bytes > *lowest + known)
+            for (size_t i = 0; i < search->count; i++)
+                budget->row[i].bytes[b] += (bytes - *lowest - known) / search->count;
+    }
+    return status;
 }
 
 /* The table's bytes leave out what a form adds: takes back promotions until the file fits. */
@@ -500,7 +524,7 @@ static tn_status choose(budget_search *search, const tn_model *model, const tn_d
 {
     const tn_budget_options *options = search->options;
     uint64_t lowest = 0, left = UINT64_MAX;
-    tn_status status = options->size(options->size_context, &search->width[0], &lowest, error);
+    tn_status status = add_overhead(search, budget, &lowest, error);
     if (status == TN_OK && options->target_size > 0) {
         if (lowest > options->target_size)
             return tn_fail(error, TN_ERROR_USAGE,

@@ -1,0 +1,140 @@
+/* Bits per layer: the budget is kept, what is spent pays, impossible budgets are refused, and
+ * nothing is chosen when only the table is asked for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/random.h"
+#include "finetune/budget.h"
+#include "onnx_io/zoo/zoo.h"
+
+#include <string.h>
+
+enum { IMAGES = 48, SIZE = 16, BASE = 1000 };
+
+static float images[IMAGES * 3 * SIZE * SIZE];
+static tn_model *resnet;
+static int packings;
+
+/* Codes alone, 2 bits for ternary, and something for the rest of the file. */
+static tn_status count_bytes(void *context, const tn_calibration *calibration, uint64_t *bytes,
+                             tn_error *error)
+{
+    (void)context;
+    (void)error;
+    packings++;
+    *bytes = BASE;
+    for (size_t i = 0; i < calibration->conversion.count; i++) {
+        const tn_qweight *weight = &calibration->conversion.item[i].weight;
+        *bytes += (uint64_t)(weight->rows * weight->cols * weight->bits / 8) +
+                  (uint64_t)weight->n_scales * 4;
+    }
+    return TN_OK;
+}
+
+static tn_budget_options options_for(uint64_t target_size)
+{
+    return (tn_budget_options){
+        .calibrate = {.images = images, .samples = IMAGES, .bn = TN_CALIBRATE_BN_AFFINE},
+        .target_size = target_size,
+        .size = count_bytes};
+}
+
+static uint64_t bytes_at(const tn_budget *budget, int width)
+{
+    uint64_t sum = BASE;
+    for (size_t i = 0; i < budget->count; i++)
+        sum += budget->row[i].bytes[width];
+    return sum;
+}
+
+static void the_table_alone_chooses_nothing(void **state)
+{
+    (void)state;
+    tn_budget_options options = options_for(0);
+    tn_budget budget;
+    tn_calibration untouched = {.images = 77};
+    options.sensitivity_only = true;
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &untouched, NULL), TN_OK);
+    assert_int_equal(untouched.images, 77);
+    assert_int_equal(budget.count, 6);
+    for (int b = 0; b < TN_BUDGET_WIDTHS; b++)
+        print_message("%s bits: KL %.5f, %llu bytes\n", tn_budget_bits[b], budget.kl_uniform[b],
+                      (unsigned long long)bytes_at(&budget, b));
+    assert_true(budget.kl_uniform[4] < budget.kl_uniform[3]);
+    assert_true(budget.kl_uniform[3] < budget.kl_uniform[0]);
+    for (size_t i = 0; i < budget.count; i++)
+        assert_true(strlen(budget.row[i].name) > 0 && budget.row[i].kl[4] >= 0);
+    tn_budget_done(&budget);
+}
+
+static void a_size_is_kept_and_used(void **state)
+{
+    (void)state;
+    tn_budget budget;
+    tn_calibration calibration;
+    tn_budget_options table = options_for(0);
+    table.sensitivity_only = true;
+    assert_int_equal(tn_budget_choose(resnet, NULL, &table, &budget, NULL, NULL), TN_OK);
+    uint64_t low = bytes_at(&budget, 1), high = bytes_at(&budget, 3), between = (low + high) / 2;
+    double lowest = budget.kl_uniform[0];
+    tn_budget_done(&budget);
+    tn_budget_options options = options_for(between);
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, NULL), TN_OK);
+    print_message("%llu of %llu bytes, KL %.5f (ternary %.5f)\n", (unsigned long long)budget.bytes,
+                  (unsigned long long)between, budget.kl, lowest);
+    assert_true(budget.bytes <= between && budget.bytes > low);
+    assert_true(budget.kl < lowest);
+    uint64_t written = 0;
+    assert_int_equal(count_bytes(NULL, &calibration, &written, NULL), TN_OK);
+    assert_true(written == budget.bytes);
+    tn_calibration_done(&calibration);
+    tn_budget_done(&budget);
+}
+
+static void what_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    tn_budget budget;
+    tn_calibration calibration;
+    tn_error error = {0};
+    tn_budget_options options = options_for(BASE);
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, &error),
+                     TN_ERROR_USAGE);
+    assert_non_null(strstr(error.message, "more than"));
+    tn_error_clear(&error);
+    options = options_for(0);
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, &error),
+                     TN_ERROR_USAGE);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    tn_zoo_options zoo = {.classes = 10, .input = {3, SIZE, SIZE}, .seed = 4};
+    for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
+        tn_random random = tn_random_make(4, TN_PURPOSE_TEST, 7, i / 4);
+        images[i] = tn_random_normal(&random);
+    }
+    return tn_zoo_create("resnet8", &zoo, &resnet, NULL) == TN_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tn_model_destroy(resnet);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_alone_chooses_nothing),
+        cmocka_unit_test(a_size_is_kept_and_used),
+        cmocka_unit_test(what_cannot_be_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
