@@ -43,15 +43,9 @@ static json_t *step(json_t *value, const char **path)
     return json_object_get(value, name);
 }
 
-int main(int argc, char **argv)
+/* Prints what `path` asks for; 1 when there is no such value. */
+static int answer(json_t *value, const char *path)
 {
-    json_error_t error;
-    json_t *root = json_loadf(stdin, 0, &error), *value = root;
-    if (argc != 2 || !root) {
-        fprintf(stderr, "json_query: %s\n", root ? "one path" : error.text);
-        return 2;
-    }
-    const char *path = argv[1];
     while (value && *path) {
         if (strcmp(path, ".length") == 0 && json_is_array(value)) {
             printf("%zu\n", json_array_size(value));
@@ -66,6 +60,18 @@ int main(int argc, char **argv)
     if (!value)
         return 1;
     print_value(value);
-    json_decref(root);
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    json_error_t error;
+    json_t *root = json_loadf(stdin, 0, &error);
+    int code = 2;
+    if (argc != 2 || !root)
+        fprintf(stderr, "json_query: %s\n", root ? "one path" : error.text);
+    else
+        code = answer(root, argv[1]);
+    json_decref(root);
+    return code;
 }
