@@ -153,18 +153,43 @@ end:
     return status;
 }
 
+/* What a selector may have meant: the layers' names and the parts of them between slashes. */
+typedef struct candidates {
+    const char *name[512];
+    size_t count, used;
+    char parts[8192];
+} candidates;
+
+static void add_candidates(candidates *all, const char *label)
+{
+    const size_t most = sizeof all->name / sizeof all->name[0];
+    if (all->count < most)
+        all->name[all->count++] = label;
+    for (const char *part = label; strchr(label, '/') != NULL && part != NULL;) {
+        const char *slash = strchr(part, '/');
+        size_t length = slash != NULL ? (size_t)(slash - part) : strlen(part);
+        if (length > 0 && all->count < most && all->used + length < sizeof all->parts) {
+            char *copy = all->parts + all->used;
+            memcpy(copy, part, length);
+            copy[length] = '\0';
+            all->used += length + 1;
+            all->name[all->count++] = copy;
+        }
+        part = slash != NULL ? slash + 1 : NULL;
+    }
+}
+
 /* Appends the layers' names to an error, as far as they fit. */
 static tn_status fail_with_names(const tn_layers *layers, const char *wrong, const char *what,
                                  tn_error *error)
 {
     enum { MOST = 24 };
     char list[900] = "", hint[160] = "";
-    const char *names[256];
-    size_t used = 0, count = 0;
+    candidates names = {.count = 0};
+    size_t used = 0;
     for (size_t i = 0; i < layers->count; i++) {
         const char *label = tn_node_label(layers->layer[i].node);
-        if (count < 256)
-            names[count++] = label;
+        add_candidates(&names, label);
         if (i < MOST && used + 110 < sizeof list)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "",
                                      tn_quote(label));
@@ -172,7 +197,7 @@ static tn_status fail_with_names(const tn_layers *layers, const char *wrong, con
             (void)snprintf(list + used, sizeof list - used, ", ... (%zu in all)", layers->count);
     }
     if (wrong != NULL)
-        tn_suggest(wrong, names, count, hint, sizeof hint);
+        tn_suggest(wrong, names.name, names.count, hint, sizeof hint);
     return tn_fail(error, TN_ERROR_USAGE, "%s%s; the layers are: %s", what, hint,
                    layers->count > 0 ? list
                                      : "none (no Conv, ConvTranspose, Gemm or MatMul with a "
