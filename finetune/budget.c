@@ -334,18 +334,36 @@ static bool good_enough(const budget_search *search, double disagreement)
     return search->options->target_drop > 0 && 100 * disagreement <= search->options->target_drop;
 }
 
-/* Promotes layer after layer, with `left` bytes to spend. */
+/* The largest uniform width whose bytes, by the table, fit into `left` more than the lowest. */
+static int widest_uniform(const tn_budget *budget, uint64_t left)
+{
+    int widest = 0;
+    for (int b = 1; b < TN_BUDGET_WIDTHS; b++) {
+        uint64_t more = 0;
+        for (size_t i = 0; i < budget->count; i++)
+            more += budget->row[i].bytes[b] - budget->row[i].bytes[0];
+        if (more <= left)
+            widest = b;
+    }
+    return widest;
+}
+
+/* Promotes layer after layer from the widest uniform width that fits into `left` bytes (from the
+ * lowest when bytes do not count), and spends what remains. */
 static tn_status promote(budget_search *search, tn_budget *budget, uint64_t left, tn_error *error)
 {
     promotion *queue = tn_alloc_zero(search->count + 1, sizeof *queue);
     if (!queue)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
-    tn_status status = place_uniform(search, 0, error);
+    int start = left == UINT64_MAX ? 0 : widest_uniform(budget, left);
+    tn_status status = place_uniform(search, start, error);
     if (status == TN_OK)
         status = measure(search, &budget->kl, error);
     budget->disagreement = search->disagreement;
-    for (size_t i = 0; i < search->count; i++)
-        queue[i] = guess_promotion(&budget->row[i], 0);
+    for (size_t i = 0; i < search->count; i++) {
+        left -= left == UINT64_MAX ? 0 : budget->row[i].bytes[start] - budget->row[i].bytes[0];
+        queue[i] = guess_promotion(&budget->row[i], start);
+    }
     for (int round = 0; status == TN_OK && !good_enough(search, budget->disagreement); round++) {
         size_t layer;
         status = best_promotion(search, budget, left, round, queue, &layer, error);
@@ -416,20 +434,6 @@ static tn_status size_of_choice(const budget_search *search, uint64_t *bytes, tn
     tn_status status = search->options->size(search->options->size_context, &mixed, bytes, error);
     tn_free(mixed.conversion.item);
     return status;
-}
-
-/* The largest uniform width whose bytes, by the table, fit into `left` more than the lowest. */
-static int widest_uniform(const tn_budget *budget, uint64_t left)
-{
-    int widest = 0;
-    for (int b = 1; b < TN_BUDGET_WIDTHS; b++) {
-        uint64_t more = 0;
-        for (size_t i = 0; i < budget->count; i++)
-            more += budget->row[i].bytes[b] - budget->row[i].bytes[0];
-        if (more <= left)
-            widest = b;
-    }
-    return widest;
 }
 
 /* Mixed widths must beat the uniform one that fits, or that one is taken. */

@@ -3,10 +3,11 @@
  * At every width each layer is fitted once, as if it alone were quantized (fits that make good what
  * layers before them got wrong would not go together). Then layers of different widths are put
  * together, and what counts is measured on them together: KL(float || quantized) on images held out
- * from calibration. All layers start at the lowest width; the promotion that gains most KL per byte
- * is made, gains measured anew as they come to the top (lazily: a gain that still leads after
- * measuring is taken), until the budget is spent or the accuracy reached. The choice is calibrated
- * for good and compared with the widest uniform width that fits; the better is the result. */
+ * from calibration. All layers start at the widest uniform width that fits; the promotion that
+ * gains most KL per byte is made, gains measured anew as they come to the top (lazily: a gain that
+ * still leads after measuring is taken), until the budget is spent or the accuracy reached. The
+ * choice is calibrated for good and compared with the widest uniform width that fits; the better is
+ * the result. */
 #ifndef TERNION_FINETUNE_BUDGET_H
 #define TERNION_FINETUNE_BUDGET_H
 
