@@ -17,6 +17,8 @@ tn_status tn_evaluate_file(const char *path, const char *data, const tn_evaluate
     if (status == TN_OK && !request->images.no_preflight)
         status = tn_image_preflight(model, &source, reporter, error);
     if (status == TN_OK) {
+        source.evaluate.input_height = (int)request->input[1];
+        source.evaluate.input_width = (int)request->input[2];
         source.evaluate.top_k = request->top_k;
         source.evaluate.keep_predictions = request->keep_predictions;
         status = tn_evaluate_model(model, source.dataset, source.device, &source.evaluate,

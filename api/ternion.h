@@ -289,7 +289,8 @@ typedef struct tn_evaluate_report {
 typedef struct tn_evaluate_request {
     tn_input_options in;
     tn_image_options images;
-    int top_k; /* 0: 5 */
+    int top_k;        /* 0: 5 */
+    int64_t input[3]; /* another resolution than the model's: C, H, W; 0: its own */
     bool keep_predictions;
 } tn_evaluate_request;
 

@@ -79,9 +79,11 @@ static tn_status parse_topk(cli_context *context, int *top_k)
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    tn_evaluate_request request = {.in = cli_input_options(arguments),
-                                   .images = cli_image_options(arguments),
-                                   .keep_predictions = arguments->predictions != NULL};
+    tn_evaluate_request request = {
+        .in = cli_input_options(arguments),
+        .images = cli_image_options(arguments),
+        .input = {arguments->input[0], arguments->input[1], arguments->input[2]},
+        .keep_predictions = arguments->predictions != NULL};
     tn_evaluate_report *report = NULL;
     if (!arguments->data)
         return cli_fail(&context->error, TN_ERROR_USAGE, "give a data set: --data DATA");
@@ -106,6 +108,8 @@ static const cli_option options[] = {
      offsetof(cli_arguments, topk)},
     {"limit", 0, CLI_INTEGER, "N", NULL, 1, INT64_MAX, "all",
      "at most so many images, drawn by the seed", offsetof(cli_arguments, limit)},
+    {"input", 0, CLI_SHAPE, "CxHxW", NULL, 0, 0, "the model's", "another resolution",
+     offsetof(cli_arguments, input)},
     {"predictions", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
      "write a line an image: index, label, top-1 class, its logit",
      offsetof(cli_arguments, predictions)},

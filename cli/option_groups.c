@@ -34,7 +34,7 @@ static const cli_option writing[] = {
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option scheme[] = {
-    {"scheme", 's', CLI_TEXT, "NAME", NULL, 0, 0, "twn",
+    {"scheme", 's', CLI_TEXT, "NAME", NULL, 0, 0, "twn; finetune: lsq",
      "how weights are quantized; see `ternion help --catalog`", AT(scheme)},
     {"bits", 'b', CLI_TEXT, "N", "1.58|2|3|4|5|6|7|8|16", 0, 0, "the scheme's",
      "bits of a weight; 1.58 is ternary, 2 is four levels", AT(bits)},

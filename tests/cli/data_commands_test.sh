@@ -47,6 +47,8 @@ run 2 evaluate m.onnx --data d --preprocess nosuch
 run 2 evaluate m.onnx --data d --device toaster
 run 2 evaluate m.onnx --data d --output nosuch --no-preflight
 run 2 evaluate m.onnx --data d -k 0
+run 0 evaluate m.onnx --data d --input 3x24x24 --no-preflight --json
+equals .images 60
 # a setting changes what the network sees
 run 0 evaluate m.onnx --data d --json --no-preflight
 loss=$(value .loss)
