@@ -133,6 +133,18 @@ static void on_signal(int number)
     caught = number;
 }
 
+/* A mapped file that is cut while it is read: the rest of it is gone, and nothing was written yet
+ * that a reader could see. */
+static void on_lost_file(int number)
+{
+    static const char text[] =
+        "ternion: error: an input file was cut or became unreadable while it was read\n";
+    (void)number;
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(TN_ERROR_IO);
+}
+
 void cli_signals_catch(void)
 {
     struct sigaction action;
@@ -140,6 +152,8 @@ void cli_signals_catch(void)
     action.sa_handler = on_signal;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_lost_file;
+    sigaction(SIGBUS, &action, NULL);
 }
 
 int cli_signal_caught(void)

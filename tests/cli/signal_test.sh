@@ -23,4 +23,15 @@ nothing_new ""
 run 0 create alexnet -o a.onnx
 delay=0.5 interrupt INT 130 quantize a.onnx -o q.onnx --threads 1 --last-layer 1.58
 nothing_new "a.onnx "
+
+# a file that is cut while it is read: an error (3 when it was cut before it was mapped), no crash
+last="quantize of a file that is cut meanwhile"
+"$ternion" quantize a.onnx -o q.onnx --threads 1 --last-layer 1.58 >out 2>err &
+pid=$!
+sleep 0.2
+truncate -s 1000 a.onnx
+code=0
+wait $pid || code=$?
+[ "$code" -eq 6 ] || [ "$code" -eq 3 ] || fail "$last: exit code $code, expected 6"
+nothing_new "a.onnx "
 finish
