@@ -80,7 +80,7 @@ static double divergence(const tn_histogram *histogram, const tn_activation_rang
 static void search(const tn_histogram *histogram, tn_range_method method, int bits, double *low,
                    double *high)
 {
-    double best = INFINITY, all_low = histogram->low, all_high = histogram->high;
+    double best = (double)INFINITY, all_low = histogram->low, all_high = histogram->high;
     for (int i = CANDIDATES; i > 0; i--) {
         tn_activation_range range = {0};
         double share = (double)i / CANDIDATES;

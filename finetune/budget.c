@@ -471,7 +471,7 @@ static bool demote(budget_search *search, const tn_budget *budget)
 {
     size_t best = SIZE_MAX;
     int best_to = 0;
-    double least = INFINITY;
+    double least = (double)INFINITY;
     for (size_t i = 0; i < search->count; i++) {
         const tn_budget_row *row = &budget->row[i];
         int from = search->choice[i], to = from - 1;

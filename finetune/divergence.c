@@ -4,7 +4,7 @@
 
 double tn_divergence_row(const float *f, const float *q, int64_t classes)
 {
-    double top_f = -INFINITY, top_q = -INFINITY, sum_f = 0, sum_q = 0, kl = 0;
+    double top_f = (double)-INFINITY, top_q = (double)-INFINITY, sum_f = 0, sum_q = 0, kl = 0;
     for (int64_t i = 0; i < classes; i++) {
         top_f = fmax(top_f, (double)f[i]);
         top_q = fmax(top_q, (double)q[i]);

@@ -96,7 +96,7 @@ static void n_bits_come_near_the_float_network(void **state)
 {
     (void)state;
     static const char *const bits[] = {"2", "4", "8"};
-    double before = INFINITY;
+    double before = (double)INFINITY;
     for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++) {
         tn_calibrate_options options = {.policy = {.bits = bits[i]}, .bn = TN_CALIBRATE_BN_AFFINE};
         tn_calibration calibration = calibrate(resnet, &options);
