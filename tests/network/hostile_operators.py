@@ -1,5 +1,6 @@
 """hostile_operators.py OPERATOR_RUNNER [COUNT [SEED]]: one-node models with absurd attributes, inputs
 and shapes, run and differentiated: an error or a result, never a crash."""
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from device_operators import GENERATORS, build, variable  # noqa: E402
 def main():
     program = sys.argv[1]
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 400
-    seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(np.random.SeedSequence().entropy % 2**32)
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(os.environ.get("TERNION_SEED") or np.random.SeedSequence().entropy % 2**32)
     print(f"seed {seed}", flush=True)
     rng = np.random.default_rng(seed)
     failures = refused = ran = 0

@@ -11,7 +11,8 @@ int main(int argc, char **argv)
 {
     tn_error error = {0};
     tn_device *cpu = NULL;
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL);
+    const char *text = argc > 1 ? argv[1] : getenv("TERNION_SEED");
+    uint64_t seed = text ? strtoull(text, NULL, 10) : (uint64_t)time(NULL);
     int count = argc > 2 ? atoi(argv[2]) : 40;
     printf("seed %llu\n", (unsigned long long)seed);
     if (tn_device_create_cpu(&cpu, &error) != TN_OK) {
