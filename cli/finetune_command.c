@@ -199,7 +199,7 @@ static const cli_option training_options[] = {
     {"temperature", 0, CLI_REAL, "T", NULL, 0, 0, "4", "of distillation", AT(temperature)},
     {"accumulate", 0, CLI_INTEGER, "N", NULL, 1, 100000, "1", "batches in a step", AT(accumulate)},
     {"augment", 0, CLI_TEXT, "LIST", NULL, 0, 0, "cifar or imagenet, by the pictures",
-     "none, cifar, imagenet, or a list such as pad:4,flip,cutout:8", AT(augment)},
+     "none, cifar, imagenet, or a list such as pad:4,flip,cutout:8,mixup:0.2", AT(augment)},
     {"batch-norm", 0, CLI_TEXT, "MODE", "train|freeze", 0, 0, "train",
      "statistics of BatchNormalization while training", AT(batch_norm)},
     {"restore-bn", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,

@@ -18,6 +18,7 @@ typedef struct loader_slot {
     float *values;
     unsigned char *pixels;
     int32_t *labels, *partner_labels;
+    float *partner_shares;
     bool *bad; /* corrupt, perhaps replaced; the consumer counts them */
     uint32_t *indices;
     tn_augmentation *augmentations;
@@ -203,6 +204,7 @@ static void finish_positions(const tn_loader *loader, loader_slot *slot, size_t 
                            mixes ? slot->pixels + p * elements : NULL, &slot->augmentations[p],
                            slot->values + i * elements);
         slot->partner_labels[i] = mixes ? slot->labels[p] : slot->labels[i];
+        slot->partner_shares[i] = slot->augmentations[i].mix;
     }
 }
 
@@ -360,13 +362,15 @@ static tn_status make_slots(tn_loader *loader, tn_error *error)
         loader_slot *slot = &loader->slots[i];
         slot->labels = tn_alloc_array(n, sizeof *slot->labels);
         slot->partner_labels = tn_alloc_array(n, sizeof *slot->partner_labels);
+        slot->partner_shares = tn_alloc_array(n, sizeof *slot->partner_shares);
         slot->indices = tn_alloc_array(n, sizeof *slot->indices);
         slot->augmentations = tn_alloc_array(n, sizeof *slot->augmentations);
         slot->bad = tn_alloc_zero(n, sizeof *slot->bad);
         slot->pixels = bytes ? tn_alloc(total) : NULL;
         slot->values = values ? tn_alloc_array(total, sizeof(float)) : NULL;
-        fits = slot->labels && slot->partner_labels && slot->indices && slot->augmentations &&
-               slot->bad && (slot->pixels || !bytes) && (slot->values || !values);
+        fits = slot->labels && slot->partner_labels && slot->partner_shares && slot->indices &&
+               slot->augmentations && slot->bad && (slot->pixels || !bytes) &&
+               (slot->values || !values);
         slot->batch = (tn_batch){.capacity = n,
                                  .width = loader->shape.width,
                                  .height = loader->shape.height,
@@ -376,7 +380,8 @@ static tn_status make_slots(tn_loader *loader, tn_error *error)
                                  .labels = slot->labels,
                                  .indices = slot->indices,
                                  .augmentations = slot->augmentations,
-                                 .partner_labels = slot->partner_labels};
+                                 .partner_labels = slot->partner_labels,
+                                 .partner_shares = slot->partner_shares};
     }
     if (!fits)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for batches of %zu x %dx%dx%d", n,
@@ -513,6 +518,7 @@ void tn_loader_destroy(tn_loader *loader)
         loader_slot *slot = &loader->slots[i];
         tn_free(slot->labels);
         tn_free(slot->partner_labels);
+        tn_free(slot->partner_shares);
         tn_free(slot->indices);
         tn_free(slot->augmentations);
         tn_free(slot->bad);

@@ -48,6 +48,7 @@ typedef struct tn_batch {
     const uint32_t *indices;              /* in the data set */
     const tn_augmentation *augmentations; /* one each */
     const int32_t *partner_labels;        /* mixup; the partner of position i is i ^ 1 */
+    const float *partner_shares;          /* 0 .. 1/2, 0 without a partner */
 } tn_batch;
 
 /* Borrows the data set. DATA when samples differ in size and nothing makes them equal, USAGE for

@@ -105,8 +105,8 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
         optimizer->slots[optimizer->n_slots - 1].frozen = frozen;
     /* Wp and Wn collect the gradients of all their weights; LSQ divides by sqrt(N Qp) itself, and
      * without the like TTQ's scales run away at the rate that suits the latents */
-    double shared = (double)(latent->weight.rows * latent->weight.cols) /
-                    (double)latent->weight.n_scales;
+    double shared =
+        (double)(latent->weight.rows * latent->weight.cols) / (double)latent->weight.n_scales;
     double rate = options->scale_lr / (latent->scheme.quantizer->two_scales ? sqrt(shared) : 1);
     const struct {
         const char *suffix;
@@ -268,15 +268,20 @@ void tn_student_anneal(tn_student *student, double progress)
     }
 }
 
-/* The teacher's logits of a batch; NULL without a teacher. */
-static tn_status ask_teacher(tn_student *student, const float *nhwc, int64_t count,
+/* The loss of a batch; asks the teacher if there is one. */
+static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
                              tn_loss_options *loss, tn_error *error)
 {
     const tn_train_options *options = student->options;
-    loss->smoothing = (float)options->label_smoothing;
+    *loss = (tn_loss_options){.labels = batch->labels,
+                              .partners = batch->partners,
+                              .mix = batch->mix,
+                              .count = batch->count,
+                              .smoothing = (float)options->label_smoothing};
     if (!student->teacher)
         return TN_OK;
-    tn_status status = tn_plan_write_input_nhwc(student->teacher, 0, nhwc, count, error);
+    tn_status status =
+        tn_plan_write_input_nhwc(student->teacher, 0, batch->nhwc, batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)
@@ -288,23 +293,24 @@ static tn_status ask_teacher(tn_student *student, const float *nhwc, int64_t cou
     return status;
 }
 
-tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t *labels,
-                           int64_t count, bool accumulate, double share, tn_loss_result *result,
-                           tn_error *error)
+tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
+                           double share, tn_loss_result *result, tn_error *error)
 {
-    bool frozen = student->options->batch_norm == TN_BATCH_NORM_FREEZE;
-    tn_loss_options loss = {
-        .labels = labels, .count = count, .scale = (float)(share / (double)count)};
-    tn_status status = ask_teacher(student, nhwc, count, &loss, error);
+    tn_run_mode mode = student->options->batch_norm == TN_BATCH_NORM_FREEZE
+                           ? TN_RUN_FROZEN_STATISTICS
+                           : TN_RUN_TRAINING;
+    tn_loss_options loss;
+    tn_status status = set_targets(student, batch, &loss, error);
+    loss.scale = (float)(share / (double)batch->count);
     if (status == TN_OK && !accumulate)
         status = tn_params_push(student->params, error);
     if (status == TN_OK && !accumulate)
         status = tn_latents_apply(&student->latents, student->params, true, error);
     if (status == TN_OK)
-        status = tn_plan_write_input_nhwc(student->plan, 0, nhwc, count, error);
+        status = tn_plan_write_input_nhwc(student->plan, 0, batch->nhwc, batch->count, error);
+    tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first);
     if (status == TN_OK)
-        status = tn_plan_forward(student->plan, frozen ? TN_RUN_INFERENCE : TN_RUN_TRAINING, 0,
-                                 SIZE_MAX, error);
+        status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
     if (status == TN_OK)
         status = tn_plan_loss(student->plan, &loss, result, error);
     if (status == TN_OK)
@@ -312,13 +318,13 @@ tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t
     return status;
 }
 
-tn_status tn_student_judge(tn_student *student, const float *nhwc, const int32_t *labels,
-                           int64_t count, tn_loss_result *result, tn_error *error)
+tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
+                           tn_loss_result *result, tn_error *error)
 {
-    tn_loss_options loss = {.labels = labels, .count = count};
-    tn_status status = ask_teacher(student, nhwc, count, &loss, error);
+    tn_loss_options loss;
+    tn_status status = set_targets(student, batch, &loss, error);
     if (status == TN_OK)
-        status = tn_plan_write_input_nhwc(student->judge, 0, nhwc, count, error);
+        status = tn_plan_write_input_nhwc(student->judge, 0, batch->nhwc, batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(student->judge, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)

@@ -38,15 +38,24 @@ tn_status tn_student_start(tn_student *student, const tn_conversion *start,
 /* Where the run stands, 0 (start) to 1, for what is annealed (parq, a growing sparsity). */
 void tn_student_anneal(tn_student *student, double progress);
 
-/* Forward, loss and backward of one batch. nhwc: [count, H, W, C]. accumulate adds to the gradients
- * of the batch before; share = 1 / number of batches of the step. */
-tn_status tn_student_batch(tn_student *student, const float *nhwc, const int32_t *labels,
-                           int64_t count, bool accumulate, double share, tn_loss_result *loss,
-                           tn_error *error) TN_MUST_CHECK;
+typedef struct tn_sample_batch {
+    const float *nhwc; /* [count, H, W, C] */
+    const int32_t *labels;
+    const int32_t *partners; /* mixup's second labels; NULL: none */
+    const float *mix;        /* with partners: their shares */
+    int64_t count;
+    uint64_t seed, first; /* what Dropout draws: those of samples first, first + 1, ... */
+    uint32_t epoch;       /* of this epoch */
+} tn_sample_batch;
+
+/* Forward, loss and backward of one batch. accumulate adds to the gradients of the batch before;
+ * share = 1 / number of batches of the step. */
+tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
+                           double share, tn_loss_result *loss, tn_error *error) TN_MUST_CHECK;
 
 /* The same loss of the network as it is judged: inference with the parameters as they are. */
-tn_status tn_student_judge(tn_student *student, const float *nhwc, const int32_t *labels,
-                           int64_t count, tn_loss_result *loss, tn_error *error) TN_MUST_CHECK;
+tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch, tn_loss_result *loss,
+                           tn_error *error) TN_MUST_CHECK;
 
 /* After a step's last batch: gradients of latents and scales from those of the weights. *norm is
  * the Euclidean norm of all gradients. */

@@ -82,8 +82,9 @@ static tn_status judge(tn_student *student, const tn_train_data *data,
         if (status != TN_OK || !batch)
             break;
         tn_loss_result result = {0};
-        status = tn_student_judge(student, batch->values, batch->labels, (int64_t)batch->count,
-                                  &result, error);
+        const tn_sample_batch samples = {
+            .nhwc = batch->values, .labels = batch->labels, .count = (int64_t)batch->count};
+        status = tn_student_judge(student, &samples, &result, error);
         sum += result.loss;
     }
     tn_loader_destroy(loader);

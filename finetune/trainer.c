@@ -69,8 +69,6 @@ static tn_status open_loader(trainer *t, tn_error *error)
                        "%s: %zu images are fewer than one step's %d x %d (batch-size x accumulate)",
                        tn_dataset_description(t->data->train), images, t->options.batch,
                        t->options.accumulate);
-    if (t->data->augment && t->data->augment->mixup > 0)
-        return tn_fail(error, TN_ERROR_USAGE, "mixup is not supported in training yet");
     tn_status status = tn_loader_create(t->data->train, &loader, &t->loader, error);
     if (status != TN_OK)
         return status;
@@ -186,6 +184,19 @@ static tn_status roll_back(trainer *t, tn_error *error)
     return status;
 }
 
+static tn_sample_batch samples_of(const trainer *t, const tn_batch *batch)
+{
+    bool mixes = t->data->augment && t->data->augment->mixup > 0;
+    return (tn_sample_batch){.nhwc = batch->values,
+                             .labels = batch->labels,
+                             .partners = mixes ? batch->partner_labels : NULL,
+                             .mix = mixes ? batch->partner_shares : NULL,
+                             .count = (int64_t)batch->count,
+                             .seed = t->options.seed,
+                             .epoch = t->state.epoch,
+                             .first = batch->number * (uint64_t)t->options.batch};
+}
+
 /* One update: forward and backward over `accumulate` batches, then the optimizer. */
 static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
 {
@@ -200,10 +211,11 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
         status = tn_loader_next(t->loader, &batch, error);
         if (status == TN_OK && !batch)
             status = tn_fail(error, TN_ERROR_DATA, "the epoch ended early: the data set changed");
-        if (status == TN_OK)
-            status =
-                tn_student_batch(&t->student, batch->values, batch->labels, (int64_t)batch->count,
-                                 i > 0, 1.0 / t->options.accumulate, &loss, error);
+        if (status != TN_OK)
+            return status;
+        const tn_sample_batch samples = samples_of(t, batch);
+        status = tn_student_batch(&t->student, &samples, i > 0, 1.0 / t->options.accumulate, &loss,
+                                  error);
         if (status != TN_OK)
             return status;
         sum.loss += loss.loss;

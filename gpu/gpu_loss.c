@@ -14,6 +14,8 @@ static tn_status loss_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     tn_criterion_args k = {.logits = args->src[0],
                            .teacher = args->src[1],
                            .labels = args->labels,
+                           .partners = args->partners,
+                           .mix = args->mix,
                            .gradient = backward ? args->dsrc[0] : NULL,
                            .sums = args->dst,
                            .parts = args->workspace,

@@ -214,6 +214,8 @@ typedef struct tn_dropout_task {
 /* Softmax cross-entropy with label smoothing, and distillation when src[1] is not NULL:
  *   loss = (1 - weight) CE(labels smoothed by `smoothing`) + weight T^2 KL(softmax(teacher / T) ||
  *   softmax(logits / T)); without a teacher weight counts as 0.
+ * With args->partners (mixup) the target of row r is (1 - mix[r]) of its label and mix[r] of
+ * partners[r], before smoothing; the ranks below are those of the label.
  * Over the first args->count rows. dst: sum of losses, rows whose label is the first maximum,
  * rows whose label is among the 5 largest (ties: lower index wins), sum of plain cross-entropies.
  * dsrc[0] (if not NULL): args->scale times the gradient of the sum, 0 in rows >= count. Rows with a
@@ -271,7 +273,9 @@ typedef struct tn_arguments {
     void *state;     /* kernel->state_bytes, for the kernel's life; written by pack */
     void *workspace; /* kernel->workspace_bytes, within one call */
     /* LOSS */
-    const int32_t *labels; /* device memory */
+    const int32_t *labels;   /* device memory */
+    const int32_t *partners; /* device memory; mixup's second labels, NULL: none */
+    const float *mix;        /* device memory; with partners: their shares */
     int64_t count;
     float scale, smoothing, temperature, weight;
 } tn_arguments;

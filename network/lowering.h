@@ -71,7 +71,8 @@ struct tn_plan {
     tn_kernel *loss;
     size_t loss_value; /* plain [batch, classes] */
     float *loss_result;
-    int32_t *labels;
+    int32_t *labels, *partners;
+    float *mix;
     float *teacher, *staging; /* device; host, of the largest value */
     uint64_t seed, sample;    /* dropout */
     uint32_t epoch;

@@ -279,7 +279,7 @@ static tn_status place(placement *p, size_t *total, tn_error *error)
     return TN_OK;
 }
 
-/* [values][state ...][workspace][loss: result, labels, teacher] */
+/* [values][state ...][workspace][loss: result, labels, partners, mix, teacher] */
 static tn_status allocate(placement *p, size_t values, tn_error *error)
 {
     tn_plan *plan = p->plan;
@@ -293,7 +293,8 @@ static tn_status allocate(placement *p, size_t values, tn_error *error)
     if (logits) {
         size_t bytes = plan->loss->workspace_bytes;
         workspace = bytes > workspace ? bytes : workspace;
-        loss = round_up(4 * sizeof(float)) + round_up((size_t)plan->batch * sizeof(int32_t)) +
+        loss = round_up(4 * sizeof(float)) + 2 * round_up((size_t)plan->batch * sizeof(int32_t)) +
+               round_up((size_t)plan->batch * sizeof(float)) +
                round_up((size_t)logits->count * sizeof(float));
     }
     workspace = round_up(workspace);
@@ -323,6 +324,10 @@ static tn_status allocate(placement *p, size_t values, tn_error *error)
         at += round_up(4 * sizeof(float));
         plan->labels = (int32_t *)at;
         at += round_up((size_t)plan->batch * sizeof(int32_t));
+        plan->partners = (int32_t *)at;
+        at += round_up((size_t)plan->batch * sizeof(int32_t));
+        plan->mix = (float *)at;
+        at += round_up((size_t)plan->batch * sizeof(float));
         plan->teacher = (float *)at;
     }
     return TN_OK;

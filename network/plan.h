@@ -40,7 +40,8 @@ typedef enum tn_run_mode {
     TN_RUN_INFERENCE, /* running statistics */
     TN_RUN_TRAINING,  /* batch statistics; running ones are updated (variance unbiased, as PyTorch
                          does; ONNX's training mode uses the biased one) */
-    TN_RUN_BATCH_STATISTICS /* batch statistics, running ones left alone */
+    TN_RUN_BATCH_STATISTICS, /* batch statistics, running ones left alone */
+    TN_RUN_FROZEN_STATISTICS /* running statistics, as while training with BN frozen */
 } tn_run_mode;
 
 /* options may be NULL: inference in fp32 with all fusion. Borrows graph and device until destroyed.
@@ -77,8 +78,9 @@ tn_status tn_plan_write_input_nhwc(tn_plan *plan, size_t input, const float *nhw
 float *tn_plan_input_buffer(tn_plan *plan, size_t input);
 
 /* Which random numbers Dropout draws in TN_RUN_TRAINING from now on: those of samples `sample`,
- * sample + 1, ... of an epoch, whatever ranks and batches they are divided into. In the other modes
- * and in plans that do not train Dropout is the identity. */
+ * sample + 1, ... of an epoch, whatever ranks and batches they are divided into. The same goes for
+ * TN_RUN_FROZEN_STATISTICS; in the other modes and in plans that do not train Dropout is the
+ * identity. */
 void tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample);
 
 /* Steps [first, last); last is cut to the number of steps: (0, SIZE_MAX) is the network. The values
@@ -100,13 +102,15 @@ tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nch
 /* --- training ------------------------------------------------------------------------------ */
 
 typedef struct tn_loss_options {
-    const int32_t *labels; /* host, [count]; < 0: unlabelled */
-    const float *teacher;  /* host, [count, classes] logits; NULL: no distillation */
-    int64_t count;         /* samples that count, <= batch */
-    float smoothing;       /* label smoothing, 0 .. 1 */
-    float temperature;     /* of the distillation; 0 means 1 */
-    float weight;          /* of the distillation term, 0 .. 1 */
-    float scale;           /* gradient's factor; 0 means 1 / count */
+    const int32_t *labels;   /* host, [count]; < 0: unlabelled */
+    const int32_t *partners; /* host, [count]: mixup's second labels; NULL: none */
+    const float *mix;        /* host, [count], with partners: their shares, 0 .. 1 */
+    const float *teacher;    /* host, [count, classes] logits; NULL: no distillation */
+    int64_t count;           /* samples that count, <= batch */
+    float smoothing;         /* label smoothing, 0 .. 1 */
+    float temperature;       /* of the distillation; 0 means 1 */
+    float weight;            /* of the distillation term, 0 .. 1 */
+    float scale;             /* gradient's factor; 0 means 1 / count */
 } tn_loss_options;
 
 typedef struct tn_loss_result { /* sums over the count samples */

@@ -178,13 +178,18 @@ static tn_status pack(tn_plan *plan, tn_plan_node *step, const tn_arguments *arg
     return status;
 }
 
+static bool uses_batch_statistics(tn_run_mode mode)
+{
+    return mode == TN_RUN_TRAINING || mode == TN_RUN_BATCH_STATISTICS;
+}
+
 /* BN: how running statistics move. */
 static tn_status set_statistics(const tn_plan *plan, const tn_plan_node *step, tn_run_mode mode,
                                 tn_arguments *args, tn_error *error)
 {
-    args->training = mode != TN_RUN_INFERENCE;
+    args->training = uses_batch_statistics(mode);
     args->keep = 1.0f;
-    if (step->task.verb != TN_VERB_BATCH_NORM || mode == TN_RUN_INFERENCE)
+    if (step->task.verb != TN_VERB_BATCH_NORM || !uses_batch_statistics(mode))
         return TN_OK;
     args->running_mean = tn_params_at(plan->params, step->params[2])->data;
     args->running_var = tn_params_at(plan->params, step->params[3])->data;
@@ -202,7 +207,7 @@ static tn_status forward_step(tn_plan *plan, tn_plan_node *step, tn_run_mode mod
     tn_arguments args = {.src = step->src_data,
                          .dst = plan->values[step->dst].data,
                          .params = params,
-                         .drop = mode == TN_RUN_TRAINING,
+                         .drop = mode == TN_RUN_TRAINING || mode == TN_RUN_FROZEN_STATISTICS,
                          .seed = plan->seed,
                          .sample = plan->sample,
                          .epoch = plan->epoch,
@@ -246,7 +251,7 @@ tn_status tn_plan_forward(tn_plan *plan, tn_run_mode mode, size_t first, size_t 
                           tn_error *error)
 {
     last = last < plan->n_steps ? last : plan->n_steps;
-    if (mode != TN_RUN_INFERENCE && !plan->options.training && !plan->options.separate_bn &&
+    if (uses_batch_statistics(mode) && !plan->options.training && !plan->options.separate_bn &&
         !plan->options.no_fusion)
         return tn_fail(error, TN_ERROR_USAGE,
                        "batch statistics need a plan that keeps BN steps: training or separate_bn");
@@ -282,13 +287,20 @@ static tn_status upload_targets(tn_plan *plan, const tn_loss_options *o, tn_erro
     const tn_device_class *type = plan->device->type;
     int64_t classes = plan->values[plan->loss_value].dims[1];
     tn_status status = TN_OK;
-    for (int64_t i = 0; o->labels && i < o->count; i++)
-        if (o->labels[i] >= classes)
+    size_t bytes = (size_t)o->count * sizeof(int32_t);
+    for (int64_t i = 0; o->labels && i < o->count; i++) {
+        int32_t most = o->partners && o->partners[i] > o->labels[i] ? o->partners[i] : o->labels[i];
+        if (most >= classes)
             return tn_fail(error, TN_ERROR_DATA, "label %d, but the network has %lld classes",
-                           (int)o->labels[i], (long long)classes);
+                           (int)most, (long long)classes);
+    }
     if (o->labels)
-        status = type->upload(plan->device, plan->labels, o->labels,
-                              (size_t)o->count * sizeof(int32_t), error);
+        status = type->upload(plan->device, plan->labels, o->labels, bytes, error);
+    if (status == TN_OK && o->partners)
+        status = type->upload(plan->device, plan->partners, o->partners, bytes, error);
+    if (status == TN_OK && o->partners)
+        status =
+            type->upload(plan->device, plan->mix, o->mix, (size_t)o->count * sizeof(float), error);
     if (status == TN_OK && o->teacher)
         status = type->upload(plan->device, plan->teacher, o->teacher,
                               (size_t)(o->count * classes) * sizeof(float), error);
@@ -314,6 +326,8 @@ tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_re
                          .accumulate = accumulate,
                          .workspace = plan->workspace,
                          .labels = options->labels ? plan->labels : NULL,
+                         .partners = options->partners ? plan->partners : NULL,
+                         .mix = options->partners ? plan->mix : NULL,
                          .count = options->count,
                          .scale =
                              options->scale != 0.0f ? options->scale : 1.0f / (float)options->count,

@@ -19,6 +19,8 @@ typedef struct tn_loss_part {
 typedef struct tn_criterion_args {
     const float *logits, *teacher; /* teacher: NULL, none */
     const int32_t *labels;         /* NULL: all unlabelled */
+    const int32_t *partners;       /* mixup's second labels; NULL: none */
+    const float *mix;              /* with partners */
     float *gradient;               /* NULL: not wanted */
     float *sums;                   /* [4] */
     tn_loss_part *parts;           /* [count, LANES] */
@@ -31,6 +33,13 @@ TN_BODY bool tn_loss_label(const tn_criterion_args *k, int64_t row, int32_t *lab
 {
     *label = k->labels ? k->labels[row] : -1;
     return *label >= 0 && *label < k->classes;
+}
+
+/* Mixup's second label and its share: 0 without. */
+TN_BODY double tn_loss_partner(const tn_criterion_args *k, int64_t row, int32_t *partner)
+{
+    *partner = k->partners ? k->partners[row] : -1;
+    return *partner >= 0 && *partner < k->classes ? (double)k->mix[row] : 0.0;
 }
 
 /* Thread (row, lane): largest logits and the label's rank, over the lane's classes. */
@@ -116,8 +125,9 @@ TN_BODY void tn_loss_gradient_body(const tn_criterion_args *k, int64_t i)
             k->gradient[base + c] = 0.0f;
         return;
     }
-    int32_t label;
+    int32_t label, partner;
     bool labelled = tn_loss_label(k, row, &label);
+    double mix = tn_loss_partner(k, row, &partner), certain = 1.0 - (double)k->smoothing;
     bool distilled = k->teacher && k->weight > 0.0f;
     double heat = k->temperature > 0.0f ? (double)k->temperature : 1.0, cross = 0.0;
     double weight = k->teacher ? (double)k->weight : 0.0, scale = (double)k->scale;
@@ -127,7 +137,8 @@ TN_BODY void tn_loss_gradient_body(const tn_criterion_args *k, int64_t i)
         double x = (double)k->logits[base + c];
         float d = 0.0f;
         if (labelled) {
-            double target = other + (c == label ? 1.0 - (double)k->smoothing : 0.0);
+            double target = other + (c == label ? certain * (1.0 - mix) : 0.0) +
+                            (c == partner ? certain * mix : 0.0);
             d = (float)((1.0 - weight) * (exp(x - logs.plain) - target) * scale);
         }
         if (distilled) {
@@ -145,7 +156,7 @@ TN_BODY void tn_loss_gradient_body(const tn_criterion_args *k, int64_t i)
 /* Thread per row: its loss, ranks, plain cross-entropy. */
 TN_BODY void tn_loss_row_body(const tn_criterion_args *k, int64_t row)
 {
-    int32_t label;
+    int32_t label, partner;
     double heat = k->temperature > 0.0f ? (double)k->temperature : 1.0;
     double weight = k->teacher ? (double)k->weight : 0.0, cross = 0.0, before = 0.0, linear = 0.0;
     double *out = k->rows + 4 * row;
@@ -159,9 +170,12 @@ TN_BODY void tn_loss_row_body(const tn_criterion_args *k, int64_t row)
     if (tn_loss_label(k, row, &label)) {
         double log_z = tn_loss_row_logs(k, row).plain, smoothing = (double)k->smoothing;
         double plain = log_z - (double)k->logits[row * k->classes + label];
-        double ce = plain;
+        double ce = plain, mix = tn_loss_partner(k, row, &partner);
+        if (mix > 0.0)
+            ce += mix * ((double)k->logits[row * k->classes + label] -
+                         (double)k->logits[row * k->classes + partner]);
         if (smoothing > 0.0) /* so that an infinite logit elsewhere costs nothing without */
-            ce = (1.0 - smoothing) * plain + smoothing * (log_z - linear / (double)k->classes);
+            ce = (1.0 - smoothing) * ce + smoothing * (log_z - linear / (double)k->classes);
         out[0] = (1.0 - weight) * ce;
         out[1] = before == 0.0 ? 1.0 : 0.0;
         out[2] = before < 5.0 ? 1.0 : 0.0;

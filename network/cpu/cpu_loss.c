@@ -29,6 +29,28 @@ static int64_t rank_of(const float *row, int64_t n, int32_t label)
     return before;
 }
 
+/* What a row's softmax should be. */
+typedef struct row_target {
+    int32_t label, partner;
+    double share, partner_share, other; /* of the two, and of every class */
+} row_target;
+
+static row_target target_of(const tn_arguments *args, int64_t r, int64_t n)
+{
+    double smoothing = (double)args->smoothing;
+    int32_t label = args->labels ? args->labels[r] : -1;
+    int32_t partner = args->partners ? args->partners[r] : -1;
+    double mix = partner >= 0 && partner < n ? (double)args->mix[r] : 0.0;
+    return (row_target){label, partner, (1.0 - smoothing) * (1.0 - mix), (1.0 - smoothing) * mix,
+                        smoothing / (double)n};
+}
+
+static double target_at(const row_target *target, int64_t i)
+{
+    return target->other + (i == target->label ? target->share : 0.0) +
+           (i == target->partner ? target->partner_share : 0.0);
+}
+
 /* The distillation term of one row; adds weight * its gradient. */
 static double distill(const tn_arguments *args, const float *row, const float *teacher, int64_t n,
                       double weight, float *gradient)
@@ -50,17 +72,17 @@ static row_sums one_row(const tn_arguments *args, int64_t r, int64_t n, bool bac
     const float *row = args->src[0] + r * n;
     const float *teacher = args->src[1] ? args->src[1] + r * n : NULL;
     float *gradient = backward ? args->dsrc[0] + r * n : NULL;
-    double weight = teacher ? (double)args->weight : 0.0, smoothing = (double)args->smoothing;
-    int32_t label = args->labels ? args->labels[r] : -1;
+    double weight = teacher ? (double)args->weight : 0.0;
+    row_target wanted = target_of(args, r, n);
+    int32_t label = wanted.label;
     row_sums sums = {0.0, 0.0, 0.0, 0.0};
     if (gradient)
         memset(gradient, 0, (size_t)n * sizeof(float));
     if (label >= 0 && label < n) {
         double log_z = log_sum(row, n, 1.0), ce = 0.0;
-        double other = smoothing / (double)n;
         for (int64_t i = 0; i < n; i++) {
             double log_q = (double)row[i] - log_z;
-            double target = other + (i == label ? 1.0 - smoothing : 0.0);
+            double target = target_at(&wanted, i);
             if (target > 0.0) /* so that an infinite logit elsewhere costs nothing */
                 ce -= target * log_q;
             if (gradient)

@@ -84,15 +84,17 @@ static tn_status compare(const char *id, int64_t size, int64_t batch, tn_precisi
     tn_graph *graph = NULL;
     size_t pixels = (size_t)(batch * 3 * size * size);
     float *images = tn_alloc_array(pixels, sizeof(float));
-    int32_t labels[16];
-    float teacher[160];
+    int32_t labels[16], partners[16];
+    float teacher[160], mix[16];
     for (size_t i = 0; images && i < pixels; i++)
         images[i] = 2.0f * uniform();
     for (int i = 0; i < 16; i++)
-        labels[i] = i == 1 ? -1 : i % 10;
+        labels[i] = i == 1 ? -1 : i % 10, partners[i] = (3 * i + 1) % 10, mix[i] = 0.03f * (float)i;
     for (int i = 0; i < 160; i++)
         teacher[i] = 3.0f * uniform();
     const tn_loss_options loss = {.labels = labels,
+                                  .partners = partners,
+                                  .mix = mix,
                                   .teacher = teacher,
                                   .count = batch - 1,
                                   .smoothing = 0.1f,

@@ -377,6 +377,26 @@ int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int c
 
 /* --- loss ------------------------------------------------------------------------------------ */
 
+/* The oracle's own gradient by central differences of its loss. */
+static double check_oracle_loss(oracle *o, const oracle_targets *t)
+{
+    double worst = 0.0, h = 1e-6;
+    oracle_loss(o, t);
+    double *gradient = malloc((size_t)o->src_count[0] * sizeof(double));
+    memcpy(gradient, o->dsrc[0], (size_t)o->src_count[0] * sizeof(double));
+    for (int64_t i = 0; i < o->src_count[0]; i++) {
+        double x = o->src[0][i];
+        o->src[0][i] = x + h;
+        double above = oracle_loss(o, t);
+        o->src[0][i] = x - h;
+        double difference = t->scale * (above - oracle_loss(o, t)) / (2.0 * h);
+        o->src[0][i] = x;
+        worst = fmax(worst, fabs(difference - gradient[i]));
+    }
+    free(gradient);
+    return worst;
+}
+
 static int check_loss(tn_device *device, uint64_t seed, int k)
 {
     enum { ROWS = 7, CLASSES = 11, COUNT = ROWS * CLASSES };
@@ -384,14 +404,21 @@ static int check_loss(tn_device *device, uint64_t seed, int k)
     tn_task task = {.verb = TN_VERB_LOSS, .precision = TN_PRECISION_FP32, .backward = true};
     task.loss = (tn_loss_task){ROWS, CLASSES};
     oracle o = {.task = &task, .n_src = 2, .src_count = {COUNT, COUNT}, .dst_count = 4};
-    int32_t labels[ROWS];
+    int32_t labels[ROWS], partners[ROWS];
+    float mix[ROWS];
+    double shares[ROWS];
     make(&random, &o);
     int64_t count = 1 + (int64_t)tn_random_below(&random, ROWS);
     bool teacher = k % 2 == 0;
     for (int i = 0; i < ROWS; i++)
         labels[i] = (int32_t)tn_random_below(&random, CLASSES + 1) - (teacher ? 1 : 0);
-    for (int i = 0; i < ROWS; i++)
+    bool mixes = k % 3 == 0;
+    for (int i = 0; i < ROWS; i++) {
         labels[i] = labels[i] >= CLASSES ? 0 : labels[i];
+        partners[i] = (int32_t)tn_random_below(&random, CLASSES);
+        mix[i] = i == 1 ? 0.0f : 0.5f * tn_random_uniform(&random);
+        shares[i] = (double)mix[i];
+    }
     run r = {.device = device, .o = &o};
     r.host = calloc(COUNT + 1, sizeof(float));
     if (!r.host || device->type->prepare(device, &task, &r.kernel, NULL) != TN_OK)
@@ -402,17 +429,22 @@ static int check_loss(tn_device *device, uint64_t seed, int k)
     r.dst = upload(&r, NULL, 4, 0);
     float *gradient = upload(&r, NULL, COUNT, NAN);
     r.workspace = reserve(&r, r.kernel->workspace_bytes);
-    r.saved = reserve(&r, sizeof(labels));
-    if (device->type->upload(device, r.saved, labels, sizeof(labels), NULL) != TN_OK)
+    char *targets = r.saved = reserve(&r, 3 * 64);
+    if (device->type->upload(device, targets, labels, sizeof(labels), NULL) != TN_OK ||
+        device->type->upload(device, targets + 64, partners, sizeof(partners), NULL) != TN_OK ||
+        device->type->upload(device, targets + 128, mix, sizeof(mix), NULL) != TN_OK)
         abort();
     if (!teacher)
         o.src[1] = NULL;
-    double want = oracle_loss(&o, labels, count, 0.1, 4.0, 0.3, 0.25);
+    const oracle_targets t = {labels, mixes ? partners : NULL, shares, count, 0.1, 4.0, 0.3, 0.25};
+    double differences = check_oracle_loss(&o, &t), want = oracle_loss(&o, &t);
     const float *src[2] = {r.src[0], teacher ? r.src[1] : NULL};
     bool accumulate[1] = {false};
     tn_arguments args = {.src = src, .dst = r.dst, .dsrc = &gradient, .accumulate = accumulate};
     args.workspace = r.workspace;
-    args.labels = r.saved;
+    args.labels = (const int32_t *)(void *)targets;
+    args.partners = mixes ? (const int32_t *)(void *)(targets + 64) : NULL;
+    args.mix = (const float *)(void *)(targets + 128);
     args.count = count;
     args.scale = 0.25f;
     args.smoothing = 0.1f;
@@ -421,13 +453,15 @@ static int check_loss(tn_device *device, uint64_t seed, int k)
     bool ok = r.kernel->type->forward(r.kernel, &args, NULL) == TN_OK;
     double worst = distance(&r, gradient, o.dsrc[0], NULL, COUNT, 0.0);
     worst = fmax(worst, distance(&r, r.dst, &want, NULL, 1, 0.0));
-    if (!ok || worst > 1e-5)
-        printf("loss %d: %.2g\n", k, worst);
+    ok = ok && worst <= 1e-5 && differences <= 1e-7;
+    if (!ok)
+        printf("loss %d: %.2g from the oracle, which is %.2g from differences\n", k, worst,
+               differences);
     device->type->release(device, gradient);
     o.src[1] = keep;
     release(&r);
     drop(&o);
-    return !ok || worst > 1e-5;
+    return !ok;
 }
 
 int loss_check(tn_device *device, uint64_t seed, int count)

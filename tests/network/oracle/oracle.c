@@ -615,18 +615,26 @@ static void softmax_at(const double *row, int64_t n, double temperature, double 
         p[i] = exp(row[i] / temperature - most) / sum;
 }
 
-double oracle_loss(oracle *o, const int32_t *labels, int64_t count, double smoothing,
-                   double temperature, double weight, double scale)
+static double target_at(const oracle_targets *t, int64_t r, int64_t i, int64_t n)
 {
+    double mix = t->partners && t->partners[r] >= 0 ? t->mix[r] : 0.0;
+    double one_hot =
+        (i == t->labels[r] ? 1.0 - mix : 0.0) + (t->partners && i == t->partners[r] ? mix : 0.0);
+    return t->smoothing / (double)n + (1.0 - t->smoothing) * one_hot;
+}
+
+double oracle_loss(oracle *o, const oracle_targets *t)
+{
+    double temperature = t->temperature, scale = t->scale;
     int64_t n = o->task->loss.classes;
     double loss = 0.0, *p = malloc((size_t)(3 * n) * sizeof(double)), *q = p + n, *s = q + n;
-    double w = o->src[1] ? weight : 0.0;
+    double w = o->src[1] ? t->weight : 0.0;
     memset(o->dsrc[0], 0, (size_t)o->src_count[0] * sizeof(double));
-    for (int64_t r = 0; r < count && p; r++) {
+    for (int64_t r = 0; r < t->count && p; r++) {
         const double *x = o->src[0] + r * n;
         softmax_at(x, n, 1.0, p);
-        for (int64_t i = 0; i < n && labels[r] >= 0; i++) {
-            double target = smoothing / (double)n + (i == labels[r] ? 1.0 - smoothing : 0.0);
+        for (int64_t i = 0; i < n && t->labels[r] >= 0; i++) {
+            double target = target_at(t, r, i, n);
             loss -= (1.0 - w) * target * log(p[i]);
             o->dsrc[0][r * n + i] += scale * (1.0 - w) * (p[i] - target);
         }

@@ -22,8 +22,14 @@ void oracle_backward(oracle *o);
 /* Whether the verb with these parameters has a backward here. */
 bool oracle_has_backward(const tn_task *task);
 
+typedef struct oracle_targets {
+    const int32_t *labels, *partners; /* partners: NULL without mixup */
+    const double *mix;
+    int64_t count;
+    double smoothing, temperature, weight, scale;
+} oracle_targets;
+
 /* Loss of rows [0, count) and its gradient (times `scale`) into dsrc[0]; src[1] may be NULL. */
-double oracle_loss(oracle *o, const int32_t *labels, int64_t count, double smoothing,
-                   double temperature, double weight, double scale);
+double oracle_loss(oracle *o, const oracle_targets *t);
 
 #endif

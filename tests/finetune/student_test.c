@@ -1,0 +1,210 @@
+/* One training step's parts: mixup's loss and gradient, and when Dropout drops. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/memory.h"
+#include "core/random.h"
+#include "finetune/student.h"
+#include "onnx_io/edit.h"
+#include "onnx_io/zoo/zoo.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { BATCH = 16, CLASSES = 10, PIXELS = 3 * 32 * 32 };
+
+static tn_model *network; /* resnet8 with a Dropout before its classifier */
+static tn_device *device;
+static float images[BATCH * PIXELS];
+static int32_t labels[BATCH], partners[BATCH];
+
+static void check(tn_status status, const tn_error *error)
+{
+    if (status != TN_OK)
+        fail_msg("status %d: %s", (int)status, error->message);
+}
+
+static void add_dropout(tn_model *model, tn_error *error)
+{
+    static const float ratio = 0.5f;
+    Onnx__GraphProto *graph = model->proto->graph;
+    size_t last = 0;
+    for (size_t i = 0; i < graph->n_node; i++)
+        if (!strcmp(graph->node[i]->op_type, "Gemm"))
+            last = i;
+    assert_non_null(
+        tn_edit_add_initializer(model, "ratio", TN_FLOAT, 0, NULL, &ratio, sizeof ratio, true));
+    const char *inputs[] = {graph->node[last]->input[0], "ratio", NULL};
+    const char *outputs[] = {"dropped", NULL};
+    assert_non_null(tn_edit_add_node(model, last, "Dropout", "drop", inputs, outputs));
+    check(tn_edit_set_input(model, graph->node[last + 1], 0, "dropped", error), error);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    tn_error error = {0};
+    tn_random random = tn_random_make(1, TN_PURPOSE_TEST, 0, 0);
+    const tn_zoo_options zoo = {.seed = 3};
+    check(tn_zoo_create("resnet8", &zoo, &network, &error), &error);
+    add_dropout(network, &error);
+    check(tn_device_create_cpu(&device, &error), &error);
+    for (size_t i = 0; i < BATCH * PIXELS; i++)
+        images[i] = tn_random_normal(&random);
+    for (int i = 0; i < BATCH; i++) {
+        labels[i] = i % CLASSES;
+        partners[i] = (7 * i + 3) % CLASSES;
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tn_device_destroy(device);
+    tn_model_destroy(network);
+    return 0;
+}
+
+static void open_student(tn_batch_norm_mode mode, tn_train_options *options, tn_student *student)
+{
+    tn_error error = {0};
+    const tn_train_options asked = {
+        .batch = BATCH, .seed = 5, .device = device, .batch_norm = mode};
+    check(tn_train_resolve(&asked, options, &error), &error);
+    check(tn_student_create(network, NULL, options, student, &error), &error);
+}
+
+static double loss_of(tn_student *student, const tn_sample_batch *batch)
+{
+    tn_error error = {0};
+    tn_loss_result result = {0};
+    check(tn_student_batch(student, batch, false, 1, &result, &error), &error);
+    return result.loss;
+}
+
+/* All gradients the optimizer sees. */
+static float *gradients(tn_student *student, int64_t *count)
+{
+    tn_error error = {0};
+    double norm;
+    check(tn_student_collect(student, &norm, &error), &error);
+    *count = 0;
+    for (size_t i = 0; i < student->optimizer.n_slots; i++)
+        *count += student->optimizer.slots[i].count;
+    float *all = tn_alloc_array((size_t)*count, sizeof *all), *at = all;
+    assert_non_null(all);
+    for (size_t i = 0; i < student->optimizer.n_slots; i++) {
+        const tn_slot *slot = &student->optimizer.slots[i];
+        memcpy(at, slot->gradient, (size_t)slot->count * sizeof *at);
+        at += slot->count;
+    }
+    return all;
+}
+
+/* The loss of mixed labels is linear in the shares, and so is every gradient. */
+static void mixed_labels_mix_losses_and_gradients(void **state)
+{
+    (void)state;
+    tn_train_options options;
+    tn_student student;
+    int64_t count;
+    float mix[BATCH];
+    const float share = 0.3f;
+    tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH, .seed = 5};
+    open_student(TN_BATCH_NORM_TRAIN, &options, &student);
+    double first = loss_of(&student, &batch);
+    float *one = gradients(&student, &count);
+    batch.labels = partners;
+    double second = loss_of(&student, &batch);
+    float *two = gradients(&student, &count);
+    for (int i = 0; i < BATCH; i++)
+        mix[i] = share;
+    batch = (tn_sample_batch){.nhwc = images,
+                              .labels = labels,
+                              .partners = partners,
+                              .mix = mix,
+                              .count = BATCH,
+                              .seed = 5};
+    double mixed = loss_of(&student, &batch);
+    float *three = gradients(&student, &count);
+    assert_true(fabs(first - second) > 1e-3);
+    assert_true(fabs(mixed - (1 - (double)share) * first - (double)share * second) < 1e-5 * mixed);
+    double worst = 0, most = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double want = (1 - (double)share) * (double)one[i] + (double)share * (double)two[i];
+        worst = fmax(worst, fabs(want - (double)three[i]));
+        most = fmax(most, fabs(want));
+    }
+    if (!(most > 0 && worst < 1e-5 * most))
+        fail_msg("gradients differ by %g of %g", worst, most);
+    tn_free(one);
+    tn_free(two);
+    tn_free(three);
+    tn_student_done(&student);
+}
+
+/* Dropout drops while training, BatchNormalization frozen or not, by (seed, epoch, sample); never
+ * where the network is judged. */
+static void dropout_is_keyed_and_only_trains(void **state)
+{
+    (void)state;
+    for (int mode = TN_BATCH_NORM_TRAIN; mode <= TN_BATCH_NORM_FREEZE; mode++) {
+        tn_train_options options;
+        tn_student student;
+        tn_error error = {0};
+        tn_loss_result a = {0}, b = {0};
+        const tn_sample_batch batch = {
+            .nhwc = images, .labels = labels, .count = BATCH, .seed = 5, .epoch = 1, .first = 32};
+        tn_sample_batch other_epoch = batch, other_samples = batch, other_seed = batch;
+        other_epoch.epoch = 2;
+        other_samples.first = 48;
+        other_seed.seed = 6;
+        open_student((tn_batch_norm_mode)mode, &options, &student);
+        double loss = loss_of(&student, &batch);
+        assert_true(loss != loss_of(&student, &other_epoch));
+        assert_true(loss != loss_of(&student, &other_samples));
+        assert_true(loss != loss_of(&student, &other_seed));
+        if (mode == TN_BATCH_NORM_FREEZE) /* statistics do not move: the same bits */
+            assert_true(loss == loss_of(&student, &batch));
+        check(tn_student_judge(&student, &batch, &a, &error), &error);
+        check(tn_student_judge(&student, &other_seed, &b, &error), &error);
+        assert_true(a.loss == b.loss);
+        tn_student_done(&student);
+    }
+}
+
+/* What a sample draws does not depend on how an epoch is divided into batches. */
+static void dropout_follows_the_sample(void **state)
+{
+    (void)state;
+    tn_train_options options;
+    tn_student student;
+    open_student(TN_BATCH_NORM_FREEZE, &options, &student);
+    tn_sample_batch batch = {
+        .nhwc = images, .labels = labels, .count = BATCH, .seed = 5, .first = 64};
+    double whole = loss_of(&student, &batch);
+    batch.count = BATCH / 2;
+    double parts = loss_of(&student, &batch);
+    batch.nhwc += BATCH / 2 * PIXELS;
+    batch.labels += BATCH / 2;
+    batch.first += BATCH / 2;
+    parts += loss_of(&student, &batch);
+    assert_true(fabs(whole - parts) < 1e-5 * whole);
+    tn_student_done(&student);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mixed_labels_mix_losses_and_gradients),
+        cmocka_unit_test(dropout_is_keyed_and_only_trains),
+        cmocka_unit_test(dropout_follows_the_sample),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
