@@ -1,20 +1,17 @@
 /* Bits per layer under a budget of bytes or of accuracy.
  *
- * At every width each layer is fitted once, as if it alone were quantized (fits that make good what
- * layers before them got wrong would not go together). Then layers of different widths are put
- * together, and what counts is measured on them together: KL(float || quantized) on images held out
- * from calibration. All layers start at the widest uniform width that fits; the promotion that
- * gains most KL per byte is made, gains measured anew as they come to the top (lazily: a gain that
- * still leads after measuring is taken), until the budget is spent or the accuracy reached. The
- * choice is calibrated for good and compared with the widest uniform width that fits; the better is
- * the result. */
+ * The sensitivity table (sensitivity.h), scaled so that each width adds up to what the whole
+ * network loses at that width, guesses which promotions gain most KL per byte. Guesses become
+ * candidates; every uniform width is one too. What counts is measured on each of them calibrated as
+ * the result will be: KL(float || quantized) on images they were not fitted to (probe.h), bytes of
+ * the packed file. The lowest KL among the candidates that fit is taken, so the choice is never
+ * worse than the best uniform width by that measure. For a bound on the loss of accuracy it is the
+ * smallest candidate that keeps it. */
 #ifndef TERNION_FINETUNE_BUDGET_H
 #define TERNION_FINETUNE_BUDGET_H
 
-#include "finetune/calibrate.h"
-
-enum { TN_BUDGET_WIDTHS = 5 }; /* 1.58, 2, 3, 4, 8 bits */
-extern const char *const tn_budget_bits[TN_BUDGET_WIDTHS];
+#include "finetune/probe.h"
+#include "finetune/sensitivity.h"
 
 typedef struct tn_budget_options {
     tn_calibrate_options calibrate; /* its policy says which layers; widths are chosen here */
@@ -27,30 +24,21 @@ typedef struct tn_budget_options {
     void *size_context;
 } tn_budget_options;
 
-/* One layer's row of the sensitivity table: KL with this layer alone at a width, all others at the
- * lowest, and bytes of its codes and scales. */
-typedef struct tn_budget_row {
-    char name[96]; /* of the weight */
-    double kl[TN_BUDGET_WIDTHS];
-    uint64_t bytes[TN_BUDGET_WIDTHS];
-    int chosen; /* index into tn_budget_bits */
-} tn_budget_row;
-
 typedef struct tn_budget {
     tn_budget_row *row;
     size_t count;
     double kl_uniform[TN_BUDGET_WIDTHS]; /* of whole networks at one width, held out */
-    double kl;                           /* of the choice */
-    double disagreement;                 /* of the choice: top-1 differs from float, held out */
+    tn_probe_result result;              /* of the choice */
+    int64_t images;                      /* it was measured on */
     uint64_t bytes;                      /* of the choice, by `size` */
-    int measurements;                    /* forward passes over the held-out images */
+    int uniform;                         /* the width of all layers; -1: they differ */
+    int calibrations;                    /* of whole networks */
 } tn_budget;
 
-/* Chooses widths and calibrates with them. USAGE when neither budget is given, when the lowest
- * width already exceeds target_size (the message says by how much), or when no width keeps
- * target_drop; the accuracy budget counts top-1 disagreements on held-out images, which bound the
- * loss of accuracy from above. Ended by tn_budget_done and tn_calibration_done (untouched with
- * sensitivity_only). */
+/* Chooses widths and calibrates with them. target_drop is kept when the expected loss plus one
+ * standard error is within it. USAGE when neither budget is given, when the lowest width already
+ * exceeds target_size (the message says by how much), or when no width keeps target_drop. Ended by
+ * tn_budget_done and tn_calibration_done (untouched with sensitivity_only). */
 tn_status tn_budget_choose(const tn_model *model, const tn_dataset *dataset,
                            const tn_budget_options *options, tn_budget *budget,
                            tn_calibration *calibration, tn_error *error) TN_MUST_CHECK;

@@ -190,9 +190,10 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     tn_calibrate_options round = run->options;
     round.method = TN_CALIBRATE_ROUND;
     run->walk.options = &round;
-    if (status == TN_OK)
+    calibration->kl_round = -1;
+    if (status == TN_OK && !run->options.hold_out)
         status = tn_walk_run(&run->walk, run->images.nchw, n, TN_CALIBRATE_BN_KEEP, error);
-    if (status == TN_OK)
+    if (status == TN_OK && !run->options.hold_out)
         status = tn_walk_compare(&run->walk, 0, n, &calibration->kl_round, &agreement, error);
     run->walk.options = &run->options;
     int64_t fitted = run->options.hold_out ? n - n / 4 : n;

@@ -77,7 +77,7 @@ typedef struct tn_calibration {
     size_t images, held_out;    /* used; of them held out for choices (0: no choice was needed) */
     double kl_held_out;         /* KL(float || quantized) on the held-out images; < 0: none */
     double kl, agreement;       /* the same, and equal top-1, on all calibration images */
-    double kl_round;            /* KL of plain rounding on all of them, for comparison */
+    double kl_round;            /* KL of plain rounding on all of them; < 0 with hold_out */
     double seconds;
     uint64_t peak_bytes; /* of the library's memory while calibrating */
     size_t params_changed;

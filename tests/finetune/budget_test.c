@@ -85,9 +85,9 @@ static void a_size_is_kept_and_used(void **state)
     tn_budget_options options = options_for(between);
     assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, NULL), TN_OK);
     print_message("%llu of %llu bytes, KL %.5f (ternary %.5f)\n", (unsigned long long)budget.bytes,
-                  (unsigned long long)between, budget.kl, lowest);
+                  (unsigned long long)between, budget.result.kl, lowest);
     assert_true(budget.bytes <= between && budget.bytes > low);
-    assert_true(budget.kl < lowest);
+    assert_true(budget.result.kl < lowest);
     uint64_t written = 0;
     assert_int_equal(count_bytes(NULL, &calibration, &written, NULL), TN_OK);
     assert_true(written == budget.bytes);

@@ -1,0 +1,222 @@
+#include "finetune/probe.h"
+
+#include "core/memory.h"
+#include "finetune/calibrate_images.h"
+#include "finetune/divergence.h"
+#include "network/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { BATCH = 64, MORE_IMAGES = 1024, MORE_BYTES = 256 * 1024 * 1024, SAMPLES = 256 };
+
+struct tn_probe {
+    tn_calibrate_images images;
+    int64_t first; /* of the images that are used */
+    tn_graph *graph;
+    tn_params *params;
+    tn_plan *plan;
+    const char *logits_name;
+    int64_t classes;
+    bool hold_out;       /* some of them are calibration images */
+    float *logits;       /* [BATCH, classes] */
+    float *float_logits; /* [used, classes] */
+};
+
+void tn_probe_destroy(tn_probe *probe)
+{
+    if (!probe)
+        return;
+    tn_calibrate_images_done(&probe->images);
+    tn_plan_destroy(probe->plan);
+    tn_params_destroy(probe->params);
+    tn_graph_destroy(probe->graph);
+    tn_free(probe->logits);
+    tn_free(probe->float_logits);
+    tn_free(probe);
+}
+
+int64_t tn_probe_images(const tn_probe *probe)
+{
+    return probe->images.count - probe->first;
+}
+
+bool tn_probe_needs_hold_out(const tn_probe *probe)
+{
+    return probe->hold_out;
+}
+
+static int64_t top(const float *row, int64_t classes)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < classes; i++)
+        if (row[i] > row[best])
+            best = i;
+    return best;
+}
+
+/* What it costs on average to name the class at q's top instead of that at f's. */
+static double loss_of(const float *f, const float *q, int64_t classes)
+{
+    int64_t top_f = top(f, classes), top_q = top(q, classes);
+    double sum = 0;
+    for (int64_t i = 0; i < classes; i++)
+        sum += exp((double)f[i] - (double)f[top_f]);
+    return (1 - exp((double)f[top_q] - (double)f[top_f])) / sum;
+}
+
+/* Logits of images [at, at + count) of those used. */
+static tn_status run_batch(tn_probe *probe, int64_t at, int64_t count, tn_error *error)
+{
+    const tn_calibrate_images *images = &probe->images;
+    int64_t size = images->channels * images->height * images->width;
+    tn_status status = tn_plan_write_input(probe->plan, 0,
+                                           images->nchw + (probe->first + at) * size, count, error);
+    if (status == TN_OK)
+        status = tn_plan_forward(probe->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+    if (status == TN_OK)
+        status = tn_plan_read(probe->plan, probe->logits_name, probe->logits, error);
+    return status;
+}
+
+static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_dataset *dataset,
+                             const tn_calibrate_options *options, tn_error *error)
+{
+    tn_calibrate_options one = *options, all = *options;
+    int64_t samples = options->samples ? (int64_t)options->samples : SAMPLES;
+    all.samples = (size_t)samples;
+    if (dataset && !options->images) { /* the size of one image bounds how many more there are */
+        one.samples = 1;
+        tn_calibrate_images single;
+        tn_status status = tn_calibrate_images_load(model, dataset, &one, &single, error);
+        if (status != TN_OK)
+            return status;
+        int64_t bytes = single.channels * single.height * single.width * (int64_t)sizeof(float);
+        tn_calibrate_images_done(&single);
+        int64_t more = MORE_BYTES / (bytes > 0 ? bytes : 1);
+        all.samples += (size_t)(more < MORE_IMAGES ? more : MORE_IMAGES);
+        if ((size_t)samples > tn_dataset_count(dataset))
+            samples = (int64_t)tn_dataset_count(dataset);
+    }
+    tn_status status = tn_calibrate_images_load(model, dataset, &all, &probe->images, error);
+    probe->hold_out = probe->images.count - samples < samples;
+    probe->first = probe->hold_out ? samples - samples / 4 : samples;
+    return status;
+}
+
+static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *output,
+                           tn_device *device, tn_error *error)
+{
+    const tn_calibrate_images *images = &probe->images;
+    tn_graph_options graph = {.batch = BATCH,
+                              .input_rank = 3,
+                              .input_dims = {images->channels, images->height, images->width},
+                              .output = output};
+    tn_extent extent;
+    tn_status status = tn_graph_create(model, &graph, &probe->graph, error);
+    if (status == TN_OK)
+        status = tn_params_create(probe->graph, device, &probe->params, error);
+    tn_plan_options plan = {.precision = TN_PRECISION_FP32, .params = probe->params};
+    if (status == TN_OK)
+        status = tn_plan_create(probe->graph, device, &plan, &probe->plan, error);
+    if (status != TN_OK)
+        return status;
+    probe->logits_name = tn_plan_logits(probe->plan);
+    status = tn_plan_shape(probe->plan, probe->logits_name, &extent, error);
+    if (status == TN_OK)
+        probe->classes = tn_extent_count(&extent) / BATCH;
+    return status;
+}
+
+tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
+                          const tn_calibrate_options *options, tn_device *device, tn_probe **out,
+                          tn_error *error)
+{
+    tn_probe *probe = tn_alloc_zero(1, sizeof *probe);
+    if (!probe)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
+    tn_status status = load_images(probe, model, dataset, options, error);
+    if (status == TN_OK)
+        status = make_plan(probe, model, options->output, device, error);
+    int64_t used = tn_probe_images(probe);
+    if (status == TN_OK) {
+        probe->logits = tn_alloc_array((size_t)(BATCH * probe->classes), sizeof(float));
+        probe->float_logits = tn_alloc_array((size_t)(used * probe->classes), sizeof(float));
+        if (!probe->logits || !probe->float_logits)
+            status =
+                tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
+    }
+    for (int64_t at = 0; status == TN_OK && at < used; at += BATCH) {
+        int64_t count = used - at < BATCH ? used - at : BATCH;
+        status = run_batch(probe, at, count, error);
+        if (status == TN_OK)
+            memcpy(probe->float_logits + at * probe->classes, probe->logits,
+                   (size_t)(count * probe->classes) * sizeof(float));
+    }
+    if (status == TN_OK)
+        *out = probe;
+    else
+        tn_probe_destroy(probe);
+    return status;
+}
+
+/* The calibrated network's weights and float parameters into the probe's store. */
+static tn_status place(tn_probe *probe, const tn_calibration *calibration, tn_error *error)
+{
+    tn_params *params = probe->params;
+    tn_status status = TN_OK;
+    for (size_t i = 0; status == TN_OK && i < tn_params_count(params); i++) {
+        const tn_param *param = tn_params_at(params, i);
+        const tn_value *value = tn_graph_value(calibration->graph, param->name);
+        if (!value || !value->constant || tn_tensor_count(value->constant) != param->count)
+            continue;
+        float *numbers = tn_alloc_array((size_t)param->count, sizeof *numbers);
+        if (!numbers)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
+        status = tn_tensor_read_float(value->constant, 0, param->count, numbers, error);
+        if (status == TN_OK)
+            status = tn_params_set(params, i, numbers, error);
+        tn_free(numbers);
+    }
+    for (size_t i = 0; status == TN_OK && i < calibration->conversion.count; i++) {
+        const tn_converted *item = &calibration->conversion.item[i];
+        size_t at = tn_params_find(params, item->layer->weight->name);
+        float *rows = tn_alloc_array((size_t)(item->weight.rows * item->weight.cols), sizeof *rows);
+        if (!rows || at == SIZE_MAX) {
+            tn_free(rows);
+            return tn_fail(error, TN_ERROR_LIMIT, "no place for the weights of %s",
+                           tn_quote(item->layer->weight->name));
+        }
+        tn_qweight_dequantize(&item->weight, rows);
+        status = tn_params_set_rows(params, at, rows, error);
+        tn_free(rows);
+    }
+    return status;
+}
+
+tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
+                           tn_probe_result *result, tn_error *error)
+{
+    int64_t used = tn_probe_images(probe), classes = probe->classes;
+    double kl = 0, sum = 0, square = 0;
+    tn_status status = place(probe, calibration, error);
+    for (int64_t at = 0; status == TN_OK && at < used; at += BATCH) {
+        int64_t count = used - at < BATCH ? used - at : BATCH;
+        status = run_batch(probe, at, count, error);
+        for (int64_t i = 0; status == TN_OK && i < count; i++) {
+            const float *f = probe->float_logits + (at + i) * classes;
+            const float *q = probe->logits + i * classes;
+            double loss = loss_of(f, q, classes);
+            kl += tn_divergence_row(f, q, classes);
+            sum += loss;
+            square += loss * loss;
+        }
+    }
+    if (status != TN_OK)
+        return status;
+    double n = used > 0 ? (double)used : 1, mean = sum / n, variance = square / n - mean * mean;
+    *result = (tn_probe_result){.kl = kl / n,
+                                .loss = 100 * mean,
+                                .deviation = 100 * sqrt((variance > 0 ? variance : 0) / n)};
+    return TN_OK;
+}
