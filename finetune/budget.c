@@ -128,9 +128,10 @@ static tn_status judge(budget_search *search, size_t which, tn_error *error)
     c->measured = status == TN_OK;
     if (status == TN_OK)
         tn_log(search->options->calibrate.reporter, TN_LOG_INFO,
-               "%s bits, %llu bytes: held-out KL %.4f, expected loss %.2f points (+- %.2f)",
-               c->uniform < 0 ? "several widths of" : tn_budget_bits[c->uniform],
-               (unsigned long long)c->bytes, c->result.kl, c->result.loss, c->result.deviation);
+               "%s%s, %llu bytes: held-out KL %.4f, expected loss %.2f points (+- %.2f)",
+               c->uniform < 0 ? "several widths" : tn_budget_bits[c->uniform],
+               c->uniform < 0 ? "" : " bits", (unsigned long long)c->bytes, c->result.kl,
+               c->result.loss, c->result.deviation);
     return status;
 }
 
