@@ -3,14 +3,10 @@
 #ifndef TERNION_DATA_AUGMENT_PIXEL_H
 #define TERNION_DATA_AUGMENT_PIXEL_H
 
+#include "core/portable.h"
+
 #include <math.h>
 #include <stdint.h>
-
-#ifdef __CUDACC__
-#define TN_PIXEL_INLINE static __host__ __device__ __forceinline__
-#else
-#define TN_PIXEL_INLINE static inline
-#endif
 
 enum { TN_PIXEL_CHANNELS = 3 };
 
@@ -31,18 +27,18 @@ typedef struct tn_normalization {
     int bgr; /* network channel k is picture channel 2 - k */
 } tn_normalization;
 
-TN_PIXEL_INLINE float tn_pixel_clamp(float v)
+TN_BODY float tn_pixel_clamp(float v)
 {
     return v < 0.0f ? 0.0f : v > 255.0f ? 255.0f : v;
 }
 
-TN_PIXEL_INLINE float tn_pixel_luma(const float *v, int channels)
+TN_BODY float tn_pixel_luma(const float *v, int channels)
 {
     return channels == 3 ? 0.299f * v[0] + 0.587f * v[1] + 0.114f * v[2] : v[0];
 }
 
 /* v += weight * src[y][x]; 0 outside. */
-TN_PIXEL_INLINE void tn_pixel_add(const unsigned char *src, int width, int height, int channels,
+TN_BODY void tn_pixel_add(const unsigned char *src, int width, int height, int channels,
                                   int x, int y, float weight, float *v)
 {
     if (x < 0 || y < 0 || x >= width || y >= height)
@@ -53,7 +49,7 @@ TN_PIXEL_INLINE void tn_pixel_add(const unsigned char *src, int width, int heigh
 }
 
 /* The picture at (sx, sy): bilinear, or the nearest pixel where the map is exact. */
-TN_PIXEL_INLINE void tn_pixel_sample(const unsigned char *src, int width, int height, int channels,
+TN_BODY void tn_pixel_sample(const unsigned char *src, int width, int height, int channels,
                                      float sx, float sy, int exact, float *v)
 {
     for (int k = 0; k < channels; k++)
@@ -73,7 +69,7 @@ TN_PIXEL_INLINE void tn_pixel_sample(const unsigned char *src, int width, int he
 }
 
 /* Sharpness: away from (or towards) the picture smoothed by [1 1 1; 1 5 1; 1 1 1] / 13. */
-TN_PIXEL_INLINE void tn_pixel_sharpen(const unsigned char *src, int width, int height, int channels,
+TN_BODY void tn_pixel_sharpen(const unsigned char *src, int width, int height, int channels,
                                       float sx, float sy, const tn_augmentation *a, float *v)
 {
     float sum[TN_PIXEL_CHANNELS], near[TN_PIXEL_CHANNELS];
@@ -93,7 +89,7 @@ TN_PIXEL_INLINE void tn_pixel_sharpen(const unsigned char *src, int width, int h
 }
 
 /* Pixel (x, y) of the augmented picture, still 0..255 and in the picture's channel order. */
-TN_PIXEL_INLINE void tn_pixel_augment(const unsigned char *src, int width, int height, int channels,
+TN_BODY void tn_pixel_augment(const unsigned char *src, int width, int height, int channels,
                                       const tn_augmentation *a, int x, int y, float *v)
 {
     float sx = a->a * (float)x + a->b * (float)y + a->c;
@@ -118,7 +114,7 @@ TN_PIXEL_INLINE void tn_pixel_augment(const unsigned char *src, int width, int h
 
 /* out[k], k < channels: the network's input at (x, y) of a sample without its partner. channels is
  * 1 or 3. */
-TN_PIXEL_INLINE void tn_pixel_normalized(const unsigned char *src, int width, int height,
+TN_BODY void tn_pixel_normalized(const unsigned char *src, int width, int height,
                                          int channels, const tn_augmentation *a,
                                          const tn_normalization *n, int x, int y, float *out)
 {
@@ -135,7 +131,7 @@ TN_PIXEL_INLINE void tn_pixel_normalized(const unsigned char *src, int width, in
 
 /* The same with mixup: (1 - mix) of the sample and mix of its partner, each with its own
  * parameters. partner may be NULL (then mix is ignored). */
-TN_PIXEL_INLINE void tn_pixel_mixed(const unsigned char *src, const tn_augmentation *a,
+TN_BODY void tn_pixel_mixed(const unsigned char *src, const tn_augmentation *a,
                                     const unsigned char *partner, const tn_augmentation *b,
                                     int width, int height, int channels, const tn_normalization *n,
                                     int x, int y, float *out)

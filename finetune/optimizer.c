@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NORM_CHUNK = 4096 }; /* gradients summed in chunks of this size, chunks in order */
-
 static tn_status grow(tn_optimizer *optimizer, tn_error *error)
 {
     if (optimizer->n_slots < optimizer->capacity)
@@ -35,7 +33,7 @@ tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *val
                     .decay = decay,
                     .first = tn_alloc_zero((size_t)count, sizeof(float))};
     snprintf(slot.name, sizeof slot.name, "%s", name);
-    bool adam = optimizer->kind != TN_OPTIMIZER_SGD;
+    bool adam = optimizer->rule.kind != TN_OPTIMIZER_SGD;
     slot.second = adam ? tn_alloc_zero((size_t)count, sizeof(float)) : NULL;
     slot.average = optimizer->ema > 0 ? tn_alloc_array((size_t)count, sizeof(float)) : NULL;
     if (!slot.first || (adam && !slot.second) || (optimizer->ema > 0 && !slot.average)) {
@@ -78,16 +76,16 @@ double tn_optimizer_gradient_norm(const tn_optimizer *optimizer)
         const tn_slot *slot = &optimizer->slots[s];
         if (slot->frozen)
             continue;
-        for (int64_t start = 0; start < slot->count; start += (int64_t)BATCH * NORM_CHUNK) {
+        for (int64_t start = 0; start < slot->count; start += (int64_t)BATCH * TN_NORM_CHUNK) {
             int64_t left = slot->count - start;
-            int chunks =
-                (int)(left >= (int64_t)BATCH * NORM_CHUNK ? BATCH
-                                                          : (left + NORM_CHUNK - 1) / NORM_CHUNK);
+            int chunks = (int)(left >= (int64_t)BATCH * TN_NORM_CHUNK
+                                   ? BATCH
+                                   : (left + TN_NORM_CHUNK - 1) / TN_NORM_CHUNK);
 #pragma omp parallel for schedule(static) if (chunks > 4)
             for (int c = 0; c < chunks; c++) {
-                int64_t first = start + (int64_t)c * NORM_CHUNK, rest = slot->count - first;
-                part[c] =
-                    chunk_square(slot->gradient + first, rest < NORM_CHUNK ? rest : NORM_CHUNK);
+                int64_t first = start + (int64_t)c * TN_NORM_CHUNK, rest = slot->count - first;
+                part[c] = chunk_square(slot->gradient + first,
+                                       rest < TN_NORM_CHUNK ? rest : TN_NORM_CHUNK);
             }
             for (int c = 0; c < chunks; c++)
                 total += part[c];
@@ -96,63 +94,61 @@ double tn_optimizer_gradient_norm(const tn_optimizer *optimizer)
     return sqrt(total);
 }
 
-static void step_sgd(const tn_optimizer *optimizer, const tn_slot *slot, float lr, float scale)
+static void step_sgd(const tn_optimizer_rule *rule, const tn_slot *slot, float rate, float scale)
 {
-    const float momentum = optimizer->momentum, decay = slot->decay;
-    const float ahead = optimizer->nesterov ? momentum : 1.0f;
-    const float direct = optimizer->nesterov ? 1.0f : 0.0f;
     float *restrict value = slot->value, *restrict velocity = slot->first;
     const float *restrict gradient = slot->gradient;
 #pragma omp parallel for simd schedule(static) if (slot->count > 16384)
-    for (int64_t i = 0; i < slot->count; i++) {
-        float g = gradient[i] * scale + decay * value[i];
-        velocity[i] = momentum * velocity[i] + g;
-        value[i] -= lr * (direct * g + ahead * velocity[i]);
-    }
+    for (int64_t i = 0; i < slot->count; i++)
+        tn_sgd_element(rule, rate, slot->decay, scale, gradient[i], &value[i], &velocity[i]);
 }
 
-static void step_adam(const tn_optimizer *optimizer, const tn_slot *slot, float lr, float scale)
+static void step_adam(const tn_optimizer_rule *rule, const tn_slot *slot, float rate,
+                      const tn_update *update)
 {
-    const float b1 = optimizer->beta1, b2 = optimizer->beta2, epsilon = optimizer->epsilon;
-    const double t = (double)(optimizer->steps + 1);
-    const float unbias1 = (float)(1 / (1 - pow((double)b1, t)));
-    const float unbias2 = (float)(1 / (1 - pow((double)b2, t)));
-    const bool apart = optimizer->kind == TN_OPTIMIZER_ADAMW;
-    const float coupled = apart ? 0.0f : slot->decay, shrink = apart ? 1 - lr * slot->decay : 1.0f;
     float *restrict value = slot->value, *restrict m = slot->first, *restrict v = slot->second;
     const float *restrict gradient = slot->gradient;
+    const tn_update u = *update;
 #pragma omp parallel for simd schedule(static) if (slot->count > 16384)
-    for (int64_t i = 0; i < slot->count; i++) {
-        float g = gradient[i] * scale + coupled * value[i];
-        m[i] = b1 * m[i] + (1 - b1) * g;
-        v[i] = b2 * v[i] + (1 - b2) * g * g;
-        value[i] = value[i] * shrink - lr * (m[i] * unbias1) / (sqrtf(v[i] * unbias2) + epsilon);
-    }
+    for (int64_t i = 0; i < slot->count; i++)
+        tn_adam_element(rule, rate, slot->decay, u.gradient_scale, u.unbias1, u.unbias2,
+                        gradient[i], &value[i], &m[i], &v[i]);
 }
 
 static void update_average(const tn_slot *slot, float keep)
 {
 #pragma omp parallel for simd schedule(static) if (slot->count > 16384)
     for (int64_t i = 0; i < slot->count; i++)
-        slot->average[i] = keep * slot->average[i] + (1 - keep) * slot->value[i];
+        slot->average[i] = tn_average_element(slot->average[i], slot->value[i], keep);
+}
+
+tn_update tn_optimizer_next(const tn_optimizer *optimizer, double lr, double gradient_scale)
+{
+    const double t = (double)(optimizer->steps + 1);
+    /* the average forgets faster at first, so that a short run is not held at its start */
+    double warm = (1.0 + (double)optimizer->steps) / (10.0 + (double)optimizer->steps);
+    return (tn_update){.lr = lr,
+                       .gradient_scale = (float)gradient_scale,
+                       .unbias1 = (float)(1 / (1 - pow((double)optimizer->rule.beta1, t))),
+                       .unbias2 = (float)(1 / (1 - pow((double)optimizer->rule.beta2, t))),
+                       .keep =
+                           (float)((double)optimizer->ema < warm ? (double)optimizer->ema : warm)};
 }
 
 void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale)
 {
-    /* the average forgets faster at first, so that a short run is not held at its start */
-    double warm = (1.0 + (double)optimizer->steps) / (10.0 + (double)optimizer->steps);
-    float keep = (float)((double)optimizer->ema < warm ? (double)optimizer->ema : warm);
+    tn_update update = tn_optimizer_next(optimizer, lr, gradient_scale);
     for (size_t s = 0; s < optimizer->n_slots; s++) {
         const tn_slot *slot = &optimizer->slots[s];
         if (slot->frozen)
             continue;
         float rate = (float)(lr * (double)slot->rate);
-        if (optimizer->kind == TN_OPTIMIZER_SGD)
-            step_sgd(optimizer, slot, rate, (float)gradient_scale);
+        if (optimizer->rule.kind == TN_OPTIMIZER_SGD)
+            step_sgd(&optimizer->rule, slot, rate, update.gradient_scale);
         else
-            step_adam(optimizer, slot, rate, (float)gradient_scale);
+            step_adam(&optimizer->rule, slot, rate, &update);
         if (slot->average)
-            update_average(slot, keep);
+            update_average(slot, update.keep);
     }
     optimizer->steps++;
 }

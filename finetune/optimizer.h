@@ -4,17 +4,9 @@
 #ifndef TERNION_FINETUNE_OPTIMIZER_H
 #define TERNION_FINETUNE_OPTIMIZER_H
 
-#include "core/status.h"
+#include "network/training.h"
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-
-typedef enum tn_optimizer_kind {
-    TN_OPTIMIZER_SGD,  /* v = momentum v + g; w -= lr v (Nesterov: w -= lr (g + momentum v)) */
-    TN_OPTIMIZER_ADAM, /* Kingma and Ba 2015; weight decay added to the gradient */
-    TN_OPTIMIZER_ADAMW /* Loshchilov and Hutter 2019: decay apart from the gradient */
-} tn_optimizer_kind;
 
 typedef struct tn_slot {
     char name[160];        /* unique; the checkpoint's tensor name */
@@ -30,12 +22,8 @@ typedef struct tn_slot {
 } tn_slot;
 
 typedef struct tn_optimizer {
-    tn_optimizer_kind kind;
-    float momentum;     /* SGD */
-    bool nesterov;      /* SGD */
-    float beta1, beta2; /* Adam */
-    float epsilon;      /* Adam */
-    float ema;          /* decay of the moving average; 0: none */
+    tn_optimizer_rule rule;
+    float ema; /* decay of the moving average; 0: none */
     tn_slot *slots;
     size_t n_slots, capacity;
     uint64_t steps; /* updates made: Adam's bias correction, EMA's warm-up */
@@ -50,6 +38,9 @@ void tn_optimizer_done(tn_optimizer *optimizer);
 /* Euclidean norm of all unfrozen gradients, in double, the same bits for every number of threads.
  * Not finite when any gradient is not. */
 double tn_optimizer_gradient_norm(const tn_optimizer *optimizer);
+
+/* What the next update is made with. */
+tn_update tn_optimizer_next(const tn_optimizer *optimizer, double lr, double gradient_scale);
 
 /* One update of every unfrozen slot with gradients times `gradient_scale` (clipping). */
 void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale);

@@ -203,20 +203,24 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
     if (status != TN_OK)
         goto fail;
     student.optimizer =
-        (tn_optimizer){.kind = !strcmp(options->optimizer, "adam")    ? TN_OPTIMIZER_ADAM
-                               : !strcmp(options->optimizer, "adamw") ? TN_OPTIMIZER_ADAMW
-                                                                      : TN_OPTIMIZER_SGD,
-                       .momentum = (float)options->momentum,
-                       .nesterov = !options->no_nesterov && options->momentum > 0,
-                       .beta1 = 0.9f,
-                       .beta2 = 0.999f,
-                       .epsilon = 1e-8f,
+        (tn_optimizer){.rule = {.kind = !strcmp(options->optimizer, "adam")    ? TN_OPTIMIZER_ADAM
+                                        : !strcmp(options->optimizer, "adamw") ? TN_OPTIMIZER_ADAMW
+                                                                               : TN_OPTIMIZER_SGD,
+                                .momentum = (float)options->momentum,
+                                .nesterov = !options->no_nesterov && options->momentum > 0,
+                                .beta1 = 0.9f,
+                                .beta2 = 0.999f,
+                                .epsilon = 1e-8f},
                        .ema = (float)options->ema};
     status = add_slots(&student, error);
     if (status != TN_OK)
         goto fail;
     *out = student;
-    return TN_OK;
+    status = tn_resident_create(options->device, out->params, &out->latents, &out->optimizer,
+                                &out->resident, error);
+    if (status != TN_OK)
+        tn_student_done(out);
+    return status;
 fail:
     tn_student_done(&student);
     return status;
@@ -224,6 +228,7 @@ fail:
 
 void tn_student_done(tn_student *student)
 {
+    tn_resident_destroy(student->resident);
     tn_optimizer_done(&student->optimizer);
     tn_latents_done(&student->latents);
     tn_plan_destroy(student->teacher);
@@ -293,6 +298,19 @@ static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
     return status;
 }
 
+/* Parameters from latents, where the state is. */
+static tn_status quantize(tn_student *student, tn_error *error)
+{
+    tn_status status;
+    if (student->resident) {
+        status = tn_resident_enter(student->resident, error);
+        return status == TN_OK ? tn_resident_quantize(student->resident, error) : status;
+    }
+    status = tn_params_push(student->params, error);
+    return status == TN_OK ? tn_latents_apply(&student->latents, student->params, true, error)
+                           : status;
+}
+
 tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
                            double share, tn_loss_result *result, tn_error *error)
 {
@@ -303,9 +321,7 @@ tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bo
     tn_status status = set_targets(student, batch, &loss, error);
     loss.scale = (float)(share / (double)batch->count);
     if (status == TN_OK && !accumulate)
-        status = tn_params_push(student->params, error);
-    if (status == TN_OK && !accumulate)
-        status = tn_latents_apply(&student->latents, student->params, true, error);
+        status = quantize(student, error);
     if (status == TN_OK)
         status = tn_plan_write_input_nhwc(student->plan, 0, batch->nhwc, batch->count, error);
     tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first);
@@ -334,7 +350,12 @@ tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
 
 tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
 {
-    tn_status status = tn_latents_backward(&student->latents, student->params, error);
+    tn_status status;
+    if (student->resident) {
+        status = tn_resident_collect(student->resident, error);
+        return status == TN_OK ? tn_resident_norm(student->resident, norm, error) : status;
+    }
+    status = tn_latents_backward(&student->latents, student->params, error);
     if (status == TN_OK)
         status = tn_params_pull_gradients(student->params, error);
     if (status == TN_OK)
@@ -342,19 +363,36 @@ tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
     return status;
 }
 
-void tn_student_update(tn_student *student, double lr, double norm)
+tn_status tn_student_update(tn_student *student, double lr, double norm, tn_error *error)
 {
     double clip = student->options->clip_norm;
-    tn_optimizer_step(&student->optimizer, lr, clip > 0 && norm > clip ? clip / norm : 1);
+    double scale = clip > 0 && norm > clip ? clip / norm : 1;
+    if (student->resident) {
+        tn_status status = tn_resident_prepare(student->resident, lr, scale, error);
+        if (status == TN_OK)
+            status = tn_resident_update(student->resident, error);
+        if (status == TN_OK)
+            tn_resident_updated(student->resident);
+        return status;
+    }
+    tn_optimizer_step(&student->optimizer, lr, scale);
     tn_latents_constrain(&student->latents);
     for (size_t i = 0; i < tn_params_count(student->params); i++)
         if (tn_params_at(student->params, i)->trainable)
             tn_params_touch(student->params, i);
+    return TN_OK;
+}
+
+tn_status tn_student_fetch(tn_student *student, tn_error *error)
+{
+    return tn_resident_leave(student->resident, error);
 }
 
 tn_status tn_student_settle(tn_student *student, tn_error *error)
 {
-    tn_status status = tn_params_push(student->params, error);
+    tn_status status = tn_student_fetch(student, error);
+    if (status == TN_OK)
+        status = tn_params_push(student->params, error);
     if (status == TN_OK)
         status = tn_latents_apply(&student->latents, student->params, true, error);
     return status;

@@ -5,6 +5,7 @@
 
 #include "finetune/latent.h"
 #include "finetune/optimizer.h"
+#include "finetune/resident.h"
 #include "finetune/train.h"
 #include "network/plan.h"
 
@@ -17,6 +18,7 @@ typedef struct tn_student {
     tn_plan *judge; /* inference with the same parameters, for validation */
     tn_latents latents;
     tn_optimizer optimizer;
+    tn_resident *resident; /* NULL: the host's memory is the device's */
     tn_graph *teacher_graph;
     tn_params *teacher_params;
     tn_plan *teacher;      /* NULL without distillation */
@@ -62,9 +64,15 @@ tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch, tn
 tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error) TN_MUST_CHECK;
 
 /* The update from those gradients, clipped as the options say. */
-void tn_student_update(tn_student *student, double lr, double norm);
+tn_status tn_student_update(tn_student *student, double lr, double norm,
+                            tn_error *error) TN_MUST_CHECK;
 
-/* Sets the parameters to the quantized values of the present latents, for judging and export. */
+/* Latents, scales and the optimizer's state as the host sees them, to be read or changed: before
+ * checkpoints are saved or restored and averages exchanged. */
+tn_status tn_student_fetch(tn_student *student, tn_error *error) TN_MUST_CHECK;
+
+/* Fetches, and sets the parameters to the quantized values of the latents, for judging and export.
+ */
 tn_status tn_student_settle(tn_student *student, tn_error *error) TN_MUST_CHECK;
 
 #endif

@@ -60,7 +60,7 @@ tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *re
 typedef struct tn_train_data {
     const tn_model *origin;  /* what the user gave, before calibration; NULL: the model trained */
     const tn_dataset *train; /* labelled, or unlabelled with a teacher */
-    const tn_dataset *val;             /* NULL: no validation */
+    const tn_dataset *val;   /* NULL: no validation */
     const tn_preprocess *preprocess;   /* fitted to the network */
     const tn_augment_options *augment; /* NULL: none */
     size_t max_bad;                    /* corrupt images allowed */

@@ -136,7 +136,9 @@ static tn_status save(trainer *t, bool best, tn_error *error)
 {
     if (!t->options.folder)
         return TN_OK;
-    tn_status status = tn_checkpoint_save(t->options.folder, best, &t->checkpoint, error);
+    tn_status status = tn_student_fetch(&t->student, error);
+    if (status == TN_OK)
+        status = tn_checkpoint_save(t->options.folder, best, &t->checkpoint, error);
     t->last_save = now();
     if (status == TN_OK)
         status = tn_runlog_write(&t->log, "checkpoint",
@@ -159,8 +161,10 @@ static tn_status roll_back(trainer *t, tn_error *error)
             "--warmup 1%s",
             (unsigned long long)t->state.step, t->state.guard.rollbacks,
             t->options.folder ? "" : "; --checkpoint DIR allows rollbacks");
-    tn_status status = tn_checkpoint_restore(t->options.folder, t->options.reporter, &t->checkpoint,
-                                             &found, error);
+    tn_status status = tn_student_fetch(&t->student, error);
+    if (status == TN_OK)
+        status = tn_checkpoint_restore(t->options.folder, t->options.reporter, &t->checkpoint,
+                                       &found, error);
     if (status == TN_OK && !found)
         status =
             tn_fail(error, TN_ERROR_DIVERGED,
@@ -231,7 +235,9 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     if (*verdict != TN_STEP_GOOD)
         return TN_OK;
     t->figures.lr = tn_schedule_rate(&t->schedule, t->state.step - 1) * t->state.lr_factor;
-    tn_student_update(&t->student, t->figures.lr, norm);
+    status = tn_student_update(&t->student, t->figures.lr, norm, error);
+    if (status != TN_OK)
+        return status;
     t->state.epoch_loss += sum.loss;
     t->state.epoch_top1 += sum.top1;
     t->state.epoch_seen += seen;
@@ -267,9 +273,12 @@ static tn_status validate(trainer *t, tn_error *error)
 
 static tn_status validate_averages(trainer *t, tn_error *error)
 {
+    tn_status status = tn_student_fetch(&t->student, error);
+    if (status != TN_OK)
+        return status;
     if (t->options.ema > 0)
         tn_optimizer_swap_averages(&t->student.optimizer);
-    tn_status status = validate(t, error);
+    status = validate(t, error);
     if (t->options.ema > 0)
         tn_optimizer_swap_averages(&t->student.optimizer);
     return status;
@@ -392,9 +401,11 @@ static tn_status run(trainer *t, tn_error *error)
  * codes and scales exported. */
 static tn_status finish(trainer *t, const tn_model *model, tn_trained *trained, tn_error *error)
 {
-    if (t->options.ema > 0)
+    tn_status status = tn_student_fetch(&t->student, error);
+    if (status == TN_OK && t->options.ema > 0)
         tn_optimizer_swap_averages(&t->student.optimizer);
-    tn_status status = tn_student_settle(&t->student, error);
+    if (status == TN_OK)
+        status = tn_student_settle(&t->student, error);
     bool reestimated = false;
     if (status == TN_OK && !t->options.keep_batch_norm && !t->stopped &&
         t->options.batch_norm == TN_BATCH_NORM_TRAIN)

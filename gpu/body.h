@@ -15,14 +15,10 @@
 #undef export
 #endif
 
+#include "core/portable.h"
+
 #include <math.h>
 #include <string.h>
-
-#ifdef __CUDACC__
-#define TN_BODY static __host__ __device__ __forceinline__
-#else
-#define TN_BODY static inline
-#endif
 
 typedef uint16_t tn_bf16;
 

@@ -48,12 +48,15 @@ tn_gpu_prepare tn_gpu_lrn_prepare;
 tn_gpu_prepare tn_gpu_quantize_prepare;
 tn_gpu_prepare tn_gpu_dropout_prepare;
 tn_gpu_prepare tn_gpu_loss_prepare;
+tn_gpu_prepare tn_gpu_quantizer_prepare;
+tn_gpu_prepare tn_gpu_optimizer_prepare; /* NORM too */
 
 bool tn_gpu_function_has_backward(tn_function function);
 
 /* Why a convolution or pooling cannot be run, or NULL. */
 const char *tn_gpu_binary_refusal(const tn_binary_task *task);
 const char *tn_gpu_region_refusal(const tn_task *task);
+const char *tn_gpu_quantizer_refusal(const tn_quantizer_task *task);
 
 /* dst (+)= alpha times the column sums of src [rows, cols], in two launches. `partial` has
  * tn_gpu_chunks(rows, cols) * cols doubles. */

@@ -138,6 +138,9 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_DEQUANTIZE] = tn_gpu_quantize_prepare,
     [TN_VERB_DROPOUT] = tn_gpu_dropout_prepare,
     [TN_VERB_LOSS] = tn_gpu_loss_prepare,
+    [TN_VERB_QUANTIZER] = tn_gpu_quantizer_prepare,
+    [TN_VERB_NORM] = tn_gpu_optimizer_prepare,
+    [TN_VERB_OPTIMIZER] = tn_gpu_optimizer_prepare,
 };
 
 static const char *refusal(tn_device *device, const tn_task *task)
@@ -165,6 +168,11 @@ static const char *refusal(tn_device *device, const tn_task *task)
                    : NULL;
     case TN_VERB_BINARY:
         return tn_gpu_binary_refusal(&task->binary);
+    case TN_VERB_NORM:
+    case TN_VERB_OPTIMIZER:
+        return NULL;
+    case TN_VERB_QUANTIZER:
+        return tn_gpu_quantizer_refusal(&task->quantizer);
     default:
         return tn_gpu_region_refusal(task);
     }

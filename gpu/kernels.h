@@ -11,7 +11,9 @@
 #include "gpu/kernels/movement.h"
 #include "gpu/kernels/normalization.h"
 #include "gpu/kernels/pooling.h"
+#include "gpu/kernels/quantizing.h"
 #include "gpu/kernels/reduction.h"
+#include "gpu/kernels/updating.h"
 
 /* clang-format off */
 #define TN_GPU_KERNELS(X) \
@@ -59,7 +61,19 @@
     X(loss_exponents, criterion) \
     X(loss_gradient, criterion) \
     X(loss_row, criterion) \
-    X(loss_sums, criterion)
+    X(loss_sums, criterion) \
+    X(latent_sums, quantizing) \
+    X(latent_cuts, quantizing) \
+    X(latent_refresh, quantizing) \
+    X(latent_kept, quantizing) \
+    X(latent_scale, quantizing) \
+    X(latent_values, quantizing) \
+    X(latent_gradient, quantizing) \
+    X(latent_slopes, quantizing) \
+    X(latent_slope, quantizing) \
+    X(update, update) \
+    X(squares, update) \
+    X(squares_total, update)
 /* clang-format on */
 
 #define TN_GPU_ID(name, arguments) TN_GPU_##name,

@@ -7,9 +7,8 @@ const char *tn_verb_name(tn_verb verb)
                                                   "concat",      "slice",     "pad",
                                                   "transpose",   "reduce",    "softmax",
                                                   "lrn",         "quantize",  "dequantize",
-                                                  "dropout",     "loss",      "sgd",
-                                                  "adam",        "quantizer", "quantizer backward",
-                                                  "augment"};
+                                                  "dropout",     "loss",      "quantizer",
+                                                  "norm",        "optimizer"};
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 

@@ -15,6 +15,7 @@
 #define TERNION_NETWORK_DEVICE_H
 
 #include "core/tensor.h"
+#include "network/training.h"
 
 typedef struct tn_device tn_device;
 typedef struct tn_kernel tn_kernel;
@@ -39,12 +40,11 @@ typedef enum tn_verb {
     TN_VERB_DEQUANTIZE, /* src x, scale[, zero] */
     TN_VERB_DROPOUT,    /* src x */
     TN_VERB_LOSS,       /* src logits[, teacher logits]; dst 4 floats, see tn_loss_task */
-    /* Not part of a network's graph; their tasks belong to finetune/. */
-    TN_VERB_SGD,
-    TN_VERB_ADAM,
+    /* Not part of a network's graph (training.h). The CPU device leaves them to finetune/, which
+       works on its memory itself. */
     TN_VERB_QUANTIZER,
-    TN_VERB_QUANTIZER_BACKWARD,
-    TN_VERB_AUGMENT,
+    TN_VERB_NORM,
+    TN_VERB_OPTIMIZER,
     TN_N_VERBS
 } tn_verb;
 
@@ -245,6 +245,8 @@ typedef struct tn_task {
         tn_quantize_task quantize;
         tn_dropout_task dropout;
         tn_loss_task loss;
+        tn_quantizer_task quantizer;
+        tn_optimizer_task optimizer; /* NORM too */
     };
 } tn_task;
 
@@ -278,6 +280,7 @@ typedef struct tn_arguments {
     const float *mix;        /* device memory; with partners: their shares */
     int64_t count;
     float scale, smoothing, temperature, weight;
+    const tn_update *update; /* OPTIMIZER's pack; host memory */
 } tn_arguments;
 
 /* A prepared task. Implementations embed it first in their own struct. */

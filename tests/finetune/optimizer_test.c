@@ -27,12 +27,12 @@ static void fill(void)
 static void check_kind(tn_optimizer_kind kind, bool nesterov)
 {
     fill();
-    tn_optimizer o = {.kind = kind,
-                      .momentum = 0.9f,
-                      .nesterov = nesterov,
-                      .beta1 = 0.9f,
-                      .beta2 = 0.999f,
-                      .epsilon = 1e-8f};
+    tn_optimizer o = {.rule = {.kind = kind,
+                               .momentum = 0.9f,
+                               .nesterov = nesterov,
+                               .beta1 = 0.9f,
+                               .beta2 = 0.999f,
+                               .epsilon = 1e-8f}};
     assert_int_equal(tn_optimizer_add(&o, "w", value, gradient, N, 0.5f, 0.01f, NULL), TN_OK);
     double lr = 0.1 * 0.5, scale = 0.25;
     for (int i = 0; i < 20; i++) {
@@ -77,7 +77,7 @@ static void frozen_slots_stay(void **state)
 {
     (void)state;
     fill();
-    tn_optimizer o = {.kind = TN_OPTIMIZER_SGD, .momentum = 0.9f};
+    tn_optimizer o = {.rule = {.kind = TN_OPTIMIZER_SGD, .momentum = 0.9f}};
     assert_int_equal(tn_optimizer_add(&o, "w", value, gradient, N, 1, 0.01f, NULL), TN_OK);
     o.slots[0].frozen = true;
     tn_optimizer_step(&o, 0.1, 1);
@@ -90,7 +90,7 @@ static void norm_does_not_depend_on_threads(void **state)
 {
     (void)state;
     fill();
-    tn_optimizer o = {.kind = TN_OPTIMIZER_SGD};
+    tn_optimizer o = {.rule = {.kind = TN_OPTIMIZER_SGD}};
     assert_int_equal(tn_optimizer_add(&o, "w", value, gradient, N, 1, 0, NULL), TN_OK);
     tn_threads_set(1);
     double one = tn_optimizer_gradient_norm(&o), sum = 0;
@@ -108,7 +108,7 @@ static void averages_follow_and_swap(void **state)
 {
     (void)state;
     float w[1] = {0}, g[1] = {-1};
-    tn_optimizer o = {.kind = TN_OPTIMIZER_SGD, .ema = 0.5f};
+    tn_optimizer o = {.rule = {.kind = TN_OPTIMIZER_SGD}, .ema = 0.5f};
     assert_int_equal(tn_optimizer_add(&o, "w", w, g, 1, 1, 0, NULL), TN_OK);
     tn_optimizer_step(&o, 1, 1); /* w = 1; keep = min(.5, 1/10) */
     assert_true(fabs((double)o.slots[0].average[0] - 0.9) < 1e-6);

@@ -1,0 +1,87 @@
+/* Optimizer bodies: every tensor of a network in one launch. */
+#ifndef TERNION_GPU_KERNELS_UPDATING_H
+#define TERNION_GPU_KERNELS_UPDATING_H
+
+#include "gpu/body.h"
+
+typedef struct tn_update_entry { /* one tensor; entries lie in device memory */
+    int64_t element, chunk;      /* its first thread: by element, by chunk of a sum */
+    float *value;
+    const float *gradient;
+    float *first, *second, *average;
+    int64_t count;
+    float rate, decay, floor; /* rate: times the learning rate */
+} tn_update_entry;
+
+typedef struct tn_update_header { /* before the entries; what changes from step to step */
+    float gradient_scale, unbias1, unbias2, keep;
+} tn_update_header;
+
+typedef struct tn_update_args {
+    const tn_update_header *header;
+    const tn_update_entry *entries; /* [n] */
+    int n;
+    tn_optimizer_rule rule;
+    double *partial; /* [chunks] */
+    double *total;
+    int64_t chunks;
+} tn_update_args;
+
+TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
+{
+    int low = 0, high = k->n - 1;
+    while (low < high) { /* the last entry that begins at or before i */
+        int middle = (low + high + 1) / 2;
+        if (k->entries[middle].element <= i)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const tn_update_entry *e = &k->entries[low];
+    const tn_update_header *h = k->header;
+    int64_t at = i - e->element;
+    float value = e->value[at], first = e->first[at];
+    if (k->rule.kind == TN_OPTIMIZER_SGD) {
+        tn_sgd_element(&k->rule, e->rate, e->decay, h->gradient_scale, e->gradient[at], &value,
+                       &first);
+    } else {
+        float second = e->second[at];
+        tn_adam_element(&k->rule, e->rate, e->decay, h->gradient_scale, h->unbias1, h->unbias2,
+                        e->gradient[at], &value, &first, &second);
+        e->second[at] = second;
+    }
+    e->first[at] = first;
+    if (e->average)
+        e->average[at] = tn_average_element(e->average[at], value, h->keep);
+    e->value[at] = value < e->floor ? e->floor : value;
+}
+
+/* The squares of one chunk of TN_NORM_CHUNK elements. */
+TN_BODY void tn_squares_body(const tn_update_args *k, int64_t i)
+{
+    int low = 0, high = k->n - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (k->entries[middle].chunk <= i)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const tn_update_entry *e = &k->entries[low];
+    int64_t first = (i - e->chunk) * TN_NORM_CHUNK, last = first + TN_NORM_CHUNK;
+    double sum = 0.0;
+    last = last < e->count ? last : e->count;
+    for (int64_t at = first; at < last; at++)
+        sum += (double)e->gradient[at] * (double)e->gradient[at];
+    k->partial[i] = sum;
+}
+
+TN_BODY void tn_squares_total_body(const tn_update_args *k, int64_t i)
+{
+    double total = 0.0;
+    for (int64_t chunk = 0; chunk < k->chunks; chunk++)
+        total += k->partial[chunk];
+    k->total[i] = total;
+}
+
+#endif

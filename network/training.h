@@ -1,0 +1,107 @@
+/* Tasks of the verbs that move a network's weights and are no part of its graph: the gradient's
+ * norm, the optimizer, and the quantizers of latent weights. Each works on a list of tensors in
+ * one go. All arrays are device memory unless said otherwise. */
+#ifndef TERNION_NETWORK_TRAINING_H
+#define TERNION_NETWORK_TRAINING_H
+
+#include "converter/quantizer.h"
+#include "core/portable.h"
+
+#include <math.h>
+
+/* Latent weights of one tensor, and what becomes of them (converter/quantizer.h). Forward: what
+ * follows from the latents is refreshed, then values = quantize(w). Backward: dw, dscale,
+ * dscale_neg from dvalues and what forward left in `values`. `pack` reads the schemes' threshold
+ * values and rho_inv anew. */
+typedef struct tn_quantizer_item {
+    const tn_scheme *scheme;    /* host, borrowed */
+    const tn_qweight *shape;    /* host, borrowed; its arrays are not read */
+    const float *rho_inv;       /* host, borrowed */
+    bool refresh;               /* else the state stays as it is */
+    tn_quantizer_state state;   /* the four arrays; those the scheme has no use for may be NULL */
+    const float *w;             /* [rows, cols] */
+    float *values;              /* in the model's layout */
+    const float *dvalues;       /* in the model's layout */
+    float *dw;                  /* [rows, cols] */
+    float *dscale, *dscale_neg; /* NULL: not wanted */
+} tn_quantizer_item;
+
+typedef struct tn_quantizer_task {
+    const tn_quantizer_item *items; /* [n]; copied by prepare */
+    int n;
+} tn_quantizer_task;
+
+typedef enum tn_optimizer_kind {
+    TN_OPTIMIZER_SGD,  /* v = momentum v + g; w -= lr v (Nesterov: w -= lr (g + momentum v)) */
+    TN_OPTIMIZER_ADAM, /* Kingma and Ba 2015; weight decay added to the gradient */
+    TN_OPTIMIZER_ADAMW /* Loshchilov and Hutter 2019: decay apart from the gradient */
+} tn_optimizer_kind;
+
+typedef struct tn_optimizer_rule {
+    tn_optimizer_kind kind;
+    float momentum;     /* SGD */
+    bool nesterov;      /* SGD */
+    float beta1, beta2; /* Adam */
+    float epsilon;      /* Adam */
+} tn_optimizer_rule;
+
+typedef struct tn_optimizer_item {
+    float *value;
+    const float *gradient;
+    int64_t count;
+    float rate;     /* factor on the learning rate */
+    float decay;    /* weight decay */
+    float floor;    /* values are kept at or above it; -infinity: anywhere */
+    float *first;   /* momentum, or Adam's first moment */
+    float *second;  /* Adam's second moment; NULL for SGD */
+    float *average; /* NULL without */
+} tn_optimizer_item;
+
+/* Forward of OPTIMIZER: one update by args->update, which its `pack` reads. Forward of NORM: the
+ * sum of squares of all gradients in double, in chunks of TN_NORM_CHUNK, into *(double *)args->dst.
+ */
+typedef struct tn_optimizer_task {
+    tn_optimizer_rule rule;
+    const tn_optimizer_item *items; /* [n]; copied by prepare */
+    int n;
+} tn_optimizer_task;
+
+enum { TN_NORM_CHUNK = 4096 };
+
+/* What one update is made with. */
+typedef struct tn_update {
+    double lr;
+    float gradient_scale;
+    float unbias1, unbias2; /* Adam: 1 / (1 - beta^t) */
+    float keep;             /* of the averages */
+} tn_update;
+
+/* --- one element, the same on every device ---------------------------------------------------- */
+
+TN_BODY void tn_sgd_element(const tn_optimizer_rule *rule, float rate, float decay, float scale,
+                            float gradient, float *value, float *velocity)
+{
+    float ahead = rule->nesterov ? rule->momentum : 1.0f, direct = rule->nesterov ? 1.0f : 0.0f;
+    float g = gradient * scale + decay * *value;
+    *velocity = rule->momentum * *velocity + g;
+    *value -= rate * (direct * g + ahead * *velocity);
+}
+
+TN_BODY void tn_adam_element(const tn_optimizer_rule *rule, float rate, float decay, float scale,
+                             float unbias1, float unbias2, float gradient, float *value, float *m,
+                             float *v)
+{
+    bool apart = rule->kind == TN_OPTIMIZER_ADAMW;
+    float coupled = apart ? 0.0f : decay, shrink = apart ? 1.0f - rate * decay : 1.0f;
+    float b1 = rule->beta1, b2 = rule->beta2, g = gradient * scale + coupled * *value;
+    *m = b1 * *m + (1.0f - b1) * g;
+    *v = b2 * *v + (1.0f - b2) * g * g;
+    *value = *value * shrink - rate * (*m * unbias1) / (sqrtf(*v * unbias2) + rule->epsilon);
+}
+
+TN_BODY float tn_average_element(float average, float value, float keep)
+{
+    return keep * average + (1.0f - keep) * value;
+}
+
+#endif
