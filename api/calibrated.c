@@ -58,6 +58,20 @@ static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
     return status;
 }
 
+static tn_status activation_options(const tn_quantize_request *request,
+                                    tn_activation_options *options, tn_error *error)
+{
+    options->bits = request->activation_bits;
+    options->input_bits = request->input_bits;
+    options->method = TN_RANGE_MSE;
+    if (request->activation_range &&
+        !tn_range_method_parse(request->activation_range, &options->method))
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "activation range %s: expected minmax, percentile, entropy or mse",
+                       tn_quote(request->activation_range));
+    return TN_OK;
+}
+
 typedef struct job {
     tn_packing *packing;
     const tn_quantize_request *request;
@@ -66,14 +80,53 @@ typedef struct job {
     tn_calibrate_options options;
     tn_calibration calibration;
     tn_budget budget;
-    bool has_budget, only_table;
+    tn_activation_options measure;
+    tn_activations activations;
+    char *record; /* of activations */
+    bool has_activations, has_budget, only_table;
 } job;
 
 static tn_status measure_size(void *context, const tn_calibration *calibration, uint64_t *bytes,
                               tn_error *error)
 {
     const job *j = context;
-    return tn_packing_size(j->packing, calibration->graph, &calibration->conversion, bytes, error);
+    tn_packing packing = *j->packing;
+    tn_activations activations = {NULL, 0};
+    char *record = NULL;
+    tn_status status = j->has_activations
+                           ? tn_activations_list(calibration->graph, &calibration->conversion,
+                                                 &j->measure, &activations, error)
+                           : TN_OK;
+    if (status == TN_OK && j->has_activations)
+        status = tn_activations_to_json(&activations, j->measure.method, &record, error);
+    packing.activations = j->has_activations ? &activations : NULL;
+    packing.pack.activations = record;
+    if (status == TN_OK)
+        status =
+            tn_packing_size(&packing, calibration->graph, &calibration->conversion, bytes, error);
+    tn_activations_done(&activations);
+    tn_free(record);
+    return status;
+}
+
+/* Ranges in the calibrated network, on the same images. */
+static tn_status measure_activations(job *j, tn_error *error)
+{
+    j->measure.samples = j->options.samples;
+    j->measure.seed = j->options.seed;
+    j->measure.preprocess = j->options.preprocess;
+    j->measure.output = j->options.output;
+    j->measure.images = j->options.images;
+    j->measure.device = j->options.device;
+    j->measure.reporter = j->options.reporter;
+    tn_status status =
+        tn_activations_measure(j->calibration.model, &j->calibration.conversion, j->source.dataset,
+                               &j->measure, &j->activations, error);
+    if (status == TN_OK)
+        status = tn_activations_to_json(&j->activations, j->measure.method, &j->record, error);
+    j->packing->activations = &j->activations;
+    j->packing->pack.activations = j->record;
+    return status;
 }
 
 static tn_status calibrate(job *j, const tn_model *model, tn_error *error)
@@ -136,7 +189,9 @@ static tn_status write_and_report(job *j, tn_conversion_report **report, tn_erro
 {
     tn_conversion_report *made = NULL;
     j->packing->graph = j->calibration.graph;
-    tn_status status = tn_packing_take(j->packing, &j->calibration.conversion, error);
+    tn_status status = j->has_activations ? measure_activations(j, error) : TN_OK;
+    if (status == TN_OK)
+        status = tn_packing_take(j->packing, &j->calibration.conversion, error);
     if (status == TN_OK)
         status = tn_packing_write(j->packing, error);
     if (status == TN_OK)
@@ -195,20 +250,28 @@ tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file
     const bool has_target = request->target_size > 0 || request->target_drop > 0;
     job j = {.packing = packing,
              .request = request,
+             .has_activations = request->activation_bits || request->input_bits,
              .has_budget = has_target || request->sensitivity,
              .only_table = request->sensitivity && !has_target};
     char *preprocess = NULL;
-    tn_status status = open_images(&j, file->model, &preprocess, error);
+    packing->pack.linear = request->activation_bits > 0;
+    tn_status status = activation_options(request, &j.measure, error);
+    if (status == TN_OK)
+        status = open_images(&j, file->model, &preprocess, error);
     if (status == TN_OK)
         status = calibrate(&j, file->model, error);
     if (status == TN_OK)
         status =
             j.only_table ? report_table(&j, report, error) : write_and_report(&j, report, error);
+    tn_packing_done(packing);
+    tn_activations_done(&j.activations);
+    tn_free(j.record);
     tn_budget_done(&j.budget);
     tn_synthesis_done(&j.synthesis);
     tn_calibration_done(&j.calibration);
     tn_image_source_close(&j.source);
     tn_free(preprocess);
-    packing->pack.preprocess = NULL;
+    packing->pack.preprocess = packing->pack.activations = NULL;
+    packing->activations = NULL;
     return status;
 }

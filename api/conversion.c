@@ -1,6 +1,7 @@
 /* quantize and export: read, choose codes, pack, write, report. */
 #include "api/calibrated.h"
 
+#include "converter/activation_record.h"
 #include "converter/unpack.h"
 
 static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
@@ -29,6 +30,7 @@ static tn_status convert_alone(tn_packing *packing, const tn_network_file *file,
         status = tn_packing_write(packing, error);
     if (status == TN_OK)
         status = tn_packing_report(packing, &layers, report, error);
+    tn_packing_done(packing);
     tn_conversion_done(&conversion);
     return status;
 }
@@ -72,8 +74,11 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
     static const tn_quantize_request standard;
     const tn_quantize_request *request = given ? given : &standard;
     const tn_policy policy = tn_packing_policy(&request->scheme);
-    tn_packing packing = {
-        .input = input, .output = output, .out = &request->out, .reporter = reporter};
+    tn_packing packing = {.input = input,
+                          .output = output,
+                          .out = &request->out,
+                          .reporter = reporter,
+                          .bias_bits = request->bias_bits};
     tn_network_file file = {NULL, NULL, 0};
     tn_conversion_report *made = NULL;
     tn_status status = open_input(&packing, &request->in, &file, error);
@@ -81,6 +86,12 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
         (request->target_size || request->target_drop > 0 || request->sensitivity))
         status = tn_fail(error, TN_ERROR_USAGE,
                          "choosing bits per layer needs images: --calibration-data DATA");
+    if (status == TN_OK && !request->calibration_data &&
+        (request->activation_bits || request->input_bits))
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "%s needs images to measure ranges on: --calibration-data DATA, or "
+                         "--calibration-data synthesize",
+                         request->activation_bits ? "--activation-bits" : "--input-bits");
     if (status == TN_OK)
         status = request->calibration_data
                      ? tn_calibrated_convert(&packing, &file, request, &made, error)
@@ -127,6 +138,8 @@ static tn_status take_unpacked(tn_packing *j, const tn_unpacked *unpacked, tn_er
     j->pack.preprocess = unpacked->preprocess;
     if (!j->pack.recipe)
         j->pack.recipe = unpacked->recipe;
+    j->pack.activations = unpacked->activations;
+    j->pack.linear = tn_activation_record_inner(unpacked->activations, j->graph);
     return measure(j, error);
 }
 

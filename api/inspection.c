@@ -1,5 +1,6 @@
 #include "api/network_file.h"
 
+#include "converter/activation_record.h"
 #include "converter/census.h"
 #include "converter/unpack.h"
 #include "onnx_io/infer.h"
@@ -80,6 +81,23 @@ static const tn_pack_item *item_of(const tn_unpacked *unpacked, const tn_value *
     return NULL;
 }
 
+/* Of a quantized bias: the item that its reader, the layer's node or an Add behind it, has. */
+static int bias_bits(const tn_layer *layer, const tn_unpacked *unpacked)
+{
+    const tn_value *product = layer->node->outputs[0];
+    for (size_t i = 0; i < unpacked->count; i++) {
+        const tn_layer *bias = unpacked->item[i].layer;
+        if (bias->weight == layer->weight || !unpacked->item[i].weight)
+            continue;
+        for (size_t u = 0; u < bias->n_users; u++)
+            if ((bias->users[u] == layer->node && bias->input != layer->input) ||
+                (product && product->n_users == 1 && product->users[0] == bias->users[u] &&
+                 strcmp(bias->users[u]->type, "Add") == 0))
+                return unpacked->item[i].weight->bits;
+    }
+    return 0;
+}
+
 /* Stored bits: those of the record, or of the tensor where values were only recognized. */
 static tn_status report_layer(const tn_layer *layer, const tn_unpacked *unpacked,
                               tn_layer_report *row, tn_arena *arena, tn_error *error)
@@ -99,6 +117,8 @@ static tn_status report_layer(const tn_layer *layer, const tn_unpacked *unpacked
             row->reason = "few values, stored as they are";
         }
     }
+    row->activation_bits = tn_activation_bits(layer->node->inputs[0]);
+    row->bias_bits = bias_bits(layer, unpacked);
     row->distinct = census.distinct;
     row->zeros = census.zeros;
     return TN_OK;

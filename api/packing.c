@@ -1,5 +1,7 @@
 #include "api/packing.h"
 
+#include "converter/biases.h"
+
 #include <string.h>
 
 tn_status tn_packing_begin(tn_packing *j, tn_error *error)
@@ -45,12 +47,24 @@ tn_policy tn_packing_policy(const tn_scheme_options *scheme)
                        .n_excluded = scheme->n_excluded};
 }
 
+/* The packed model, with its activations quantized. */
+static tn_status pack(tn_packing *j, tn_model **packed, tn_error *error)
+{
+    if (j->activations)
+        j->pack.opset = tn_activations_opset(j->activations);
+    tn_status status = tn_pack(j->graph, j->items, j->count, &j->pack, &j->plan, packed, error);
+    return status == TN_OK && j->activations ? tn_activations_write(j->activations, *packed, error)
+                                             : status;
+}
+
 tn_status tn_packing_write(tn_packing *j, tn_error *error)
 {
     tn_model *packed = NULL;
+    if (j->activations)
+        j->pack.opset = tn_activations_opset(j->activations);
     if (j->out->dry_run)
         return tn_pack_choose(j->graph, j->items, j->count, &j->pack, &j->plan, error);
-    tn_status status = tn_pack(j->graph, j->items, j->count, &j->pack, &j->plan, &packed, error);
+    tn_status status = pack(j, &packed, error);
     if (status == TN_OK)
         status =
             tn_pack_write(packed, j->items, j->count, j->output, &j->write, &j->bytes_out, error);
@@ -122,9 +136,11 @@ tn_status tn_packing_report(const tn_packing *j, const tn_layers *layers,
     made->input = tn_arena_strdup(arena, j->input);
     made->output = tn_arena_strdup(arena, j->output);
     made->needs = tn_arena_strdup(arena, j->plan.needs);
-    made->form = j->pack.form ? j->pack.form->id : "lut";
+    made->form = j->pack.form ? j->pack.form->id : j->pack.linear ? "int8-lut" : "lut";
     made->bytes_in = j->bytes_in;
     made->bytes_out = j->bytes_out;
+    made->biases = (int64_t)j->biases.count;
+    made->activations = j->activations ? (int64_t)j->activations->count : 0;
     made->opset = j->plan.opset;
     made->ir = j->plan.ir;
     tn_status status = report_layers(j, layers, made, error);
@@ -140,18 +156,30 @@ tn_status tn_packing_report(const tn_packing *j, const tn_layers *layers,
 tn_status tn_packing_take(tn_packing *j, const tn_conversion *conversion, tn_error *error)
 {
     tn_arena *arena = &j->graph->arena;
-    tn_weight_figures *figures = tn_arena_array(arena, conversion->count + 1, sizeof *figures);
-    j->items = tn_arena_array(arena, conversion->count + 1, sizeof *j->items);
+    tn_status status = TN_OK;
+    if (j->bias_bits)
+        status = tn_biases_convert(j->graph, conversion, j->bias_bits, &j->biases, error);
+    if (status != TN_OK)
+        return status;
+    size_t weights = conversion->count, count = weights + j->biases.count;
+    tn_weight_figures *figures = tn_arena_array(arena, count + 1, sizeof *figures);
+    j->items = tn_arena_array(arena, count + 1, sizeof *j->items);
     if (!j->items || !figures)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
-    for (size_t i = 0; i < conversion->count; i++) {
-        const tn_converted *converted = &conversion->item[i];
+    for (size_t i = 0; i < count; i++) {
+        const tn_converted *converted =
+            i < weights ? &conversion->item[i] : &j->biases.item[i - weights];
         j->items[i] = (tn_pack_item){.layer = converted->layer, .weight = &converted->weight};
         figures[i] = converted->figures;
     }
     j->figures = figures;
-    j->count = conversion->count;
+    j->count = count;
     return TN_OK;
+}
+
+void tn_packing_done(tn_packing *j)
+{
+    tn_conversion_done(&j->biases);
 }
 
 tn_status tn_packing_size(const tn_packing *packing, tn_graph *graph,
@@ -163,10 +191,11 @@ tn_status tn_packing_size(const tn_packing *packing, tn_graph *graph,
     trial.pack.reporter = NULL;
     tn_status status = tn_packing_take(&trial, conversion, error);
     if (status == TN_OK)
-        status = tn_pack(graph, trial.items, trial.count, &trial.pack, NULL, &packed, error);
+        status = pack(&trial, &packed, error);
     if (status == TN_OK)
         *bytes = onnx__model_proto__get_packed_size(packed->proto);
     tn_model_destroy(packed);
+    tn_packing_done(&trial);
     return status;
 }
 

@@ -155,6 +155,7 @@ typedef struct tn_layer_report {
     double relmse;           /* sum (w - w')^2 / sum w^2 against the input's values */
     double sqnr_db;          /* -10 log10(relmse); infinite when exact */
     double scale_min, scale_max;
+    int activation_bits, bias_bits; /* of what it reads and of its bias, in the file; 0: float */
 } tn_layer_report;
 
 typedef struct tn_inspect_report {
@@ -204,7 +205,11 @@ typedef struct tn_quantize_request {
     uint64_t target_size; /* bits chosen per layer so that the file has at most so many bytes */
     double target_drop;   /* or so that at most so many points of top-1 are lost; 0: not asked */
     bool sensitivity;     /* measure what each width of each layer costs; alone: write nothing */
-    const char *val;      /* a labelled data set: accuracy of input and output; NULL: unknown */
+    int activation_bits, input_bits; /* 2 to 16: of what quantized layers read, and of the network's
+                                        input; 0: as they are. They need calibration_data */
+    int bias_bits;                   /* 2 to 8, 16: of the quantized layers' biases; 0 */
+    const char *activation_range;    /* "minmax" | "percentile" | "entropy" | "mse"; NULL: mse */
+    const char *val; /* a labelled data set: accuracy of input and output; NULL: unknown */
     tn_image_options images;
 } tn_quantize_request;
 
@@ -241,6 +246,7 @@ typedef struct tn_conversion_report {
     tn_sensitivity_row *sensitivity; /* with a target or when asked for */
     size_t n_sensitivity;
     double kl_uniform[TN_WIDTHS];              /* of whole networks at one width */
+    int64_t activations, biases;               /* values and biases quantized */
     struct tn_evaluate_report *before, *after; /* on `val`; NULL without, `after` in dry runs */
 } tn_conversion_report;
 
@@ -367,6 +373,7 @@ TERNION_API void tn_compare_report_free(tn_compare_report *comparison);
 typedef struct tn_verify_report {
     const char *file, *against; /* against: "" when none */
     int64_t layers;             /* whose codes and scales give the folded values bit by bit */
+    int64_t activations;        /* values that are quantized as the record says */
     int64_t untouched;          /* other tensors, equal to those of `against` */
 } tn_verify_report;
 

@@ -38,12 +38,13 @@ json_t *cli_json_shape(const tn_report_shape *shape)
 
 json_t *cli_json_inspected_layer(const tn_layer_report *layer)
 {
-    return json_pack("{s:o, s:s, s:o, s:I, s:o, s:s, s:I, s:o, s:b, s:o}", "name",
+    return json_pack("{s:o, s:s, s:o, s:I, s:o, s:s, s:I, s:o, s:b, s:o, s:i, s:i}", "name",
                      cli_json_text(layer->name), "op", layer->op, "shape",
                      cli_json_shape(&layer->shape), "weights", (json_int_t)layer->weights, "bits",
                      cli_json_real(layer->bits), "scheme", layer->scheme, "distinct",
                      (json_int_t)layer->distinct, "zeros", cli_json_real(layer->zeros), "eligible",
-                     (int)layer->eligible, "reason", cli_json_text(layer->reason));
+                     (int)layer->eligible, "reason", cli_json_text(layer->reason),
+                     "activation_bits", layer->activation_bits, "bias_bits", layer->bias_bits);
 }
 
 json_t *cli_json_converted_layer(const tn_layer_report *layer)

@@ -38,6 +38,10 @@ static int name_width(const tn_layer_report *layers, size_t count)
 static void end_row(const tn_layer_report *layer)
 {
     char reason[NAME_SIZE];
+    if (layer->activation_bits)
+        printf("  reads %d bits", layer->activation_bits);
+    if (layer->bias_bits)
+        printf("  bias %d bits", layer->bias_bits);
     if (layer->reason[0])
         printf("  %s", tn_escape(layer->reason, reason, sizeof reason));
     fputc('\n', stdout);
@@ -133,6 +137,10 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
                   cli_json_real(report->sparsity), "needs", report->needs, "layers", layers);
     json_object_update(object, figures);
     json_decref(figures);
+    if (report->activations)
+        json_object_set_new(object, "activations", json_integer((json_int_t)report->activations));
+    if (report->biases)
+        json_object_set_new(object, "biases", json_integer((json_int_t)report->biases));
     if (report->images > 0) {
         json_t *calibration =
             json_pack("{s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "images",
@@ -169,6 +177,10 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
         printf("\n%s weights of %s quantized, %.2f bits each with their scales, %.1f %% zeros\n",
                cli_count(report->weights_quantized), cli_count(report->weights_total),
                report->bits_per_weight, 100 * report->sparsity);
+    if (report->activations)
+        printf("%s activations quantized\n", cli_count(report->activations));
+    if (report->biases)
+        printf("%s biases quantized\n", cli_count(report->biases));
     if (report->images > 0)
         printf("calibrated on %s images in %.1f s, method %s, BatchNormalization %s: KL %.4f "
                "(rounding: %.4f), same class as the float network on %.1f %%\n",

@@ -65,7 +65,9 @@ typedef struct cli_arguments {
     const char *output, *device, *precision, *predictions, *topk;
     int64_t batch_size, max_bad, limit;
     bool no_preflight;
-    const char *calibration_data, *method, *bn;
+    const char *calibration_data, *method, *bn, *activation_range;
+    int64_t activation_bits, input_bits;
+    const char *bias_bits;
     int64_t calibration_samples;
     uint64_t target_size;
     double target_drop;

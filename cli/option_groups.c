@@ -116,6 +116,18 @@ static const cli_option calibration[] = {
      "how codes are chosen", AT(method)},
     {"bn", 0, CLI_TEXT, "WHAT", "auto|keep|reestimate|control|affine", 0, 0, "auto",
      "what happens to BatchNormalization; auto: the best on images held out", AT(bn)},
+    {"activation-bits", 0, CLI_INTEGER, "N", NULL, 2, 16, "as they are",
+     "bits of what quantized layers read: QuantizeLinear and DequantizeLinear in front of them; "
+     "needs images. More than 8 need opset 21",
+     AT(activation_bits)},
+    {"activation-range", 0, CLI_TEXT, "HOW", "minmax|percentile|entropy|mse", 0, 0, "mse",
+     "which range of an activation its codes cover: all that was seen, all but 0.005 % at each "
+     "end, least KL, least squared error",
+     AT(activation_range)},
+    {"input-bits", 0, CLI_INTEGER, "N", NULL, 2, 16, "as it is",
+     "the same for the network's input, its range min to max", AT(input_bits)},
+    {"bias-bits", 0, CLI_TEXT, "N", "2|3|4|5|6|7|8|16", 0, 0, "as they are",
+     "bits of the quantized layers' biases, min to max; needs no images", AT(bias_bits)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option recipe[] = {{"recipe", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,

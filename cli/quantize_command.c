@@ -35,6 +35,11 @@ static tn_status run(cli_context *context)
                                          .target_size = arguments->target_size,
                                          .target_drop = arguments->target_drop,
                                          .sensitivity = arguments->sensitivity,
+                                         .activation_bits = (int)arguments->activation_bits,
+                                         .input_bits = (int)arguments->input_bits,
+                                         .bias_bits =
+                                             arguments->bias_bits ? atoi(arguments->bias_bits) : 0,
+                                         .activation_range = arguments->activation_range,
                                          .val = arguments->val,
                                          .samples = arguments->calibration_samples,
                                          .images = cli_image_options(arguments)};
@@ -61,6 +66,9 @@ static const cli_example examples[] = {
      "the same, fitted to 256 unlabelled images: most of the accuracy comes back"},
     {"ternion quantize resnet18.onnx -o r4.onnx --scheme fixed --bits 4",
      "4-bit weights, one scale a channel"},
+    {"ternion quantize resnet18.onnx -o r8.onnx --scheme fixed --bits 8 --activation-bits 8 "
+     "--form qdq --calibration-data photos",
+     "8-bit weights and activations"},
     {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer3.*=4' --layer 'conv1=8'",
      "bits chosen by name; the last match wins"},
     {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",

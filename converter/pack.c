@@ -272,9 +272,11 @@ static tn_status edit(tn_packer *packer, tn_error *error)
         status = prune(packer, error);
     if (status == TN_OK && packer->options->rest_float16)
         status = tn_packer_store_half(packer, error);
-    if (status == TN_OK)
-        status = tn_record_create(packer->options->preprocess, packer->options->recipe,
-                                  packer->options->rest_float16, &packer->record, error);
+    if (status == TN_OK) {
+        const tn_record_head head = {packer->options->preprocess, packer->options->recipe,
+                                     packer->options->activations, packer->options->rest_float16};
+        status = tn_record_create(&head, &packer->record, error);
+    }
     for (size_t i = 0; status == TN_OK && i < packer->count; i++) {
         status = tn_cancelled(packer->options->reporter)
                      ? tn_fail(error, TN_ERROR_CANCELLED, "packing was stopped")

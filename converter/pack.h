@@ -19,6 +19,11 @@ typedef struct tn_pack_options {
     bool rest_float16;         /* what is not quantized: FLOAT16 + Cast */
     const char *preprocess;    /* JSON objects for the record, or NULL */
     const char *recipe;
+    const char
+        *activations; /* the record's, of a model whose activations are or will be quantized */
+    bool linear;      /* weights reach their layers through DequantizeLinear: where activations are
+                         quantized, runtimes would quantize decoded ones once more */
+    int64_t opset;    /* the least the result must have; 0: as little as it needs */
     const tn_reporter *reporter;
 } tn_pack_options;
 

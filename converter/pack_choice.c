@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { OPSET_INT16_LINEAR = 21, IR_OF_IT = 10 };
 enum { LOWEST_IR = 4 }; /* below, every initializer is a graph input and packed ones could not be */
 
 static bool is_half(const tn_pack_item *item)
@@ -39,6 +40,46 @@ static tn_status choose_forms(tn_graph *graph, const tn_pack_item *items, size_t
                        "form %s can hold none of the %zu layers; the first, %s: %s. Use form lut",
                        wanted->id, packed, tn_quote(tn_node_label(first_layer->node)),
                        first_reason);
+    return TN_OK;
+}
+
+/* Why a weight in front of quantized activations cannot have this form. ONNX Runtime makes integer
+ * operators of two DequantizeLinear; those of INT2 and INT4 then do not load. */
+static const char *refuse_linear(const tn_form *form, const tn_pack_item *item)
+{
+    const char *reason = form->refuses(item->weight, item->layer, NULL);
+    if (!reason && form == &tn_form_qdq && item->weight->bits <= 4)
+        reason = "INT2 and INT4 do not load there";
+    return reason;
+}
+
+static tn_status choose_linear(const tn_pack_item *items, size_t count, const tn_form *wanted,
+                               tn_pack_choice *choice, tn_error *error)
+{
+    if (wanted != &tn_form_int8_lut && wanted != &tn_form_qdq)
+        return tn_fail(
+            error, TN_ERROR_USAGE,
+            "form %s with quantized activations: ONNX Runtime would quantize the decoded "
+            "weights once more, to 8 bits per tensor; use form int8-lut or qdq",
+            wanted->id);
+    for (size_t i = 0; i < count; i++) {
+        const tn_pack_item *item = &items[i];
+        if (is_half(item))
+            continue;
+        if (item->layer->weight->rank == 1) { /* a bias */
+            choice[i].form = tn_form_fallback(&tn_form_lut, item->weight, item->layer);
+            continue;
+        }
+        const char *reason = refuse_linear(wanted, item);
+        choice[i].form = !reason ? wanted : item->weight->bits > 8 ? &tn_form_qdq : NULL;
+        if (reason && (!choice[i].form || refuse_linear(choice[i].form, item)))
+            return tn_fail(error, TN_ERROR_USAGE,
+                           "form %s with quantized activations cannot hold layer %s: %s; use form "
+                           "int8-lut and one scale per tensor or channel, or keep the layer with "
+                           "--nodes-to-exclude",
+                           wanted->id, tn_quote(tn_node_label(item->layer->node)), reason);
+        choice[i].reason = reason;
+    }
     return TN_OK;
 }
 
@@ -103,13 +144,15 @@ static int narrowest(const tn_pack_item *items, size_t count, const tn_pack_choi
     return narrow;
 }
 
-static tn_status check_runtime(const tn_runtime *runtime, const tn_runtime_need *need,
+static tn_status check_runtime(const tn_pack_options *options, const tn_runtime_need *need,
                                int64_t input, tn_error *error)
 {
+    const tn_runtime *runtime = options->runtime;
     if (need->opset > runtime->opset)
         return tn_fail(error, TN_ERROR_USAGE,
-                       need->opset == input
-                           ? "the model has opset %lld, but %s loads at most %lld"
+                       need->opset == input ? "the model has opset %lld, but %s loads at most %lld"
+                       : need->opset == options->opset
+                           ? "activations of these bits need opset %lld, but %s loads at most %lld"
                            : "this form needs opset %lld, but %s loads at most %lld; use form lut",
                        (long long)need->opset, runtime->id, (long long)runtime->opset);
     if (need->ir > runtime->ir)
@@ -144,13 +187,17 @@ static void say_needs(tn_pack_plan *plan, const tn_form *wanted, const tn_runtim
 tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t count,
                          const tn_pack_options *options, tn_pack_plan *plan, tn_error *error)
 {
-    const tn_form *wanted = options->form ? options->form : &tn_form_lut;
+    const tn_form *wanted = options->form     ? options->form
+                            : options->linear ? &tn_form_int8_lut
+                                              : &tn_form_lut;
     int64_t input = graph->model->opset;
     tn_pack_plan result = {.opset = input, .ir = graph->model->ir_version};
     result.choice = tn_arena_array(&graph->arena, count, sizeof *result.choice);
     if (!result.choice)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the plan");
-    tn_status status = choose_forms(graph, items, count, wanted, result.choice, error);
+    tn_status status = options->linear
+                           ? choose_linear(items, count, wanted, result.choice, error)
+                           : choose_forms(graph, items, count, wanted, result.choice, error);
     if (status != TN_OK)
         return status;
     if (options->runtime && result.ir > options->runtime->ir) {
@@ -166,13 +213,17 @@ tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t coun
         result.opset = opset > result.opset ? opset : result.opset;
         result.ir = ir > result.ir ? ir : result.ir;
     }
+    if (options->opset > result.opset)
+        result.opset = options->opset;
+    if (options->opset >= OPSET_INT16_LINEAR && result.ir < IR_OF_IT)
+        result.ir = IR_OF_IT;
     const tn_runtime_need need = {
         .opset = result.opset,
         .ir = result.ir,
         .linear_bits = narrowest(items, count, result.choice, &tn_form_qdq),
         .cast_bits = narrowest(items, count, result.choice, &tn_form_int2)};
     if (options->runtime)
-        status = check_runtime(options->runtime, &need, input, error);
+        status = check_runtime(options, &need, input, error);
     if (status != TN_OK)
         return status;
     say_needs(&result, wanted, &need);

@@ -35,17 +35,18 @@ static tn_status set_object(json_t *json, const char *key, const char *text, tn_
     return json_object_set_new(json, key, object) ? out_of_memory(error) : TN_OK;
 }
 
-tn_status tn_record_create(const char *preprocess, const char *recipe, bool rest_float16,
-                           json_t **json, tn_error *error)
+tn_status tn_record_create(const tn_record_head *head, json_t **json, tn_error *error)
 {
     json_t *record =
         json_pack("{s:i,s:s}", "schema", TN_RECORD_SCHEMA, "tool", "ternion " TERNION_VERSION);
     if (!record)
         return out_of_memory(error);
-    tn_status status = set_object(record, "preprocess", preprocess, error);
+    tn_status status = set_object(record, "preprocess", head->preprocess, error);
     if (status == TN_OK)
-        status = set_object(record, "recipe", recipe, error);
-    if (status == TN_OK && rest_float16 &&
+        status = set_object(record, "recipe", head->recipe, error);
+    if (status == TN_OK)
+        status = set_object(record, "activations", head->activations, error);
+    if (status == TN_OK && head->rest_float16 &&
         json_object_set_new(record, "rest", json_string("float16")))
         status = out_of_memory(error);
     if (status == TN_OK && json_object_set_new(record, "layers", json_array()))

@@ -45,9 +45,15 @@ char *tn_record_object(const tn_record *record, const char *key);
 tn_status tn_record_read(const tn_record_layer *layer, const tn_graph *graph, tn_qweight *weight,
                          tn_error *error) TN_MUST_CHECK;
 
-/* A new record; preprocess and recipe are JSON objects or NULL. USAGE when they are not. */
-tn_status tn_record_create(const char *preprocess, const char *recipe, bool rest_float16,
-                           struct json_t **json, tn_error *error) TN_MUST_CHECK;
+/* What a record says of the file as a whole: JSON objects or NULL. */
+typedef struct tn_record_head {
+    const char *preprocess, *recipe, *activations;
+    bool rest_float16;
+} tn_record_head;
+
+/* A new record. USAGE when the objects are none. */
+tn_status tn_record_create(const tn_record_head *head, struct json_t **json,
+                           tn_error *error) TN_MUST_CHECK;
 /* Adds a layer that was written at `site` by `form` (NULL: half). */
 tn_status tn_record_add(struct json_t *json, const char *node, const tn_form *form,
                         const tn_form_site *site, const tn_form_names *names,

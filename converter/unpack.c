@@ -1,5 +1,6 @@
 #include "converter/unpack.h"
 
+#include "converter/biases.h"
 #include "converter/recognize.h"
 #include "converter/record.h"
 #include "core/memory.h"
@@ -31,11 +32,10 @@ static tn_status add(tn_graph *graph, tn_unpacked *unpacked, const tn_layer *lay
     return TN_OK;
 }
 
-static tn_status read_layer(tn_graph *graph, const tn_layers *layers, const tn_record_layer *entry,
+static tn_status read_layer(tn_graph *graph, const tn_layer *layer, const tn_record_layer *entry,
                             tn_unpacked *unpacked, tn_error *error)
 {
     tn_qweight weight;
-    const tn_layer *layer = find_layer(layers, entry->weight);
     if (!layer)
         return tn_fail(error, TN_ERROR_MODEL, "the weight %s of the record belongs to no layer",
                        tn_quote(entry->weight));
@@ -63,19 +63,35 @@ static void drop_items(tn_unpacked *unpacked)
     unpacked->count = 0;
 }
 
+static bool make_room(tn_graph *graph, tn_unpacked *unpacked, size_t count)
+{
+    unpacked->item = tn_arena_array(&graph->arena, count + 1, sizeof *unpacked->item);
+    return unpacked->item != NULL;
+}
+
 static tn_status read_record(tn_graph *graph, const tn_layers *layers, tn_unpacked *unpacked,
                              tn_error *error)
 {
     tn_record record = {0};
+    tn_layers biases = {NULL, 0};
     tn_status status = tn_record_parse(graph->model, &record, error);
-    if (status == TN_OK && record.count > layers->count)
+    if (status == TN_OK)
+        status = tn_biases_find(graph, layers, &biases, error);
+    if (status == TN_OK && record.count > layers->count + biases.count)
         status = tn_fail(error, TN_ERROR_MODEL, "the record has more layers than the model");
-    for (size_t i = 0; status == TN_OK && i < record.count; i++)
-        status = read_layer(graph, layers, &record.layer[i], unpacked, error);
+    if (status == TN_OK && !make_room(graph, unpacked, record.count))
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory unpacking the model");
+    for (size_t i = 0; status == TN_OK && i < record.count; i++) {
+        const char *name = record.layer[i].weight;
+        const tn_layer *layer = find_layer(layers, name);
+        layer = layer ? layer : find_layer(&biases, name);
+        status = read_layer(graph, layer, &record.layer[i], unpacked, error);
+    }
     if (status == TN_OK && record.json) {
         unpacked->from_record = true;
         unpacked->preprocess = tn_record_object(&record, "preprocess");
         unpacked->recipe = tn_record_object(&record, "recipe");
+        unpacked->activations = tn_record_object(&record, "activations");
     }
     if (status != TN_OK)
         drop_items(unpacked);
@@ -87,6 +103,8 @@ static tn_status recognize_all(tn_graph *graph, const tn_layers *layers, tn_unpa
                                tn_error *error)
 {
     tn_status status = TN_OK;
+    if (!make_room(graph, unpacked, layers->count))
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory unpacking the model");
     for (size_t i = 0; status == TN_OK && i < layers->count; i++) {
         tn_qweight weight;
         bool found = false;
@@ -113,9 +131,6 @@ tn_status tn_unpack(tn_graph *graph, const tn_reporter *reporter, tn_unpacked *u
     }
     if (status != TN_OK)
         return tn_fail(error, status, "%s", ignored.message);
-    result.item = tn_arena_array(&graph->arena, layers.count, sizeof *result.item);
-    if (!result.item)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory unpacking the model");
     status = read_record(graph, &layers, &result, &ignored);
     if (status == TN_ERROR_LIMIT)
         return tn_fail(error, status, "%s", ignored.message);
@@ -134,5 +149,6 @@ void tn_unpacked_done(tn_unpacked *unpacked)
     drop_items(unpacked);
     free(unpacked->preprocess);
     free(unpacked->recipe);
-    unpacked->preprocess = unpacked->recipe = NULL;
+    free(unpacked->activations);
+    unpacked->preprocess = unpacked->recipe = unpacked->activations = NULL;
 }

@@ -9,7 +9,7 @@ typedef struct tn_unpacked {
     tn_pack_item *item; /* ready for tn_pack; in the graph's arena */
     size_t count;
     bool from_record;
-    char *preprocess, *recipe; /* JSON objects of the record, or NULL */
+    char *preprocess, *recipe, *activations; /* JSON objects of the record, or NULL */
 } tn_unpacked;
 
 /* The quantized layers of `graph`. A record that does not hold (parses, names, sizes, hash) is

@@ -1,6 +1,6 @@
 #include "converter/verify.h"
 
-#include "converter/record.h"
+#include "converter/activation_record.h"
 #include "core/memory.h"
 
 #include <string.h>
@@ -152,6 +152,8 @@ tn_status tn_verify(const tn_model *model, const tn_model *against, tn_verificat
         if (record.layer[i].form)
             status = verify_layer(&record.layer[i], graph, &result, error);
     }
+    if (status == TN_OK)
+        status = tn_activation_record_verify(&record, graph, &result.activations, error);
     if (status == TN_OK && against)
         status = tn_graph_create(against, &none, &original, error);
     if (status == TN_OK && against)

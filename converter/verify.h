@@ -5,9 +5,10 @@
 #include "onnx_io/model.h"
 
 typedef struct tn_verification {
-    size_t layers;    /* quantized ones whose codes are legal and whose decoded weight is exact */
-    int64_t weights;  /* in them */
-    size_t untouched; /* tensors equal to those of `against` */
+    size_t layers;      /* quantized ones whose codes are legal and whose decoded weight is exact */
+    int64_t weights;    /* in them */
+    size_t activations; /* values that are read quantized, as the record says */
+    size_t untouched;   /* tensors equal to those of `against` */
 } tn_verification;
 
 /* The record parses, codes are legal and match their hash, and folding the file's nodes gives

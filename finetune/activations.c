@@ -7,8 +7,10 @@
 #include "onnx_io/edit.h"
 #include "onnx_io/opset.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BATCH = 32, SAMPLES = 256 };
@@ -51,6 +53,7 @@ typedef struct measure_run {
     tn_calibrate_images images;
     tn_graph *graph;
     tn_plan *plan;
+    tn_activations list;
     const char **names;
     tn_histogram *histogram; /* [count] */
     size_t count;
@@ -63,6 +66,7 @@ static void run_done(measure_run *run)
     tn_graph_destroy(run->graph);
     tn_calibrate_images_done(&run->images);
     tn_device_destroy(run->own_device);
+    tn_activations_done(&run->list);
     tn_free(run->names);
     tn_free(run->histogram);
     tn_free(run->values);
@@ -98,34 +102,63 @@ static tn_status load(measure_run *run, const tn_model *model, const tn_dataset 
     return status;
 }
 
-static bool is_known(const measure_run *run, const char *name)
+static tn_status add_value(tn_activations *list, const tn_value *value, int bits, bool is_input,
+                           tn_error *error)
 {
-    for (size_t i = 0; i < run->count; i++)
-        if (!strcmp(run->names[i], name))
-            return true;
-    return false;
+    for (size_t i = 0; i < list->count; i++)
+        if (!strcmp(list->range[i].value, value->name))
+            return TN_OK;
+    if (value->dtype != TN_FLOAT)
+        return tn_fail(error, TN_ERROR_MODEL,
+                       "value %s is %s: only FLOAT activations can be quantized",
+                       tn_quote(value->name), tn_dtype_name(value->dtype));
+    tn_activation_range *range = &list->range[list->count];
+    *range = (tn_activation_range){.bits = bits, .scale = 1, .is_input = is_input};
+    range->value = tn_strdup(value->name);
+    if (!range->value)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the activations");
+    list->count++;
+    return TN_OK;
 }
 
-/* What quantized layers read, and the input if it is asked for. */
-static tn_status choose_values(measure_run *run, const tn_conversion *conversion, tn_error *error)
+tn_status tn_activations_list(const tn_graph *graph, const tn_conversion *conversion,
+                              const tn_activation_options *options, tn_activations *activations,
+                              tn_error *error)
 {
-    run->names = tn_alloc_zero(run->graph->n_values + 1, sizeof *run->names);
-    if (!run->names)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu values", run->graph->n_values);
-    const char *input = run->graph->inputs[0]->name;
-    if (run->options.input_bits > 0)
-        run->names[run->count++] = input;
-    for (size_t i = 0; run->options.bits > 0 && i < conversion->count; i++) {
+    tn_activations list = {.range = tn_alloc_zero(graph->n_values + 1, sizeof *list.range)};
+    tn_status status = check(options, error);
+    if (status == TN_OK && !list.range)
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the activations");
+    if (status == TN_OK && options->input_bits > 0)
+        status = add_value(&list, graph->inputs[0], options->input_bits, true, error);
+    for (size_t i = 0; options->bits > 0 && i < conversion->count; i++) {
         const tn_layer *layer = conversion->item[i].layer;
-        for (size_t u = 0; u < layer->n_users; u++) {
-            const tn_value *value = tn_graph_value(run->graph, layer->users[u]->inputs[0]->name);
-            if (value && !value->constant && !is_known(run, value->name))
-                run->names[run->count++] = value->name;
+        for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
+            const tn_value *value = tn_graph_value(graph, layer->users[u]->inputs[0]->name);
+            if (value && !value->constant)
+                status = add_value(&list, value, options->bits, false, error);
         }
     }
+    if (status == TN_OK)
+        *activations = list;
+    else
+        tn_activations_done(&list);
+    return status;
+}
+
+static tn_status choose_values(measure_run *run, const tn_conversion *conversion, tn_error *error)
+{
+    tn_status status =
+        tn_activations_list(run->graph, conversion, &run->options, &run->list, error);
+    if (status != TN_OK)
+        return status;
+    run->count = run->list.count;
+    run->names = tn_alloc_zero(run->count + 1, sizeof *run->names);
     run->histogram = tn_alloc_zero(run->count + 1, sizeof *run->histogram);
-    if (!run->histogram)
+    if (!run->names || !run->histogram)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu histograms", run->count);
+    for (size_t i = 0; i < run->count; i++)
+        run->names[i] = run->list.range[i].value;
     return TN_OK;
 }
 
@@ -210,29 +243,18 @@ static tn_status run_images(measure_run *run, tn_error *error)
     return status;
 }
 
-static tn_status collect(const measure_run *run, tn_activations *activations, tn_error *error)
+static void collect(measure_run *run)
 {
-    activations->range = tn_alloc_zero(run->count + 1, sizeof *activations->range);
-    if (!activations->range)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu ranges", run->count);
-    const char *input = run->graph->inputs[0]->name;
     for (size_t i = 0; i < run->count; i++) {
-        tn_activation_range *range = &activations->range[i];
-        bool is_input = !strcmp(run->names[i], input);
-        bool wide = is_input && run->options.input_bits > 0;
-        int bits = wide ? run->options.input_bits : run->options.bits;
+        tn_activation_range *range = &run->list.range[i];
         double low, high;
-        tn_histogram_range(&run->histogram[i], is_input ? TN_RANGE_MINMAX : run->options.method,
-                           bits, &low, &high);
-        tn_activation_fit(low, high, bits, range);
+        tn_histogram_range(&run->histogram[i],
+                           range->is_input ? TN_RANGE_MINMAX : run->options.method, range->bits,
+                           &low, &high);
+        tn_activation_fit(low, high, range->bits, range);
         range->seen_low = run->histogram[i].low;
         range->seen_high = run->histogram[i].high;
-        range->value = tn_strdup(run->names[i]);
-        if (!range->value)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu ranges", run->count);
-        activations->count++;
     }
-    return TN_OK;
 }
 
 tn_status tn_activations_measure(const tn_model *model, const tn_conversion *conversion,
@@ -240,7 +262,6 @@ tn_status tn_activations_measure(const tn_model *model, const tn_conversion *con
                                  tn_activations *out, tn_error *error)
 {
     measure_run run = {.options = *options, .device = options->device};
-    tn_activations activations = {0};
     tn_status status = check(options, error);
     if (status == TN_OK && !run.device) {
         status = tn_device_create_cpu(&run.own_device, error);
@@ -254,13 +275,12 @@ tn_status tn_activations_measure(const tn_model *model, const tn_conversion *con
         status = make_plan(&run, conversion, error);
     if (status == TN_OK)
         status = run_images(&run, error);
-    if (status == TN_OK)
-        status = collect(&run, &activations, error);
+    if (status == TN_OK) {
+        collect(&run);
+        *out = run.list;
+        run.list = (tn_activations){0};
+    }
     run_done(&run);
-    if (status == TN_OK)
-        *out = activations;
-    else
-        tn_activations_done(&activations);
     return status;
 }
 
@@ -275,13 +295,17 @@ void tn_activations_done(tn_activations *activations)
 /* --- writing ------------------------------------------------------------------------------------
  */
 
-static bool reads_data(const Onnx__NodeProto *node, const char *value)
+/* The input of `node` that reads the value quantized; SIZE_MAX: none. */
+static size_t data_input(const Onnx__NodeProto *node, const tn_activation_range *range)
 {
     static const char *const TYPES[] = {"Conv", "ConvTranspose", "Gemm", "MatMul"};
     bool takes = false;
     for (size_t i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++)
         takes = takes || !strcmp(tn_text(node->op_type), TYPES[i]);
-    return takes && node->n_input > 0 && !strcmp(node->input[0], value);
+    for (size_t i = 0; i < node->n_input && (i == 0 || range->is_input); i++)
+        if ((takes || range->is_input) && !strcmp(node->input[i], range->value))
+            return i;
+    return SIZE_MAX;
 }
 
 static const char *add_scalar(tn_model *model, const char *value, const char *suffix,
@@ -330,17 +354,43 @@ static const char *add_chain(tn_model *model, const tn_activation_range *range, 
     return x ? add_step(model, position, "DequantizeLinear", x, scale, zero) : NULL;
 }
 
-tn_status tn_activations_write(const tn_activations *activations, tn_model *model, tn_error *error)
+int64_t tn_activations_opset(const tn_activations *activations)
 {
     int64_t opset = 13;
     for (size_t i = 0; i < activations->count; i++)
         opset = activations->range[i].bits > 8 ? 21 : opset;
+    return opset;
+}
+
+tn_status tn_activations_to_json(const tn_activations *activations, tn_range_method method,
+                                 char **json, tn_error *error)
+{
+    json_t *values = json_object();
+    int failed = values == NULL;
+    for (size_t i = 0; i < activations->count; i++)
+        failed |= json_object_set_new(values, activations->range[i].value,
+                                      json_integer(activations->range[i].bits));
+    json_t *object =
+        json_pack("{s:s, s:o}", "range", tn_range_method_name(method), "values", values);
+    char *text = object && !failed ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *made = text ? tn_strdup(text) : NULL;
+    json_decref(object);
+    free(text);
+    if (!made)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the activations");
+    *json = made;
+    return TN_OK;
+}
+
+tn_status tn_activations_write(const tn_activations *activations, tn_model *model, tn_error *error)
+{
+    const int64_t opset = tn_activations_opset(activations);
     tn_status status = tn_opset_raise(model, opset, error);
     for (size_t i = 0; status == TN_OK && i < activations->count; i++) {
         const tn_activation_range *range = &activations->range[i];
         const Onnx__GraphProto *graph = model->proto->graph;
         size_t first = 0;
-        while (first < graph->n_node && !reads_data(graph->node[first], range->value))
+        while (first < graph->n_node && data_input(graph->node[first], range) == SIZE_MAX)
             first++;
         if (first == graph->n_node)
             continue;
@@ -348,9 +398,11 @@ tn_status tn_activations_write(const tn_activations *activations, tn_model *mode
         if (!output)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the quantization of %s",
                            tn_quote(range->value));
-        for (size_t n = first; status == TN_OK && n < graph->n_node; n++)
-            if (reads_data(graph->node[n], range->value))
-                status = tn_edit_set_input(model, graph->node[n], 0, output, error);
+        /* the chain itself lies at `first` */
+        size_t n = first + 2 + (range->bits != 8 && range->bits != 16);
+        for (size_t at; status == TN_OK && n < graph->n_node; n++)
+            if ((at = data_input(graph->node[n], range)) != SIZE_MAX)
+                status = tn_edit_set_input(model, graph->node[n], at, output, error);
     }
     if (status == TN_OK && opset == 21 && model->ir_version < 10)
         status = tn_edit_set_versions(model, 10, model->opset, error);

@@ -38,6 +38,7 @@ typedef struct tn_activation_options {
 typedef struct tn_activation_range {
     char *value; /* name */
     int bits;
+    bool is_input;              /* of the network */
     double seen_low, seen_high; /* over all images */
     float scale;                /* > 0 */
     int32_t zero;               /* 0 .. 2^bits - 1: codes of 0 */
@@ -47,6 +48,12 @@ typedef struct tn_activations {
     tn_activation_range *range;
     size_t count;
 } tn_activations;
+
+/* The values that would be quantized, with their bits; scales are 1. graph is of the conversion's
+ * model or a copy (names decide). MODEL when one is not FLOAT. */
+tn_status tn_activations_list(const tn_graph *graph, const tn_conversion *conversion,
+                              const tn_activation_options *options, tn_activations *activations,
+                              tn_error *error) TN_MUST_CHECK;
 
 /* Ranges of the values that the layers of `conversion` read, in the network with those weights.
  * conversion's graph may be another than model's (names decide). DATA, USAGE, MODEL as for
@@ -60,8 +67,16 @@ void tn_activations_done(tn_activations *activations);
  */
 void tn_activation_fit(double low, double high, int bits, tn_activation_range *range);
 
+/* The opset that the written nodes need: 13, or 21 for more than 8 bits. */
+int64_t tn_activations_opset(const tn_activations *activations);
+
+/* The record's object (converter/activation_record.h), for tn_free. */
+tn_status tn_activations_to_json(const tn_activations *activations, tn_range_method method,
+                                 char **json, tn_error *error) TN_MUST_CHECK;
+
 /* Puts the quantization in front of every Conv, ConvTranspose, Gemm and MatMul of the (packed)
- * model that reads such a value. Raises the opset to 13, or 21 for more than 8 bits. */
+ * model that reads such a value, and in front of every reader of a quantized input. Raises the
+ * opset to tn_activations_opset. */
 tn_status tn_activations_write(const tn_activations *activations, tn_model *model,
                                tn_error *error) TN_MUST_CHECK;
 

@@ -1,5 +1,5 @@
-/* Form `int8-lut`: packed bytes -> Cast(INT32) -> Gather in an INT8 table [256, 8 / bits] ->
- * Reshape
+/* Form `int8-lut`: bytes of codes packed at 2, 4 or 8 bits -> Cast(INT32) -> Gather in an INT8
+ * table [256, 8 / bits] -> Reshape
  * -> DequantizeLinear along the channel axis, for graphs whose activations are 8-bit: runtimes make
  * QLinearConv of it. Nothing but the integer part folds. */
 #include "converter/forms/forms.h"
@@ -26,9 +26,11 @@ static tn_status write_int8(const tn_form_site *site, tn_form_names *names, tn_e
 
 static const char *refuse_int8(const tn_qweight *weight, const tn_layer *layer, bool *by_bits)
 {
-    const char *reason = tn_form_lut.refuses(weight, layer, by_bits);
-    if (reason)
-        return "form int8-lut holds 1.58, 2, 4 and 8 bits";
+    if (weight->bits > 8) {
+        if (by_bits)
+            *by_bits = true;
+        return "form int8-lut holds 1.58 and 2 to 8 bits";
+    }
     if (weight->granularity == TN_PER_GROUP)
         return "form int8-lut cannot hold groups";
     if (weight->scale_neg)
@@ -51,5 +53,5 @@ const tn_form tn_form_int8_lut = {
     .refuses = refuse_int8,
     .versions = need_versions,
     .write = write_int8,
-    .read = tn_planes_read,
+    .read = tn_planes_read_int8,
 };

@@ -130,9 +130,14 @@ static void write_planes(tn_decoder *decoder, const int16_t *codes, tn_form_name
     tn_decoder_dequantize(decoder, names);
 }
 
+static int int8_width(const tn_qweight *weight)
+{
+    return weight->bits <= 2 ? 2 : weight->bits <= 4 ? 4 : 8;
+}
+
 void tn_planes_lookup_int8(tn_decoder *decoder, tn_form_names *names)
 {
-    int width = decoder->site->weight->bits;
+    int width = int8_width(decoder->site->weight);
     int16_t *owned;
     const int16_t *codes = tn_stored_codes(decoder->site, decoder->grouped, &owned);
     if (!codes) {
@@ -201,6 +206,26 @@ tn_status tn_planes_read(const tn_tensor *const *codes, const tn_tensor *values,
     }
     if (owned)
         tn_stored_to_rows(owned, padded, weight);
+    tn_free(owned);
+    return TN_OK;
+}
+
+tn_status tn_planes_read_int8(const tn_tensor *const *codes, const tn_tensor *values,
+                              tn_qweight *weight, tn_error *error)
+{
+    (void)values;
+    int64_t count = tn_stored_count(weight, false);
+    int width = int8_width(weight);
+    tn_status status =
+        tn_planes_check(codes[0], TN_UINT8, (size_t)((count * width + 7) / 8), error);
+    if (status != TN_OK)
+        return status;
+    int16_t *owned, *stored = tn_stored_target(weight, false, &owned);
+    if (!stored)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %lld codes", (long long)count);
+    tn_codes_unpack(codes[0]->data, count, 0, width, true, stored);
+    if (owned)
+        tn_stored_to_rows(owned, false, weight);
     tn_free(owned);
     return TN_OK;
 }

@@ -13,8 +13,12 @@ tn_status tn_planes_write(const tn_form_site *site, tn_form_names *names, tn_err
 tn_status tn_planes_read(const tn_tensor *const *codes, const tn_tensor *values, tn_qweight *weight,
                          tn_error *error);
 
-/* The lookup alone, for weights that form lut holds: the value becomes the codes as INT8. */
+/* The lookup alone, of codes of up to 8 bits packed at 2, 4 or 8: the value becomes the codes as
+ * INT8. */
 void tn_planes_lookup_int8(tn_decoder *decoder, tn_form_names *names);
+
+tn_status tn_planes_read_int8(const tn_tensor *const *codes, const tn_tensor *values,
+                              tn_qweight *weight, tn_error *error);
 
 /* Checks the initializer of one plane: type `dtype`, exactly `bytes` bytes. */
 tn_status tn_planes_check(const tn_tensor *codes, tn_dtype dtype, size_t bytes, tn_error *error);

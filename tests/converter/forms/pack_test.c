@@ -238,8 +238,8 @@ static void test_fallback(void **state)
     static const struct {
         int bits;
         const char *wanted, *form;
-    } cases[] = {{3, "lut", "planes"},   {8, "lut", "lut"},         {16, "lut", "int2"},
-                 {16, "planes", "int2"}, {7, "int8-lut", "planes"}, {5, "qdq", "qdq"},
+    } cases[] = {{3, "lut", "planes"},   {8, "lut", "lut"},           {16, "lut", "int2"},
+                 {16, "planes", "int2"}, {7, "int8-lut", "int8-lut"}, {5, "qdq", "qdq"},
                  {16, "qdq", "qdq"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         s.weight[0].bits = cases[i].bits;
