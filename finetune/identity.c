@@ -48,6 +48,9 @@ static void add_options(XXH3_state_t *hash, const tn_train_options *o)
         o->parq_fraction, o->sparsity_ramp, (double)o->seed,   (double)o->precision};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         add_number(hash, numbers[i]);
+    add_text(hash, o->activations ? o->activation_scheme : NULL);
+    for (size_t i = 0; o->activations && i < o->activations->count; i++)
+        add_number(hash, o->activations->range[i].bits);
     add_text(hash, o->optimizer);
     add_text(hash, o->schedule);
     add_text(hash, o->distill);

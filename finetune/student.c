@@ -142,10 +142,14 @@ static tn_status add_slots(tn_student *student, tn_error *error)
         if (latent) {
             status = add_latent_slots(student, latent, param->frozen, error);
         } else {
-            float decay =
-                param->role == TN_PARAM_WEIGHT ? (float)student->options->weight_decay : 0;
+            float rate = 1, decay = param->role == TN_PARAM_WEIGHT
+                                        ? (float)student->options->weight_decay
+                                        : 0;
+            const tn_activation_range *range = tn_activation_steps_find(&student->steps, i);
+            if (range)
+                tn_activation_steps_rate(range, student->options, &rate, &decay);
             status = tn_optimizer_add(&student->optimizer, param->name, param->host,
-                                      param->host_gradient, param->count, 1, decay, error);
+                                      param->host_gradient, param->count, rate, decay, error);
             if (status == TN_OK)
                 student->optimizer.slots[student->optimizer.n_slots - 1].frozen = param->frozen;
         }
@@ -158,8 +162,11 @@ static tn_status add_slots(tn_student *student, tn_error *error)
 static tn_status create_plans(tn_student *student, tn_error *error)
 {
     const tn_train_options *options = student->options;
-    tn_plan_options training = {
-        .training = true, .loss = true, .precision = options->precision, .params = student->params};
+    tn_plan_options training = {.training = true,
+                                .loss = true,
+                                .clip_steps = !strcmp(options->activation_scheme, "pact"),
+                                .precision = options->precision,
+                                .params = student->params};
     tn_status status =
         tn_plan_create(student->graph, options->device, &training, &student->plan, error);
     tn_plan_options inference = {
@@ -184,7 +191,13 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
 {
     tn_student student = {.options = options};
     tn_graph_options batch = {.batch = options->batch};
-    tn_status status = tn_graph_create(model, &batch, &student.graph, error);
+    tn_status status = TN_OK;
+    if (options->activations) {
+        status = tn_activation_steps_create(model, options->activations, &student.steps, error);
+        model = student.steps.model;
+    }
+    if (status == TN_OK)
+        status = tn_graph_create(model, &batch, &student.graph, error);
     bool plain = options->policy.scheme && !strcmp(options->policy.scheme, "float");
     if (status == TN_OK && !plain)
         status = tn_layers_select(student.graph, &options->policy, &student.layers, error);
@@ -192,6 +205,8 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
         status = tn_params_create(student.graph, options->device, &student.params, error);
     if (status == TN_OK)
         status = freeze_params(&student, error);
+    if (status == TN_OK)
+        status = tn_activation_steps_bind(&student.steps, options, student.params, error);
     if (status == TN_OK)
         status = create_plans(&student, error);
     if (status == TN_OK)
@@ -239,6 +254,7 @@ void tn_student_done(tn_student *student)
     tn_plan_destroy(student->plan);
     tn_params_destroy(student->params);
     tn_graph_destroy(student->graph);
+    tn_activation_steps_done(&student->steps);
     *student = (tn_student){0};
 }
 
@@ -377,6 +393,7 @@ tn_status tn_student_update(tn_student *student, double lr, double norm, tn_erro
     }
     tn_optimizer_step(&student->optimizer, lr, scale);
     tn_latents_constrain(&student->latents);
+    tn_activation_steps_constrain(&student->steps, student->params);
     for (size_t i = 0; i < tn_params_count(student->params); i++)
         if (tn_params_at(student->params, i)->trainable)
             tn_params_touch(student->params, i);
@@ -385,7 +402,10 @@ tn_status tn_student_update(tn_student *student, double lr, double norm, tn_erro
 
 tn_status tn_student_fetch(tn_student *student, tn_error *error)
 {
-    return tn_resident_leave(student->resident, error);
+    tn_status status = tn_resident_leave(student->resident, error);
+    if (status == TN_OK)
+        tn_activation_steps_constrain(&student->steps, student->params);
+    return status;
 }
 
 tn_status tn_student_settle(tn_student *student, tn_error *error)

@@ -3,6 +3,7 @@
 #ifndef TERNION_FINETUNE_STUDENT_H
 #define TERNION_FINETUNE_STUDENT_H
 
+#include "finetune/activation_steps.h"
 #include "finetune/latent.h"
 #include "finetune/optimizer.h"
 #include "finetune/resident.h"
@@ -17,6 +18,7 @@ typedef struct tn_student {
     tn_plan *plan;  /* training */
     tn_plan *judge; /* inference with the same parameters, for validation */
     tn_latents latents;
+    tn_activation_steps steps;
     tn_optimizer optimizer;
     tn_resident *resident; /* NULL: the host's memory is the device's */
     tn_graph *teacher_graph;

@@ -6,6 +6,7 @@
 #include "core/reporter.h"
 #include "converter/convert.h"
 #include "data/loader.h"
+#include "finetune/activations.h"
 #include "network/device.h"
 #include "onnx_io/model.h"
 
@@ -42,6 +43,10 @@ typedef struct tn_train_options {
     int early_stop;       /* [0: never] epochs without a better validation loss */
     double parq_fraction; /* [0.75] of the run over which parq anneals */
     bool sparsity_ramp;   /* threshold sparsity:F grows from 0 over the first half */
+    /* What is quantized besides weights, in ranges measured before (NULL: nothing), and how its
+     * steps are trained: "lsq" ["lsq"], "pact", "fixed" (activation_steps.h). */
+    const tn_activations *activations;
+    const char *activation_scheme;
     uint64_t seed;
     int threads_loader; /* [1] */
     tn_device *device;  /* borrowed */
@@ -81,7 +86,8 @@ typedef struct tn_trained {
     tn_model *model; /* owned; shares payloads with the input model, which must outlive it */
     tn_graph *graph;
     tn_layers layers;
-    tn_conversion conversion; /* weights of the quantized layers, in graph order */
+    tn_conversion conversion;   /* weights of the quantized layers, in graph order */
+    tn_activations activations; /* their ranges, to be written into the packed model */
     tn_epoch_figures last;
     int epochs_run;
     bool stopped; /* cancelled: a checkpoint was saved, the figures are those so far */

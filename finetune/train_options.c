@@ -51,6 +51,10 @@ static tn_status check(const tn_train_options *o, tn_error *error)
         strcmp(o->optimizer, "adamw"))
         return tn_fail(error, TN_ERROR_USAGE, "optimizer %s: expected sgd, adam or adamw",
                        tn_quote(o->optimizer));
+    if (strcmp(o->activation_scheme, "lsq") && strcmp(o->activation_scheme, "pact") &&
+        strcmp(o->activation_scheme, "fixed"))
+        return tn_fail(error, TN_ERROR_USAGE, "activation scheme %s: expected lsq, pact or fixed",
+                       tn_quote(o->activation_scheme));
     tn_schedule schedule = {0};
     return tn_schedule_parse(o->schedule, &schedule, error);
 }
@@ -76,6 +80,7 @@ tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *re
     o.scale_lr = or_standard(o.scale_lr, 1);
     o.temperature = o.temperature != 0 ? o.temperature : 4;
     o.distill_weight = or_standard(o.distill_weight, 0.5);
+    o.activation_scheme = o.activation_scheme ? o.activation_scheme : "lsq";
     o.parq_fraction = or_standard(o.parq_fraction, 0.75);
     o.threads_loader = o.threads_loader > 0 ? o.threads_loader : 1;
     o.save_every = o.save_every > 0 ? o.save_every : 600;

@@ -145,7 +145,8 @@ static tn_status copy_params(const tn_student *student, tn_model *copy, tn_error
         const tn_param *param = tn_params_at(params, i);
         const tn_value *value = tn_graph_value(student->graph, param->name);
         bool statistic = param->role == TN_PARAM_MEAN || param->role == TN_PARAM_VAR;
-        if (is_quantized(student, i) || !value || !(param->trainable || statistic))
+        if (is_quantized(student, i) || tn_activation_steps_find(&student->steps, i) || !value ||
+            !(param->trainable || statistic))
             continue;
         float *numbers = tn_alloc_array((size_t)param->count, sizeof *numbers);
         if (!numbers)
@@ -257,6 +258,9 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
         status = tn_layers_select(trained.graph, &options->policy, &trained.layers, error);
     if (status == TN_OK)
         status = collect_codes(student, &trained, error);
+    if (status == TN_OK && student->steps.model)
+        status = tn_activation_steps_export(&student->steps, student->params, &trained.activations,
+                                            error);
     if (status == TN_OK)
         status = proof_batch(data, options, &loader, &batch, error);
     if (status == TN_OK) {
@@ -307,7 +311,12 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
     const tn_batch *batch = NULL;
     float *logits = NULL;
     const tn_graph_options size = {.batch = options->batch};
-    tn_status status = tn_graph_create(trained->model, &size, &graph, error);
+    tn_activation_steps steps = {0};
+    tn_status status = TN_OK;
+    if (trained->activations.count > 0)
+        status = tn_activation_steps_create(trained->model, &trained->activations, &steps, error);
+    if (status == TN_OK)
+        status = tn_graph_create(steps.model ? steps.model : trained->model, &size, &graph, error);
     if (status == TN_OK)
         status = tn_params_create(graph, options->device, &params, error);
     for (size_t i = 0; status == TN_OK && i < trained->conversion.count; i++) {
@@ -339,12 +348,14 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
     tn_plan_destroy(plan);
     tn_params_destroy(params);
     tn_graph_destroy(graph);
+    tn_activation_steps_done(&steps);
     return status;
 }
 
 void tn_trained_done(tn_trained *trained)
 {
     tn_conversion_done(&trained->conversion);
+    tn_activations_done(&trained->activations);
     tn_graph_destroy(trained->graph);
     tn_model_destroy(trained->model);
     tn_free(trained->proof_logits);

@@ -46,6 +46,7 @@ tn_gpu_prepare tn_gpu_reduce_prepare;
 tn_gpu_prepare tn_gpu_softmax_prepare;
 tn_gpu_prepare tn_gpu_lrn_prepare;
 tn_gpu_prepare tn_gpu_quantize_prepare;
+tn_gpu_prepare tn_gpu_fake_quantize_prepare;
 tn_gpu_prepare tn_gpu_dropout_prepare;
 tn_gpu_prepare tn_gpu_loss_prepare;
 tn_gpu_prepare tn_gpu_quantizer_prepare;

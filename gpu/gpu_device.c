@@ -136,6 +136,7 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_LRN] = tn_gpu_lrn_prepare,
     [TN_VERB_QUANTIZE] = tn_gpu_quantize_prepare,
     [TN_VERB_DEQUANTIZE] = tn_gpu_quantize_prepare,
+    [TN_VERB_FAKE_QUANTIZE] = tn_gpu_fake_quantize_prepare,
     [TN_VERB_DROPOUT] = tn_gpu_dropout_prepare,
     [TN_VERB_LOSS] = tn_gpu_loss_prepare,
     [TN_VERB_QUANTIZER] = tn_gpu_quantizer_prepare,

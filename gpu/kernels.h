@@ -28,6 +28,9 @@
     X(binary_sum, binary_sum) \
     X(chunks, chunks) \
     X(affine, affine) \
+    X(fake_quantize, fake_quantize) \
+    X(fake_quantize_backward, fake_quantize) \
+    X(fake_quantize_sums, fake_quantize) \
     X(dropout, dropout) \
     X(move, move) \
     X(pad, pad) \

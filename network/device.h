@@ -38,8 +38,9 @@ typedef enum tn_verb {
     TN_VERB_LRN,        /* src x */
     TN_VERB_QUANTIZE,   /* src x, scale[, zero] */
     TN_VERB_DEQUANTIZE, /* src x, scale[, zero] */
-    TN_VERB_DROPOUT,    /* src x */
-    TN_VERB_LOSS,       /* src logits[, teacher logits]; dst 4 floats, see tn_loss_task */
+    TN_VERB_FAKE_QUANTIZE, /* src x; params step */
+    TN_VERB_DROPOUT,       /* src x */
+    TN_VERB_LOSS,          /* src logits[, teacher logits]; dst 4 floats, see tn_loss_task */
     /* Not part of a network's graph (training.h). The CPU device leaves them to finetune/, which
        works on its memory itself. */
     TN_VERB_QUANTIZER,
@@ -202,6 +203,20 @@ typedef struct tn_quantize_task {
     float low, high;
 } tn_quantize_task;
 
+/* QuantizeLinear and DequantizeLinear in one, with one step s > 0 (a smaller one than TN_LEAST_STEP
+ * counts as that): clamp(round(x / s), low, high) * s,
+ * where low and high are the legal codes less the zero point. Gradients are those of LSQ (Esser et
+ * al. 2020): dx = dy where low <= x / s <= high, else 0; ds = step_factor * sum of dy times (low
+ * below, high above, round(x / s) - x / s inside; with clip_only, PACT's clip (Choi et al. 2018), 0
+ * inside). */
+#define TN_LEAST_STEP 0x1p-100f
+typedef struct tn_fake_quantize_task {
+    int64_t count;
+    float low, high;
+    bool clip_only;
+    float step_factor;
+} tn_fake_quantize_task;
+
 /* dst = x * keep / (1 - ratio) with args->drop, else x. Element j of row r is kept when word j of
  * the stream tn_random_make(args->seed + layer, TN_PURPOSE_DROPOUT, args->epoch, args->sample + r)
  * is at least ratio * 2^32. Backward uses the mask of the last forward. */
@@ -243,6 +258,7 @@ typedef struct tn_task {
         tn_softmax_task softmax;
         tn_lrn_task lrn;
         tn_quantize_task quantize;
+        tn_fake_quantize_task fake_quantize;
         tn_dropout_task dropout;
         tn_loss_task loss;
         tn_quantizer_task quantizer;

@@ -1,10 +1,12 @@
 /* Merges steps: BN into the convolution before it (its weights), and Relu or another function and
  * the residual Add into the step that computes their operand, where the device says it can. A
- * merged step stands where the last of its nodes stood. */
+ * merged step stands where the last of its nodes stood. QuantizeLinear and DequantizeLinear with
+ * one step become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +24,7 @@ static void count_uses(const tn_plan *plan, const uses *u)
         u->count[i] = u->views[i] = 0;
     }
     for (size_t i = 0; i < plan->n_values; i++)
-        if (plan->values[i].root != i)
+        if (plan->values[i].root != i && plan->values[i].root != TN_NONE)
             u->views[plan->values[i].root]++;
     for (size_t i = 0; i < plan->n_steps; i++) {
         const tn_plan_node *step = &plan->steps[i];
@@ -202,6 +204,90 @@ static bool fuse_residual(tn_plan *plan, const uses *u, size_t at, tn_error *err
            (*status == TN_OK && fuse_residual_into(plan, u, at, 1 - later, error, status));
 }
 
+/* --- QuantizeLinear, DequantizeLinear ----------------------------------------------------------
+ */
+
+static tn_status constant_of(const tn_plan *plan, size_t value, float *number, tn_error *error)
+{
+    const tn_param *param = tn_params_at(plan->params, plan->values[value].param);
+    const tn_value *constant = tn_graph_value(plan->graph, param->name);
+    return tn_tensor_read_float(constant->constant, 0, 1, number, error);
+}
+
+static size_t param_of(const tn_plan *plan, const tn_plan_node *step, int src)
+{
+    return src < step->n_src ? plan->values[step->src[src]].param : TN_NONE;
+}
+
+/* Whether `at` is a DequantizeLinear that undoes the QuantizeLinear before it, with one step. */
+static bool is_pair(const tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *second = &plan->steps[at];
+    if (second->task.verb != TN_VERB_DEQUANTIZE || second->task.quantize.axis != 1 ||
+        !is_private(plan, u, second->src[0]) || u->writer[second->src[0]] == TN_NONE)
+        return false;
+    const tn_plan_node *first = &plan->steps[u->writer[second->src[0]]];
+    return first->task.verb == TN_VERB_QUANTIZE && first->task.quantize.axis == 1 &&
+           param_of(plan, first, 1) != TN_NONE &&
+           param_of(plan, first, 1) == param_of(plan, second, 1) &&
+           param_of(plan, first, 2) == param_of(plan, second, 2) && first->n_src == second->n_src &&
+           (first->n_src < 3 || param_of(plan, first, 2) != TN_NONE);
+}
+
+/* A Clip to values of codes, fewer than the type has, leaves those codes: the step's width. Any
+ * other stays a step of its own. */
+static bool take_clip(const tn_plan_node *clip, float step, tn_fake_quantize_task *t)
+{
+    const tn_unary_task *c = &clip->task.unary;
+    float low = rintf(c->a / step), high = rintf(c->b / step);
+    if (clip->task.verb != TN_VERB_UNARY || c->function != TN_FUNCTION_CLIP || low * step != c->a ||
+        high * step != c->b || low < t->low || high > t->high || low > high ||
+        (low == t->low && high == t->high))
+        return false;
+    t->low = low;
+    t->high = high;
+    return true;
+}
+
+/* [Clip,] QuantizeLinear and DequantizeLinear become one step, whose own step can be trained. */
+static tn_status fuse_quantization(tn_plan *plan, const uses *u, size_t at, tn_error *error)
+{
+    float step = 1.0f, zero = 0.0f;
+    if (!is_pair(plan, u, at))
+        return TN_OK;
+    size_t first = u->writer[plan->steps[at].src[0]];
+    tn_plan_node *q = &plan->steps[first];
+    tn_status status = constant_of(plan, q->src[1], &step, error);
+    if (status == TN_OK && q->n_src > 2)
+        status = constant_of(plan, q->src[2], &zero, error);
+    if (status != TN_OK)
+        return status;
+    int64_t count = q->task.quantize.outer * q->task.quantize.inner;
+    tn_task task = {.verb = TN_VERB_FAKE_QUANTIZE, .precision = q->task.precision};
+    tn_fake_quantize_task *t = &task.fake_quantize;
+    *t = (tn_fake_quantize_task){.count = count,
+                                 .low = q->task.quantize.low - zero,
+                                 .high = q->task.quantize.high - zero,
+                                 .clip_only = plan->options.clip_steps};
+    size_t before = is_private(plan, u, q->src[0]) ? u->writer[q->src[0]] : TN_NONE;
+    bool clips = before != TN_NONE && take_clip(&plan->steps[before], step, t);
+    double features = (double)count / (double)(plan->batch > 0 ? plan->batch : 1);
+    double most = t->high > 1.0f ? (double)t->high : 1.0;
+    t->step_factor = t->clip_only ? 1.0f : (float)(1.0 / sqrt(features * most));
+    task.backward = plan->options.training;
+    if (!supported(plan, &task))
+        return TN_OK;
+    size_t param = param_of(plan, q, 1);
+    merge(plan, first, at, &task);
+    if (clips)
+        merge(plan, before, at, &task);
+    tn_plan_node *merged = &plan->steps[at];
+    merged->n_src = 1;
+    merged->params[0] = param;
+    merged->n_params = 1;
+    return TN_OK;
+}
+
 /* Dead steps out; step_of_node follows. */
 static void compact(tn_plan *plan)
 {
@@ -229,8 +315,11 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
         goto done;
     }
     count_uses(plan, &u);
+    for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++)
+        status = fuse_quantization(plan, &u, at, error);
+    count_uses(plan, &u);
     for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++) {
-        if (plan->steps[at].n_src == 0)
+        if (plan->steps[at].dead || plan->steps[at].n_src == 0)
             continue;
         if (fuse_batch_norm(plan, &u, at) || fuse_residual(plan, &u, at, error, &status) ||
             fuse_function(plan, &u, at))

@@ -11,7 +11,7 @@ struct tn_params {
     size_t n, capacity;
     float *gradients;
     int64_t n_gradients;
-    float *staging; /* host, of the largest parameter */
+    float *staging;               /* host, of the largest parameter */
     float *host, *host_gradients; /* NULL where the device's memory is the host's */
 };
 
@@ -61,10 +61,12 @@ static void set_role(tn_param *p, const tn_node *node, size_t input)
         p->role = norm[input];
     } else if (strcmp(type, "Add") == 0 && p->rank <= 1 && reads_matmul(node)) {
         p->role = TN_PARAM_BIAS;
+    } else if (strcmp(type, "QuantizeLinear") == 0 && input == 1 && p->count == 1) {
+        p->role = TN_PARAM_STEP;
     }
-    p->trainable = p->role == TN_PARAM_WEIGHT || p->role == TN_PARAM_BIAS ||
-                   p->role == TN_PARAM_GAMMA || p->role == TN_PARAM_BETA ||
-                   (strcmp(type, "PRelu") == 0 && input == 1);
+    p->trainable = p->role == TN_PARAM_STEP || p->role == TN_PARAM_WEIGHT ||
+                   p->role == TN_PARAM_BIAS || p->role == TN_PARAM_GAMMA ||
+                   p->role == TN_PARAM_BETA || (strcmp(type, "PRelu") == 0 && input == 1);
 }
 
 static tn_status append(tn_params *params, const tn_value *value, const tn_node *node, size_t input,
@@ -368,8 +370,7 @@ tn_status tn_params_pull_gradients(tn_params *params, tn_error *error)
 {
     if (!params->host_gradients)
         return TN_OK;
-    return params->device->type->download(params->device, params->host_gradients,
-                                          params->gradients,
+    return params->device->type->download(params->device, params->host_gradients, params->gradients,
                                           (size_t)params->n_gradients * sizeof(float), error);
 }
 

@@ -14,6 +14,7 @@ typedef enum tn_param_role {
     TN_PARAM_BETA,
     TN_PARAM_MEAN, /* running: never trainable, updated by training-mode forward */
     TN_PARAM_VAR,
+    TN_PARAM_STEP, /* the scale of QuantizeLinear, of one element */
     TN_PARAM_OTHER /* slopes and other constant operands */
 } tn_param_role;
 
@@ -25,12 +26,12 @@ typedef struct tn_param {
     int64_t dims[TN_MAX_RANK]; /* in the model */
     int channel_axis;          /* WEIGHT: SPEC's channel axis; else 0 */
     int64_t count;
-    float *data;      /* device memory */
-    float *gradient;  /* device memory, inside tn_params_gradients; NULL unless trainable */
+    float *data;     /* device memory */
+    float *gradient; /* device memory, inside tn_params_gradients; NULL unless trainable */
     /* Where the host works on them: data and gradient themselves where the device's memory is the
      * host's, else copies that tn_params_mirror makes and push and pull move. */
     float *host, *host_gradient;
-    bool trainable;   /* initially WEIGHT, BIAS, GAMMA, BETA and PRelu slopes */
+    bool trainable;   /* initially WEIGHT, BIAS, GAMMA, BETA, STEP, PRelu slopes */
     bool frozen;      /* gradient not computed for now; may change between steps */
     uint64_t version; /* grows with every change of data */
 } tn_param;

@@ -32,6 +32,8 @@ typedef struct tn_plan_options {
     size_t n_injections;
     const char *const *gradients; /* values whose gradient stays readable after backward */
     size_t n_gradients;
+    bool clip_steps;   /* training: quantized activations learn their step as PACT's clip, not as
+                          LSQ's   step (tn_fake_quantize_task) */
     float bn_momentum; /* running = m * running + (1 - m) * batch; < 0 or 0: the node's (0.9) */
     tn_params *params; /* shared store, borrowed; NULL: the plan has its own */
 } tn_plan_options;

@@ -285,4 +285,45 @@ TN_BODY void tn_affine_body(const tn_affine_args *k, int64_t i)
                               : tn_clamp(rintf(k->src[i] / scale) + zero, k->low, k->high);
 }
 
+/* Codes of a step, times it; backward: the step's gradient in chunks, for tn_chunks_body to add,
+ * and the source's (device.h: tn_fake_quantize_task). */
+typedef struct tn_fake_quantize_args {
+    const float *src, *step, *ddst;
+    float *dst;      /* backward: dsrc */
+    double *partial; /* [chunks] */
+    int64_t count;
+    int chunks;
+    float low, high;
+    bool clip_only, accumulate;
+} tn_fake_quantize_args;
+
+TN_BODY float tn_step(const float *step)
+{
+    return step[0] >= TN_LEAST_STEP ? step[0] : TN_LEAST_STEP;
+}
+
+TN_BODY void tn_fake_quantize_body(const tn_fake_quantize_args *k, int64_t i)
+{
+    float step = tn_step(k->step);
+    k->dst[i] = tn_clamp(rintf(k->src[i] / step) + 0.0f, k->low, k->high) * step;
+}
+
+TN_BODY void tn_fake_quantize_backward_body(const tn_fake_quantize_args *k, int64_t i)
+{
+    float v = k->src[i] / tn_step(k->step), d = v >= k->low && v <= k->high ? k->ddst[i] : 0.0f;
+    k->dst[i] = k->accumulate ? k->dst[i] + d : d;
+}
+
+TN_BODY void tn_fake_quantize_sums_body(const tn_fake_quantize_args *k, int64_t chunk)
+{
+    float step = tn_step(k->step), inside = k->clip_only ? 0.0f : 1.0f;
+    double sum = 0.0;
+    for (int64_t i = k->count * chunk / k->chunks; i < k->count * (chunk + 1) / k->chunks; i++) {
+        float v = k->src[i] / step;
+        float term = v < k->low ? k->low : v > k->high ? k->high : inside * (rintf(v) - v);
+        sum += (double)k->ddst[i] * (double)term;
+    }
+    k->partial[chunk] = sum;
+}
+
 #endif

@@ -52,6 +52,7 @@ tn_cpu_prepare tn_cpu_reduce_prepare;
 tn_cpu_prepare tn_cpu_softmax_prepare;
 tn_cpu_prepare tn_cpu_lrn_prepare;
 tn_cpu_prepare tn_cpu_quantize_prepare;
+tn_cpu_prepare tn_cpu_fake_quantize_prepare;
 tn_cpu_prepare tn_cpu_dropout_prepare;
 tn_cpu_prepare tn_cpu_loss_prepare;
 

@@ -105,6 +105,7 @@ static tn_cpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_LRN] = tn_cpu_lrn_prepare,
     [TN_VERB_QUANTIZE] = tn_cpu_quantize_prepare,
     [TN_VERB_DEQUANTIZE] = tn_cpu_quantize_prepare,
+    [TN_VERB_FAKE_QUANTIZE] = tn_cpu_fake_quantize_prepare,
     [TN_VERB_DROPOUT] = tn_cpu_dropout_prepare,
     [TN_VERB_LOSS] = tn_cpu_loss_prepare,
 };

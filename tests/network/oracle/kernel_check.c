@@ -32,7 +32,7 @@ static void fill(tn_random *random, const oracle *o, bool is_param, int index, d
                 (t->binary.kind == TN_BINARY_POW || t->binary.kind == TN_BINARY_DIV);
     for (int64_t i = 0; i < count; i++) {
         float x = tn_random_normal(random);
-        if (variance || scale || base)
+        if (variance || scale || base || (is_param && t->verb == TN_VERB_FAKE_QUANTIZE))
             x = fabsf(x) + 0.3f;
         if (zero)
             x = rintf(x * 3.0f);
@@ -122,6 +122,11 @@ int oracle_check(uint64_t seed, int count)
             make(&random, &o);
             if (oracle_has_backward(&task)) {
                 bool ok = true;
+                double *frozen = numbers(2 * o.dst_count);
+                if (v == TN_VERB_FAKE_QUANTIZE) {
+                    oracle_freeze(&o, frozen);
+                    task.fake_quantize.step_factor = 1; /* no difference has it */
+                }
                 weighted(&o);
                 oracle_backward(&o);
                 int n_params = task.verb == TN_VERB_BATCH_NORM ? 2 : o.n_params;
@@ -129,6 +134,7 @@ int oracle_check(uint64_t seed, int count)
                     ok = along(&random, &o, o.src[i], o.dsrc[i], o.src_count[i]) && ok;
                 for (int i = 0; i < n_params; i++)
                     ok = along(&random, &o, o.params[i], o.dparams[i], o.param_count[i]) && ok;
+                free(frozen);
                 failures += !ok;
                 if (!ok)
                     printf("oracle: %s %d: gradient is not the difference\n",

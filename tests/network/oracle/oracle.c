@@ -530,6 +530,42 @@ static void quantize_forward(oracle *o)
     }
 }
 
+/* round(v) - v and the code (NaN inside the range) of every element. */
+void oracle_freeze(oracle *o, double *frozen)
+{
+    const tn_fake_quantize_task *t = &o->task->fake_quantize;
+    for (int64_t i = 0; i < t->count; i++) {
+        double v = o->src[0][i] / o->params[0][0];
+        bool inside = v >= (double)t->low && v <= (double)t->high;
+        frozen[i] = inside && !t->clip_only ? rint(v) - v : 0.0;
+        frozen[t->count + i] = inside ? (double)NAN : v < 0 ? (double)t->low : (double)t->high;
+    }
+    o->frozen = frozen;
+}
+
+static void fake_quantize_pass(oracle *o, const double *dy)
+{
+    const tn_fake_quantize_task *t = &o->task->fake_quantize;
+    double s = o->params[0][0];
+    for (int64_t i = 0; i < t->count; i++) {
+        double v = (double)((float)o->src[0][i] / (float)s);
+        bool inside = v >= (double)t->low && v <= (double)t->high;
+        double edge = v < 0 ? (double)t->low : (double)t->high;
+        if (dy) {
+            o->dsrc[0][i] = inside ? dy[i] : 0.0;
+            o->dparams[0][0] += (double)t->step_factor * dy[i] *
+                                (!inside        ? edge
+                                 : t->clip_only ? 0.0
+                                                : rint(v) - v);
+        } else if (o->frozen) {
+            double code = o->frozen[t->count + i];
+            o->dst[i] = isnan(code) ? o->src[0][i] + o->frozen[i] * s : code * s;
+        } else {
+            o->dst[i] = clamp(rint(v), (double)t->low, (double)t->high) * s;
+        }
+    }
+}
+
 /* --- all ------------------------------------------------------------------------------------- */
 
 bool oracle_has_backward(const tn_task *task)
@@ -575,6 +611,9 @@ static void pass(oracle *o, const double *dy)
         break;
     case TN_VERB_LRN:
         lrn_pass(o, dy);
+        break;
+    case TN_VERB_FAKE_QUANTIZE:
+        fake_quantize_pass(o, dy);
         break;
     default:
         movement_pass(o, dy);

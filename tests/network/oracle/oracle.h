@@ -14,9 +14,14 @@ typedef struct oracle {
     int64_t src_count[ORACLE_OPERANDS], param_count[ORACLE_OPERANDS], dst_count;
     double *src[ORACLE_OPERANDS], *params[ORACLE_OPERANDS], *dst;
     double *ddst, *dsrc[ORACLE_OPERANDS], *dparams[ORACLE_OPERANDS]; /* gradients overwritten */
+    /* FAKE_QUANTIZE: the rounding errors and codes of a forward pass, which later ones then keep:
+     * what its gradients are the gradients of. NULL: it rounds. */
+    double *frozen; /* [2, count] */
 } oracle;
 
 void oracle_forward(oracle *o);
+/* FAKE_QUANTIZE: fills `frozen` [2, count] from the operands as they are and sets o->frozen. */
+void oracle_freeze(oracle *o, double *frozen);
 /* After forward. All gradients of src and params (statistics of BN excepted). */
 void oracle_backward(oracle *o);
 /* Whether the verb with these parameters has a backward here. */

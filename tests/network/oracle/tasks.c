@@ -250,6 +250,15 @@ static void draw_reduction(tn_random *random, tn_task *task, oracle *o)
     } else if (task->verb == TN_VERB_LRN) {
         task->lrn = (tn_lrn_task){outer, axis, range(random, 1, 6), 0.3f, 0.75f, 1.5f};
         o->src_count[0] = o->dst_count = outer * axis;
+    } else if (task->verb == TN_VERB_FAKE_QUANTIZE) {
+        bool is_signed = coin(random);
+        task->fake_quantize = (tn_fake_quantize_task){.count = outer * axis * inner,
+                                                      .low = is_signed ? -2.0f : 0.0f,
+                                                      .high = coin(random) ? 3.0f : 1.0f,
+                                                      .clip_only = coin(random),
+                                                      .step_factor = coin(random) ? 1.0f : 0.25f};
+        o->n_params = 1;
+        o->param_count[0] = 1;
     } else {
         task->quantize = (tn_quantize_task){outer, axis, inner, coin(random), -128.0f, 127.0f};
         o->n_src = task->quantize.zero ? 3 : 2;
