@@ -54,6 +54,12 @@ void tn_file_map_close(tn_file_map *map)
     *map = (tn_file_map){0};
 }
 
+void tn_file_map_forget(const tn_file_map *map)
+{
+    if (map->data)
+        (void)madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED); /* a hint */
+}
+
 enum { BUFFER_BYTES = 1 << 18 };
 
 struct tn_file_writer {

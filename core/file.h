@@ -20,6 +20,8 @@ tn_status tn_file_map_open(const char *path, tn_file_map *map, tn_error *error) 
 tn_status tn_file_map_descriptor(int descriptor, const char *name, tn_file_map *map,
                                  tn_error *error) TN_MUST_CHECK;
 void tn_file_map_close(tn_file_map *map);
+/* Gives the resident pages back; what is read again comes from the page cache or the disk. */
+void tn_file_map_forget(const tn_file_map *map);
 
 /* An output file under construction: an unnamed (O_TMPFILE) or O_EXCL temporary in the folder of
  * `path`. Nothing is visible at `path` before tn_file_writer_commit, which checks every write,

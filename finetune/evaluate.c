@@ -454,6 +454,7 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
     if (status == TN_OK)
         status = tn_plan_create(made.graph, device, &plan_options, &made.plan, error);
     if (status == TN_OK) {
+        tn_model_forget_pages(model);
         *network = made;
         made = (tn_evaluate_network){0};
     }

@@ -121,9 +121,10 @@ static tn_status upload(tn_params *params, const tn_graph *graph, tn_error *erro
     for (size_t i = 0; i < params->n; i++) {
         const tn_param *p = &params->params[i];
         const tn_value *value = tn_graph_value(graph, p->name);
-        tn_status status =
-            tn_tensor_read_float(value->constant, 0, p->count, params->staging, error);
-        if (status == TN_OK)
+        bool direct = params->device->host_memory; /* and the staging stays untouched */
+        tn_status status = tn_tensor_read_float(value->constant, 0, p->count,
+                                                direct ? p->data : params->staging, error);
+        if (status == TN_OK && !direct)
             status = params->device->type->upload(params->device, p->data, params->staging,
                                                   (size_t)p->count * sizeof(float), error);
         if (status != TN_OK) {

@@ -39,6 +39,12 @@ void tn_model_destroy(tn_model *model)
     tn_free(model);
 }
 
+void tn_model_forget_pages(const tn_model *model)
+{
+    for (const struct tn_model_map *map = model->store->maps; map; map = map->next)
+        tn_file_map_forget(&map->map);
+}
+
 bool tn_model_keep_map(tn_model *model, const tn_file_map *map, bool borrowed)
 {
     struct tn_model_map *kept = tn_arena_alloc(&model->arena, sizeof *kept);

@@ -53,6 +53,9 @@ tn_status tn_model_tensor(const tn_model *model, const Onnx__TensorProto *proto,
 /* Optional strings of protobuf-c are NULL when absent: this gives "" then. */
 const char *tn_text(const char *optional);
 
+/* Once the weights are copied: the pages of the model's files leave the process's memory. */
+void tn_model_forget_pages(const tn_model *model);
+
 const char *tn_model_metadata(const tn_model *model, const char *key); /* NULL when absent */
 
 typedef enum tn_external { TN_EXTERNAL_AUTO, TN_EXTERNAL_NEVER, TN_EXTERNAL_ALWAYS } tn_external;

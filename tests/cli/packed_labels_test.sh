@@ -14,7 +14,7 @@ labels() { # MODEL FORM SCHEME DATA IMAGES: into FORM.tsv
 # as_float MODEL SCHEME DATA IMAGES
 as_float() {
     labels "$1" float "$2" "$3" "$4"
-    [ "$(cut -f3 float.tsv | sort -u | wc -l)" -gt 2 ] || fail "$1 $2: its labels tell nothing"
+    [ "$(cut -f4 float.tsv | sort -u | wc -l)" -gt $(($4 / 2)) ] || fail "$1 $2: its logits tell nothing"
     [ "$(wc -l <float.tsv)" -eq "$4" ] || fail "$1: not $4 images"
     for form in $forms; do
         labels "$1" $form "$2" "$3" "$4"
