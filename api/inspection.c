@@ -1,6 +1,7 @@
 #include "api/network_file.h"
 
 #include "converter/activation_record.h"
+#include "converter/byte_census.h"
 #include "converter/census.h"
 #include "converter/unpack.h"
 #include "onnx_io/infer.h"
@@ -196,12 +197,20 @@ static tn_status report_head(const char *path, const tn_network_file *file,
     report->bytes = file->bytes;
     report->ir = model->ir_version;
     report->opset = model->opset;
+    tn_byte_census bytes = {0};
+    tn_status status = tn_byte_census_take(model, &bytes, error);
+    if (status != TN_OK)
+        return status;
+    report->bytes_codes = bytes.codes;
+    report->bytes_scales = bytes.scales;
+    report->bytes_tensors = bytes.tensors;
+    report->bytes_record = bytes.record;
     report->n_inputs = graph->n_inputs;
     report->n_outputs = graph->n_outputs;
     report->flops = tn_graph_flops(graph);
     if (!report->file || !report->producer)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    tn_status status = tn_census_parameters(graph, &report->parameters, error);
+    status = tn_census_parameters(graph, &report->parameters, error);
     if (status == TN_OK)
         status = list_values(graph->inputs, graph->n_inputs, proto->input, proto->n_input, arena,
                              &report->inputs, error);

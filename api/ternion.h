@@ -164,6 +164,9 @@ typedef struct tn_inspect_report {
     int64_t ir, opset;
     tn_value_report *inputs, *outputs;
     size_t n_inputs, n_outputs;
+    /* of `bytes`: packed codes, their scales and zeros, other tensors, the record; the rest is the
+     * graph, with names and headers */
+    uint64_t bytes_codes, bytes_scales, bytes_tensors, bytes_record;
     int64_t parameters; /* elements of float initializers the graph uses, packed weights unpacked */
     int64_t flops;      /* of one image; -1 when shapes are unknown */
     tn_layer_report *layers;

@@ -18,18 +18,27 @@ static json_t *json_values(const tn_value_report *values, size_t count, bool sto
     return list;
 }
 
+static uint64_t graph_bytes(const tn_inspect_report *in)
+{
+    uint64_t known = in->bytes_codes + in->bytes_scales + in->bytes_tensors + in->bytes_record;
+    return in->bytes > known ? in->bytes - known : 0;
+}
+
 static void print_json(const cli_context *context, const tn_inspect_report *in)
 {
     json_t *layers = json_array(), *report = cli_json_open(context);
     for (size_t i = 0; i < in->n_layers; i++)
         json_array_append_new(layers, cli_json_inspected_layer(&in->layers[i]));
-    json_t *figures =
-        json_pack("{s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:o}", "file",
-                  cli_json_text(in->file), "bytes", (json_int_t)in->bytes, "ir", (json_int_t)in->ir,
-                  "opset", (json_int_t)in->opset, "producer", cli_json_text(in->producer), "inputs",
-                  json_values(in->inputs, in->n_inputs, false), "outputs",
-                  json_values(in->outputs, in->n_outputs, false), "parameters",
-                  (json_int_t)in->parameters, "flops", (json_int_t)in->flops, "layers", layers);
+    json_t *figures = json_pack(
+        "{s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:o, s:{s:I, s:I, s:I, s:I, s:I}}", "file",
+        cli_json_text(in->file), "bytes", (json_int_t)in->bytes, "ir", (json_int_t)in->ir, "opset",
+        (json_int_t)in->opset, "producer", cli_json_text(in->producer), "inputs",
+        json_values(in->inputs, in->n_inputs, false), "outputs",
+        json_values(in->outputs, in->n_outputs, false), "parameters", (json_int_t)in->parameters,
+        "flops", (json_int_t)in->flops, "layers", layers, "stored", "codes",
+        (json_int_t)in->bytes_codes, "scales", (json_int_t)in->bytes_scales, "tensors",
+        (json_int_t)in->bytes_tensors, "record", (json_int_t)in->bytes_record, "graph",
+        (json_int_t)graph_bytes(in));
     json_object_update(report, figures);
     json_decref(figures);
     if (context->arguments->tensors)
@@ -65,6 +74,11 @@ static void print_text(const cli_context *context, const tn_inspect_report *in)
     if (in->flops >= 0)
         printf(", %s operations an image", cli_count(in->flops));
     fputc('\n', stdout);
+    if (in->bytes_codes > 0)
+        printf("stored: codes %s bytes, scales %s, other tensors %s, record %s, graph %s\n",
+               cli_count((int64_t)in->bytes_codes), cli_count((int64_t)in->bytes_scales),
+               cli_count((int64_t)in->bytes_tensors), cli_count((int64_t)in->bytes_record),
+               cli_count((int64_t)graph_bytes(in)));
     print_values("input", in->inputs, in->n_inputs, false);
     print_values("output", in->outputs, in->n_outputs, false);
     cli_print_inspected_layers(in->layers, in->n_layers);

@@ -67,7 +67,8 @@ static const cli_option form[] = {
     {"target-runtime", 0, CLI_TEXT, "ort-1.10", NULL, 0, 0, NULL,
      "the oldest runtime that must load the file: picks form, opset and IR", AT(target_runtime)},
     {"prune-dead", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
-     "also drop what is constant and no longer used", AT(prune_dead)},
+     "also drop what is unused or says nothing: plumbing, notes, defaults, long names of values",
+     AT(prune_dead)},
     {"rest", 0, CLI_TEXT, "float16", "float16", 0, 0, NULL,
      "store what is not quantized as FLOAT16 too", AT(rest)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};

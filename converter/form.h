@@ -23,8 +23,7 @@ typedef struct tn_form_site {
     int rank;                  /* shape and channel axis as written: the weight's own, or */
     int64_t dims[TN_MAX_RANK]; /* [rows, cols] and 0 where the layer is transposed */
     int axis;
-    const char *base;   /* stem of added initializers, from the weight's name */
-    const char *stem;   /* of the values between; `base` unless compact */
+    const char *base;   /* stem of added names: from the weight's, or short where compact */
     const char *output; /* name of the decoded weight; no value has it yet */
     bool compact;       /* fewer bytes rather than fewer nodes */
     size_t *position;   /* where in graph->node the next node goes; advances */

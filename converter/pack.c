@@ -185,7 +185,6 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
                            .dtype = value->dtype,
                            .rank = value->rank,
                            .axis = item->layer->axis,
-                           .base = make_base(packer, i),
                            .output = packer->replacement[i].output,
                            .compact = packer->options->prune_dead,
                            .position = &packer->position};
@@ -196,8 +195,8 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
         site->dims[0] = item->layer->rows;
         site->dims[1] = item->layer->cols;
     }
-    site->stem = site->compact ? make_stem(packer, i) : site->base;
-    return site->base && site->stem ? TN_OK : out_of_memory(error);
+    site->base = site->compact ? make_stem(packer, i) : make_base(packer, i);
+    return site->base ? TN_OK : out_of_memory(error);
 }
 
 static tn_status point_users(tn_packer *packer, size_t i, tn_error *error)
@@ -283,8 +282,10 @@ static tn_status edit(tn_packer *packer, tn_error *error)
                      : replace(packer, i, error);
         tn_progress(packer->options->reporter, "packing", i + 1, packer->count);
     }
+    if (status == TN_OK && packer->options->prune_dead)
+        status = tn_packer_compact(packer, error);
     if (status == TN_OK)
-        status = tn_record_store(packer->record, packer->model, error);
+        status = tn_record_store(packer->record, packer->options->prune_dead, packer->model, error);
     return status;
 }
 

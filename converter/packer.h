@@ -44,6 +44,9 @@ tn_status tn_packer_make_gemm(tn_packer *packer, const tn_node *node, const char
 /* Constants computed by nodes become small initializers (--prune-dead). */
 tn_status tn_packer_flatten_plumbing(tn_packer *packer, tn_error *error) TN_MUST_CHECK;
 
+/* Drops what no runtime reads (--prune-dead), once all weights are replaced. */
+tn_status tn_packer_compact(tn_packer *packer, tn_error *error) TN_MUST_CHECK;
+
 /* FLOAT initializers of the copy become FLOAT16 + Cast (--rest float16). */
 tn_status tn_packer_store_half(tn_packer *packer, tn_error *error) TN_MUST_CHECK;
 

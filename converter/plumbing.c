@@ -17,8 +17,21 @@ static bool is_weight(const tn_packer *packer, const tn_value *value)
     return false;
 }
 
+/* What --rest float16 wrote: the result would be twice as large. */
+static bool widens_half(const tn_node *node)
+{
+    const tn_node *cast = node;
+    if (strcmp(node->type, "Split") == 0 && node->inputs[0] && node->inputs[0]->producer)
+        cast = node->inputs[0]->producer;
+    const tn_value *from = cast->n_inputs > 0 ? cast->inputs[0] : NULL;
+    return strcmp(cast->type, "Cast") == 0 && from && from->initializer && from->constant &&
+           from->constant->dtype == TN_FLOAT16;
+}
+
 static bool is_small(const tn_packer *packer, const tn_node *node)
 {
+    if (widens_half(node))
+        return false;
     for (size_t i = 0; i < node->n_outputs; i++) {
         const tn_value *value = node->outputs[i];
         if (!value)

@@ -172,8 +172,10 @@ tn_status tn_record_add(json_t *json, const char *node, const tn_form *form,
                                                                          : TN_OK;
 }
 
-tn_status tn_record_store(json_t *json, tn_model *model, tn_error *error)
+tn_status tn_record_store(json_t *json, bool compact, tn_model *model, tn_error *error)
 {
+    if (compact && !tn_record_shorten(json, model))
+        return out_of_memory(error);
     char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
     if (!text)
         return out_of_memory(error);

@@ -7,7 +7,9 @@
  *  "form","scheme","bits":1.58|2..16,"axis"?,"group"?,"shape":[..],"codes":name|[names],
  *  "scale","scale_neg"?,"zero"?:name|{"base64":fp32 little
  * endian},"params":{"low","high"}?,"hash"}]} `codes` is absent where the form keeps values alone;
- * `params` where the range follows from bits. */
+ * `params` where the range follows from bits.
+ *
+ * Schema 2 (--prune-dead) says the same in fewer bytes: record_compact.c. */
 #ifndef TERNION_CONVERTER_RECORD_H
 #define TERNION_CONVERTER_RECORD_H
 
@@ -15,7 +17,7 @@
 
 struct json_t;
 
-enum { TN_RECORD_SCHEMA = 1 };
+enum { TN_RECORD_SCHEMA = 1, TN_RECORD_COMPACT = 2 };
 
 typedef struct tn_record_layer {
     const char *node, *weight; /* names in the file */
@@ -58,8 +60,13 @@ tn_status tn_record_create(const tn_record_head *head, struct json_t **json,
 tn_status tn_record_add(struct json_t *json, const char *node, const tn_form *form,
                         const tn_form_site *site, const tn_form_names *names,
                         tn_error *error) TN_MUST_CHECK;
-/* Stores it in the model's metadata. */
-tn_status tn_record_store(struct json_t *json, tn_model *model, tn_error *error) TN_MUST_CHECK;
+/* Stores it in the model's metadata; compact: as schema 2, which leaves out what repeats. */
+tn_status tn_record_store(struct json_t *json, bool compact, tn_model *model,
+                          tn_error *error) TN_MUST_CHECK;
+
+/* Between schema 1 and 2, in place. False when out of memory, or of what is no such record. */
+bool tn_record_shorten(struct json_t *json, const tn_model *model);
+bool tn_record_expand(struct json_t *json, const tn_model *model);
 void tn_record_release(struct json_t *json);
 
 /* Of codes, scales and zeros. */

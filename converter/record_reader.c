@@ -153,9 +153,12 @@ tn_status tn_record_parse(const tn_model *model, tn_record *record, tn_error *er
     tn_status status = TN_OK;
     if (!result.json)
         status = tn_fail(error, TN_ERROR_MODEL, "the record is no JSON: %s", tn_quote(where.text));
-    else if (!get_int(result.json, "schema", 0, TN_RECORD_SCHEMA, TN_RECORD_SCHEMA, &schema))
-        status = tn_fail(error, TN_ERROR_MODEL, "the record has another schema than %d",
-                         TN_RECORD_SCHEMA);
+    else if (!get_int(result.json, "schema", 0, TN_RECORD_SCHEMA, TN_RECORD_COMPACT, &schema))
+        status = tn_fail(error, TN_ERROR_MODEL, "the record has another schema than %d and %d",
+                         TN_RECORD_SCHEMA, TN_RECORD_COMPACT);
+    else if (schema == TN_RECORD_COMPACT && !tn_record_expand(result.json, model))
+        status = tn_fail(error, TN_ERROR_MODEL, "the record is no record of schema %d",
+                         TN_RECORD_COMPACT);
     else if (!json_is_array(layers))
         status = tn_fail(error, TN_ERROR_MODEL, "the record has no layers");
     if (status != TN_OK)

@@ -99,7 +99,7 @@ const char *tn_decoder_shared(tn_decoder *decoder, const char *name, tn_dtype dt
 const char *tn_decoder_ints(tn_decoder *decoder, int count, const int64_t *values)
 {
     char name[NAME_SIZE];
-    int used = snprintf(name, sizeof name, "ternion_ints");
+    int used = snprintf(name, sizeof name, decoder->site->compact ? "i" : "ternion_ints");
     for (int i = 0; i < count; i++)
         used += snprintf(name + used, sizeof name - (size_t)used, "%c%lld", i ? 'x' : '_',
                          (long long)values[i]);
@@ -140,7 +140,7 @@ const char *tn_decoder_step(tn_decoder *decoder, const char *type, const char *a
     const tn_form_site *site = decoder->site;
     char number[16];
     snprintf(number, sizeof number, "%d", ++decoder->steps);
-    const char *output = make_name(decoder, site->stem, number);
+    const char *output = make_name(decoder, site->base, number);
     if (!output || !a)
         return NULL;
     const char *inputs[] = {a, b, b ? c : NULL, NULL}, *outputs[] = {output, NULL};

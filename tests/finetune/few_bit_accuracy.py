@@ -104,6 +104,23 @@ def cifar(model, folder, x, labels, cases):
         check(f"{name}: {differ} labels differ", differ <= apart)
 
 
+def whole_file(folder, x):
+    """The whole ternary file of resnet20 is below 100,000 bytes (float: 1,112,485), and no worse for it."""
+    source, path, plain = (os.path.join(folder if i else MODELS, name) for i, name in
+                           enumerate(("resnet20-cifar10.onnx", "small.onnx", "float.onnx")))
+    for options in [], ["--calibration-data", CIFAR, "--calibration-samples", "64", "--seed", SEED]:
+        made = json.loads(ternion("quantize", source, "-o", path, "-f", "-q", "--json", "--prune-dead", "--rest",
+                                  "float16", *options))
+        ternion("verify", path, *([] if options else ["--against", source]))
+        ternion("export", path, "-o", plain, "-f", "-q", "--form", "float")
+        a, b = run(path, x[:128]), run(plain, x[:128])
+        off = np.abs(a - b).max() / np.abs(b).max()
+        print(f"resnet20-cifar10 | ternary, --prune-dead --rest float16 {' '.join(options[:1])} | "
+              f"{made['bytes_out']} bytes of {made['bytes_in']} | from its float form by {off:.1e}", flush=True)
+        check(f"{made['bytes_out']} bytes", made["bytes_out"] < 100000)
+        check(f"small file computes the same: {off}", off < 1e-5)
+
+
 def large(folder):
     source = os.path.join(EXPORTS, "resnet50-classic17-dynamic.onnx")
     path, data = os.path.join(folder, "q.onnx"), os.path.join(folder, "x")
@@ -122,6 +139,7 @@ pixels = (raw[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / np.float32(255)
 with tempfile.TemporaryDirectory() as work:
     cifar("resnet20-cifar10", work, pixels, raw[:, 0], CASES if FULL else CASES[:6])
     cifar("resnet20-cifar10-bnfolded", work, pixels, raw[:, 0], CASES if FULL else CASES[2:5])
+    whole_file(work, pixels)
     if FULL:
         cifar("resnet44-cifar10", work, pixels, raw[:, 0], CASES[:4])
     if FULL and os.path.isdir(EXPORTS):

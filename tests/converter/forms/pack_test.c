@@ -312,6 +312,43 @@ static void test_failing_allocations(void **state)
     }
 }
 
+/* The short record says what the long one says, in every form, and less of it. */
+static void test_compact_record(void **state)
+{
+    (void)state;
+    for (size_t f = 0; tn_form_at(f); f++) {
+        char *text[2] = {0};
+        for (int compact = 0; compact < 2; compact++) {
+            scene s;
+            tn_model *packed;
+            tn_record record;
+            tn_verification verification;
+            const tn_pack_options options = {.form = tn_form_at(f), .prune_dead = compact};
+            start_product(&s, 13, true, false);
+            must(tn_pack(s.graph, s.item, 1, &options, NULL, &packed, &error));
+            must(tn_record_parse(packed, &record, &error));
+            assert_string_equal(record.layer[0].node, tn_node_label(s.item[0].layer->node));
+            assert_string_equal(record.layer[0].weight, "w");
+            assert_ptr_equal(record.layer[0].form, tn_form_at(f));
+            assert_int_equal(record.layer[0].shape.bits, s.weight[0].bits);
+            tn_record_done(&record);
+            if (tn_form_at(f)->self_contained) {
+                must(tn_verify(packed, NULL, &verification, &error));
+                assert_int_equal(verification.layers, 1);
+            }
+            text[compact] = tn_strdup(tn_model_metadata(packed, "ternion"));
+            assert_non_null(text[compact]);
+            tn_model_destroy(packed);
+            close_scene(&s);
+        }
+        assert_non_null(strstr(text[0], "\"schema\":1"));
+        assert_non_null(strstr(text[1], "\"schema\":2"));
+        assert_true(strlen(text[1]) < strlen(text[0]) + 12);
+        tn_free(text[0]);
+        tn_free(text[1]);
+    }
+}
+
 /* What is read back is not what was to be written: an error, and no file. */
 static void test_read_back(void **state)
 {
@@ -375,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_choice),         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_half),           cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_damaged_record), cmocka_unit_test(test_read_back),
+        cmocka_unit_test(test_compact_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
