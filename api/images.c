@@ -19,8 +19,10 @@ tn_status tn_image_precision(const char *name, tn_precision *precision, tn_error
         *precision = TN_PRECISION_FP32;
     else if (strcmp(name, "bf16") == 0)
         *precision = TN_PRECISION_BF16;
+    else if (strcmp(name, "tf32") == 0)
+        *precision = TN_PRECISION_TF32;
     else
-        return tn_fail(error, TN_ERROR_USAGE, "precision %s: expected auto, fp32 or bf16",
+        return tn_fail(error, TN_ERROR_USAGE, "precision %s: expected auto, fp32, tf32 or bf16",
                        tn_quote(name));
     return TN_OK;
 }
@@ -164,7 +166,7 @@ tn_status tn_evaluate_report_make(const char *model, const char *data,
     made->description = tn_arena_strdup(arena, tn_dataset_description(source->dataset));
     made->device = tn_arena_strdup(arena, source->device->id);
     made->preprocess = tn_arena_strdup(arena, preprocess);
-    made->precision = evaluation->precision == TN_PRECISION_BF16 ? "bf16" : "fp32";
+    made->precision = tn_precision_name(evaluation->precision);
     made->images = (int64_t)evaluation->images;
     made->bad = (int64_t)evaluation->bad;
     made->correct_top1 = (int64_t)evaluation->correct_top1;

@@ -117,7 +117,7 @@ typedef struct tn_image_options {
     const char *resize, *crop, *mean, *std, *scale, *channel_order; /* single settings over it */
     const char *output;    /* which of several graph outputs; NULL: the first */
     const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:K"; NULL: auto */
-    const char *precision; /* "auto" | "fp32" | "bf16"; NULL: auto */
+    const char *precision; /* "auto" | "fp32" | "tf32" | "bf16"; NULL: auto */
     int64_t batch;         /* 0: chosen */
     int64_t max_bad;       /* corrupt images allowed */
     int64_t limit;         /* at most so many images, drawn by the seed; 0: all */

@@ -86,7 +86,7 @@ static const cli_option images[] = {
     {"output", 0, CLI_TEXT, "NAME", NULL, 0, 0, "the first", "the graph output to use, of several",
      AT(output)},
     {"device", 0, CLI_TEXT, "DEVICE", NULL, 0, 0, "auto", "auto, cpu or cuda[:K]", AT(device)},
-    {"precision", 0, CLI_TEXT, "P", "auto|fp32|bf16", 0, 0, "auto", "of the arithmetic",
+    {"precision", 0, CLI_TEXT, "P", "auto|fp32|tf32|bf16", 0, 0, "auto", "of the arithmetic",
      AT(precision)},
     {"batch-size", 0, CLI_INTEGER, "N", NULL, 1, 1 << 20, "chosen", "images at a time",
      AT(batch_size)},

@@ -31,6 +31,7 @@ tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *val
                     .count = count,
                     .rate = rate,
                     .decay = decay,
+                    .floor = -INFINITY,
                     .first = tn_alloc_zero((size_t)count, sizeof(float))};
     snprintf(slot.name, sizeof slot.name, "%s", name);
     bool adam = optimizer->rule.kind != TN_OPTIMIZER_SGD;

@@ -15,6 +15,7 @@ typedef struct tn_slot {
     int64_t count;
     float rate;  /* factor on the learning rate */
     float decay; /* weight decay; 0 for scales, BN, biases */
+    float floor; /* where the device updates: values stay at or above it; -infinity: anywhere */
     bool frozen;
     float *first;   /* momentum, or Adam's first moment */
     float *second;  /* Adam's second moment; NULL for SGD */

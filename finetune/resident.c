@@ -82,7 +82,7 @@ static void describe_latent(tn_resident *r, size_t i)
 /* Where a slot's value lies on the device, and its gradient; false: nowhere. */
 static bool find_slot(const tn_resident *r, const tn_slot *slot, tn_optimizer_item *item)
 {
-    item->floor = -INFINITY;
+    item->floor = slot->floor;
     for (size_t i = 0; i < tn_params_count(r->params); i++) {
         const tn_param *param = tn_params_at(r->params, i);
         if (param->host != slot->value || !param->gradient)
@@ -269,14 +269,6 @@ void tn_resident_destroy(tn_resident *r)
     tn_free(r->updates);
     tn_free(r->from_host);
     tn_free(r);
-}
-
-bool tn_resident_is_whole(const tn_resident *r)
-{
-    for (size_t i = 0; i < r->latents->count; i++)
-        if (r->from_host[i])
-            return false;
-    return true;
 }
 
 /* Whether a scheme's own numbers change from step to step. */

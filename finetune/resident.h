@@ -37,8 +37,4 @@ void tn_resident_updated(tn_resident *resident);
 
 /* Brings the state to the host, which may change it. Nothing to do where it is there. */
 tn_status tn_resident_leave(tn_resident *resident, tn_error *error) TN_MUST_CHECK;
-
-/* Whether every step is launches alone: no tensor's statistics come from the host. */
-bool tn_resident_is_whole(const tn_resident *resident);
-
 #endif

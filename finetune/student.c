@@ -150,8 +150,11 @@ static tn_status add_slots(tn_student *student, tn_error *error)
                 tn_activation_steps_rate(range, student->options, &rate, &decay);
             status = tn_optimizer_add(&student->optimizer, param->name, param->host,
                                       param->host_gradient, param->count, rate, decay, error);
-            if (status == TN_OK)
-                student->optimizer.slots[student->optimizer.n_slots - 1].frozen = param->frozen;
+            if (status == TN_OK) {
+                tn_slot *slot = &student->optimizer.slots[student->optimizer.n_slots - 1];
+                slot->frozen = param->frozen;
+                slot->floor = range ? TN_LEAST_STEP : slot->floor;
+            }
         }
         if (status != TN_OK)
             return status;
@@ -230,6 +233,8 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
     status = add_slots(&student, error);
     if (status != TN_OK)
         goto fail;
+    student.recorder =
+        (tn_recorder){.device = options->device, .params = student.params, .eager = options->eager};
     *out = student;
     status = tn_resident_create(options->device, out->params, &out->latents, &out->optimizer,
                                 &out->resident, error);
@@ -243,6 +248,7 @@ fail:
 
 void tn_student_done(tn_student *student)
 {
+    tn_recorder_done(&student->recorder);
     tn_resident_destroy(student->resident);
     tn_optimizer_done(&student->optimizer);
     tn_latents_done(&student->latents);
@@ -314,40 +320,77 @@ static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
     return status;
 }
 
-/* Parameters from latents, where the state is. */
-static tn_status quantize(tn_student *student, tn_error *error)
+enum part { FIRST_BATCH, NEXT_BATCH, COLLECT, UPDATE }; /* of a step, as recorded */
+
+/* What a batch's work is done with. */
+typedef struct batch_work {
+    tn_student *student;
+    tn_loss_options loss;
+    bool accumulate;
+} batch_work;
+
+/* Parameters from latents where the host has them, else only what precedes that. */
+static tn_status settle_latents(tn_student *student, tn_error *error)
 {
-    tn_status status;
-    if (student->resident) {
-        status = tn_resident_enter(student->resident, error);
-        return status == TN_OK ? tn_resident_quantize(student->resident, error) : status;
-    }
-    status = tn_params_push(student->params, error);
+    if (student->resident)
+        return tn_resident_enter(student->resident, error);
+    tn_status status = tn_params_push(student->params, error);
     return status == TN_OK ? tn_latents_apply(&student->latents, student->params, true, error)
                            : status;
+}
+
+/* A recording holds the numbers it was made with: batches of one kind are replayed, others run. */
+static bool is_usual(tn_student *student, const tn_loss_options *loss)
+{
+    tn_loss_options *usual = &student->usual;
+    if (usual->count == 0)
+        *usual = *loss;
+    return loss->count == usual->count && loss->scale == usual->scale &&
+           !loss->labels == !usual->labels && !loss->partners == !usual->partners &&
+           !loss->teacher == !usual->teacher;
+}
+
+static tn_status run_batch(void *context, tn_error *error)
+{
+    const batch_work *work = context;
+    tn_student *student = work->student;
+    tn_run_mode mode = student->options->batch_norm == TN_BATCH_NORM_FREEZE
+                           ? TN_RUN_FROZEN_STATISTICS
+                           : TN_RUN_TRAINING;
+    tn_status status = TN_OK;
+    if (student->resident && !work->accumulate)
+        status = tn_resident_quantize(student->resident, error);
+    if (status == TN_OK)
+        status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
+    if (status == TN_OK)
+        status = tn_plan_compute_loss(student->plan, &work->loss, error);
+    if (status == TN_OK)
+        status = tn_plan_backward(student->plan, 0, SIZE_MAX, work->accumulate, error);
+    return status;
 }
 
 tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
                            double share, tn_loss_result *result, tn_error *error)
 {
-    tn_run_mode mode = student->options->batch_norm == TN_BATCH_NORM_FREEZE
-                           ? TN_RUN_FROZEN_STATISTICS
-                           : TN_RUN_TRAINING;
-    tn_loss_options loss;
-    tn_status status = set_targets(student, batch, &loss, error);
-    loss.scale = (float)(share / (double)batch->count);
+    batch_work work = {.student = student, .accumulate = accumulate};
+    tn_status status = set_targets(student, batch, &work.loss, error);
+    work.loss.scale = (float)(share / (double)batch->count);
     if (status == TN_OK && !accumulate)
-        status = quantize(student, error);
+        status = settle_latents(student, error);
     if (status == TN_OK)
         status = tn_plan_write_input_nhwc(student->plan, 0, batch->nhwc, batch->count, error);
-    tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first);
     if (status == TN_OK)
-        status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
+        status = tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first, error);
     if (status == TN_OK)
-        status = tn_plan_loss(student->plan, &loss, result, error);
-    if (status == TN_OK)
-        status = tn_plan_backward(student->plan, 0, SIZE_MAX, accumulate, error);
-    return status;
+        status = tn_plan_set_targets(student->plan, &work.loss, error);
+    if (status != TN_OK)
+        return status;
+    if (is_usual(student, &work.loss))
+        status = tn_recorder_run(&student->recorder, accumulate ? NEXT_BATCH : FIRST_BATCH,
+                                 run_batch, &work, error);
+    else
+        status = run_batch(&work, error);
+    return status == TN_OK ? tn_plan_read_loss(student->plan, result, error) : status;
 }
 
 tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
@@ -364,11 +407,17 @@ tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
     return status;
 }
 
+static tn_status run_collect(void *context, tn_error *error)
+{
+    return tn_resident_collect(context, error);
+}
+
 tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
 {
     tn_status status;
     if (student->resident) {
-        status = tn_resident_collect(student->resident, error);
+        status =
+            tn_recorder_run(&student->recorder, COLLECT, run_collect, student->resident, error);
         return status == TN_OK ? tn_resident_norm(student->resident, norm, error) : status;
     }
     status = tn_latents_backward(&student->latents, student->params, error);
@@ -379,6 +428,11 @@ tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
     return status;
 }
 
+static tn_status run_update(void *context, tn_error *error)
+{
+    return tn_resident_update(context, error);
+}
+
 tn_status tn_student_update(tn_student *student, double lr, double norm, tn_error *error)
 {
     double clip = student->options->clip_norm;
@@ -386,7 +440,8 @@ tn_status tn_student_update(tn_student *student, double lr, double norm, tn_erro
     if (student->resident) {
         tn_status status = tn_resident_prepare(student->resident, lr, scale, error);
         if (status == TN_OK)
-            status = tn_resident_update(student->resident, error);
+            status =
+                tn_recorder_run(&student->recorder, UPDATE, run_update, student->resident, error);
         if (status == TN_OK)
             tn_resident_updated(student->resident);
         return status;

@@ -6,6 +6,7 @@
 #include "finetune/activation_steps.h"
 #include "finetune/latent.h"
 #include "finetune/optimizer.h"
+#include "finetune/recorder.h"
 #include "finetune/resident.h"
 #include "finetune/train.h"
 #include "network/plan.h"
@@ -21,6 +22,8 @@ typedef struct tn_student {
     tn_activation_steps steps;
     tn_optimizer optimizer;
     tn_resident *resident; /* NULL: the host's memory is the device's */
+    tn_recorder recorder;
+    tn_loss_options usual; /* the kind of batch that is recorded */
     tn_graph *teacher_graph;
     tn_params *teacher_params;
     tn_plan *teacher;      /* NULL without distillation */

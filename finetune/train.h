@@ -51,6 +51,7 @@ typedef struct tn_train_options {
     int threads_loader; /* [1] */
     tn_device *device;  /* borrowed */
     tn_precision precision;
+    bool eager;         /* steps are not recorded on the device; the results are the same */
     const char *folder; /* run folder; NULL: no checkpoints, no journal */
     bool resume;
     int save_every;    /* [600] seconds between checkpoints inside an epoch */

@@ -120,7 +120,7 @@ size_t tn_blaslt_version(const tn_blaslt *t)
 
 static bool same(const tn_gpu_product *p, const tn_gpu_product *q)
 {
-    return p->trans_a == q->trans_a && p->trans_b == q->trans_b && p->bf16 == q->bf16 &&
+    return p->trans_a == q->trans_a && p->trans_b == q->trans_b && p->precision == q->precision &&
            p->m == q->m && p->n == q->n && p->k == q->k && p->lda == q->lda && p->ldb == q->ldb &&
            p->ldc == q->ldc && p->batch == q->batch && p->stride_a == q->stride_a &&
            p->stride_b == q->stride_b && p->stride_c == q->stride_c;
@@ -151,16 +151,17 @@ static bool describe(tn_blaslt *t, const tn_gpu_product *p, prepared *q)
 {
     cublasOperation_t first = p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t second = p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    return t->operation_create(&q->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
-               CUBLAS_STATUS_SUCCESS &&
+    cublasComputeType_t compute =
+        p->precision == TN_PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    return t->operation_create(&q->operation, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
            t->operation_set(q->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first)) ==
                CUBLAS_STATUS_SUCCESS &&
            t->operation_set(q->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second)) ==
                CUBLAS_STATUS_SUCCESS &&
-           set_layout(t, &q->b, p->bf16, p->trans_b ? p->k : p->n, p->trans_b ? p->n : p->k, p->ldb,
-                      p, p->stride_b) &&
-           set_layout(t, &q->a, p->bf16, p->trans_a ? p->m : p->k, p->trans_a ? p->k : p->m, p->lda,
-                      p, p->stride_a) &&
+           set_layout(t, &q->b, tn_gpu_is_bf16(p), p->trans_b ? p->k : p->n,
+                      p->trans_b ? p->n : p->k, p->ldb, p, p->stride_b) &&
+           set_layout(t, &q->a, tn_gpu_is_bf16(p), p->trans_a ? p->m : p->k,
+                      p->trans_a ? p->k : p->m, p->lda, p, p->stride_a) &&
            set_layout(t, &q->c, false, p->n, p->m, p->ldc, p, p->stride_c);
 }
 
@@ -179,8 +180,8 @@ static bool choose(tn_blaslt *t, const tn_gpu_product *p, prepared *q)
     cublasLtMatmulHeuristicResult_t result;
     uint64_t workspace = WORKSPACE;
     uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    uint32_t first = alignment(p->ldb, p->stride_b, p->bf16);
-    uint32_t second = alignment(p->lda, p->stride_a, p->bf16);
+    uint32_t first = alignment(p->ldb, p->stride_b, tn_gpu_is_bf16(p));
+    uint32_t second = alignment(p->lda, p->stride_a, tn_gpu_is_bf16(p));
     uint32_t third = alignment(p->ldc, p->stride_c, false);
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
@@ -228,7 +229,7 @@ tn_status tn_blaslt_prepare(tn_blaslt *t, const tn_gpu_product *product, tn_erro
         return tn_fail(error, TN_ERROR_USAGE,
                        "cuBLASLt has no product of %lld x %lld x %lld (batch %lld, %s)",
                        (long long)product->m, (long long)product->n, (long long)product->k,
-                       (long long)product->batch, product->bf16 ? "bf16" : "fp32");
+                       (long long)product->batch, tn_precision_name(product->precision));
     }
     t->n++;
     return TN_OK;

@@ -167,6 +167,55 @@ tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int
         "a launch", error);
 }
 
+struct tn_recording {
+    cudaGraphExec_t graph;
+};
+
+tn_status tn_gpu_record_begin(tn_gpu *gpu, tn_error *error)
+{
+    return check(cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal),
+                 "recording a step", error);
+}
+
+tn_status tn_gpu_record_end(tn_gpu *gpu, tn_recording **recording, tn_error *error)
+{
+    cudaGraph_t graph = NULL;
+    cudaError_t code = cudaStreamEndCapture(gpu->stream, &graph);
+    if (!recording) {
+        (void)cudaGetLastError();
+        if (graph)
+            (void)cudaGraphDestroy(graph);
+        return TN_OK;
+    }
+    tn_status status = check(code, "recording a step", error);
+    if (status != TN_OK)
+        return status;
+    tn_recording *r = tn_alloc_zero(1, sizeof(*r));
+    if (!r)
+        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    else
+        status = check(cudaGraphInstantiate(&r->graph, graph, 0), "building a graph", error);
+    (void)cudaGraphDestroy(graph);
+    if (status == TN_OK)
+        *recording = r;
+    else
+        tn_free(r);
+    return status;
+}
+
+tn_status tn_gpu_replay(tn_gpu *gpu, const tn_recording *recording, tn_error *error)
+{
+    return check(cudaGraphLaunch(recording->graph, gpu->stream), "a graph's launch", error);
+}
+
+void tn_gpu_forget(tn_recording *recording)
+{
+    if (!recording)
+        return;
+    (void)cudaGraphExecDestroy(recording->graph);
+    tn_free(recording);
+}
+
 tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product, tn_error *error)
 {
     return tn_blaslt_prepare(gpu->blaslt, product, error);

@@ -35,14 +35,21 @@ static tn_gpu_product product_of(const conv_kernel *k, part which, int64_t image
     int64_t row = s->group * s->ld, filters = out * s->ld;
     switch (which) {
     case FORWARD:
-        return (tn_gpu_product){false,           true,     k->bf16, rows,    out, s->ld, row, s->ld,
-                                s->out_channels, s->group, s->ld,   filters, out};
+        return (tn_gpu_product){false, true,  k->plain.task.precision, rows,     out,   s->ld,
+                                row,   s->ld, s->out_channels,         s->group, s->ld, filters,
+                                out};
     case DATA:
-        return (tn_gpu_product){false, false, k->bf16,  rows, s->ld,   out,  k->dy_ld,
-                                s->ld, row,   s->group, out,  filters, s->ld};
+        return (tn_gpu_product){false,    false, k->plain.task.precision,
+                                rows,     s->ld, out,
+                                k->dy_ld, s->ld, row,
+                                s->group, out,   filters,
+                                s->ld};
     default:
-        return (tn_gpu_product){true, false, k->bf16,  out, s->ld, rows,   k->dy_ld,
-                                row,  s->ld, s->group, out, s->ld, filters};
+        return (tn_gpu_product){true,     false, k->plain.task.precision,
+                                out,      s->ld, rows,
+                                k->dy_ld, row,   s->ld,
+                                s->group, out,   s->ld,
+                                filters};
     }
 }
 

@@ -120,6 +120,27 @@ static tn_status gpu_synchronize(tn_device *device, tn_error *error)
     return tn_gpu_wait(gpu_of(device), error);
 }
 
+static tn_status gpu_record_begin(tn_device *device, tn_error *error)
+{
+    return tn_gpu_record_begin(gpu_of(device), error);
+}
+
+static tn_status gpu_record_end(tn_device *device, tn_recording **recording, tn_error *error)
+{
+    return tn_gpu_record_end(gpu_of(device), recording, error);
+}
+
+static tn_status gpu_replay(tn_device *device, const tn_recording *recording, tn_error *error)
+{
+    return tn_gpu_replay(gpu_of(device), recording, error);
+}
+
+static void gpu_forget(tn_device *device, tn_recording *recording)
+{
+    (void)device;
+    tn_gpu_forget(recording);
+}
+
 static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_CONV] = tn_gpu_conv_prepare,
     [TN_VERB_GEMM] = tn_gpu_gemm_prepare,
@@ -150,6 +171,8 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return "the CUDA device does not have it";
     if (task->precision == TN_PRECISION_BF16 && !device->bf16)
         return "this GPU has no bf16";
+    if (task->precision == TN_PRECISION_TF32 && !device->tf32_runs)
+        return "this GPU has no tf32";
     switch (task->verb) {
     case TN_VERB_CONV:
         return task->backward && (task->conv.function != TN_FUNCTION_NONE || task->conv.residual ||
@@ -197,8 +220,9 @@ static tn_status gpu_prepare(tn_device *device, const tn_task *task, tn_kernel *
 }
 
 static const tn_device_class gpu_class = {
-    gpu_destroy, gpu_alloc, gpu_release, gpu_upload, gpu_download,    gpu_copy,     gpu_zero,
-    gpu_add,     gpu_scale, gpu_import,  gpu_export, gpu_synchronize, gpu_supports, gpu_prepare};
+    gpu_destroy,  gpu_alloc,   gpu_release,      gpu_upload,     gpu_download, gpu_copy,
+    gpu_zero,     gpu_add,     gpu_scale,        gpu_import,     gpu_export,   gpu_synchronize,
+    gpu_supports, gpu_prepare, gpu_record_begin, gpu_record_end, gpu_replay,   gpu_forget};
 
 tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
 {
@@ -211,7 +235,7 @@ tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
         return status;
     }
     d->base.type = &gpu_class;
-    d->base.bf16 = tn_gpu_has_bf16(d->gpu);
+    d->base.bf16 = d->base.tf32_runs = tn_gpu_has_bf16(d->gpu);
     snprintf(d->base.id, sizeof(d->base.id), "cuda:%d", index);
     tn_gpu_describe(d->gpu, d->base.summary, sizeof(d->base.summary));
     *device = &d->base;

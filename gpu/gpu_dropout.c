@@ -3,8 +3,7 @@
 typedef struct dropout_kernel {
     tn_gpu_task plain;
     bool drop; /* of the last forward */
-    uint64_t seed, sample;
-    uint32_t epoch;
+    const tn_draw *draw;
 } dropout_kernel;
 
 static tn_status run(const dropout_kernel *k, const float *src, float *dst, bool accumulate,
@@ -14,9 +13,8 @@ static tn_status run(const dropout_kernel *k, const float *src, float *dst, bool
     tn_dropout_args args = {.src = src,
                             .dst = dst,
                             .inner = t->inner,
-                            .seed = k->seed + t->layer,
-                            .sample = k->sample,
-                            .epoch = k->epoch,
+                            .draw = k->draw,
+                            .layer = t->layer,
                             .threshold = (uint32_t)((double)t->ratio * 4294967296.0),
                             .scale = 1.0f / (1.0f - t->ratio),
                             .drop = k->drop,
@@ -29,9 +27,7 @@ static tn_status dropout_forward(tn_kernel *kernel, const tn_arguments *args, tn
 {
     dropout_kernel *k = (dropout_kernel *)kernel;
     k->drop = args->drop;
-    k->seed = args->seed;
-    k->sample = args->sample;
-    k->epoch = args->epoch;
+    k->draw = args->draw;
     return run(k, args->src[0], args->dst, false, error);
 }
 

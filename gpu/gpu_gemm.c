@@ -37,20 +37,34 @@ static tn_gpu_product product_of(const gemm_kernel *k, part which)
     int64_t batch = which == INTO_B && t->shared_b ? 1 : t->batch, bb = t->k * t->n;
     const operand *a = &k->a, *b = &k->b, *d = &k->dy;
     if (which == FORWARD)
-        return (tn_gpu_product){t->trans_a, t->trans_b, k->bf16,    t->m, t->n,
-                                t->k,       a->ld,      b->ld,      t->n, batch,
-                                a->stride,  b_stride,   t->m * t->n};
+        return (tn_gpu_product){t->trans_a, t->trans_b, k->plain.task.precision,
+                                t->m,       t->n,       t->k,
+                                a->ld,      b->ld,      t->n,
+                                batch,      a->stride,  b_stride,
+                                t->m * t->n};
     if (which == INTO_A && !t->trans_a)
-        return (tn_gpu_product){false, !t->trans_b, k->bf16, t->m,      t->k,     t->n, d->ld,
-                                b->ld, t->k,        batch,   d->stride, b_stride, ab};
+        return (tn_gpu_product){false, !t->trans_b, k->plain.task.precision,
+                                t->m,  t->k,        t->n,
+                                d->ld, b->ld,       t->k,
+                                batch, d->stride,   b_stride,
+                                ab};
     if (which == INTO_A)
-        return (tn_gpu_product){t->trans_b, true, k->bf16, t->k,     t->m,      t->n, b->ld,
-                                d->ld,      t->m, batch,   b_stride, d->stride, ab};
+        return (tn_gpu_product){t->trans_b, true,     k->plain.task.precision,
+                                t->k,       t->m,     t->n,
+                                b->ld,      d->ld,    t->m,
+                                batch,      b_stride, d->stride,
+                                ab};
     if (!t->trans_b)
-        return (tn_gpu_product){!t->trans_a, false, k->bf16, t->k,      t->n,      t->m, a->ld,
-                                d->ld,       t->n,  batch,   a->stride, d->stride, bb};
-    return (tn_gpu_product){true,  t->trans_a, k->bf16, t->n,      t->k,      t->m, d->ld,
-                            a->ld, t->k,       batch,   d->stride, a->stride, bb};
+        return (tn_gpu_product){!t->trans_a, false,     k->plain.task.precision,
+                                t->k,        t->n,      t->m,
+                                a->ld,       d->ld,     t->n,
+                                batch,       a->stride, d->stride,
+                                bb};
+    return (tn_gpu_product){true,  t->trans_a, k->plain.task.precision,
+                            t->n,  t->k,       t->m,
+                            d->ld, a->ld,      t->k,
+                            batch, d->stride,  a->stride,
+                            bb};
 }
 
 /* The operands wherever they are: among src or params. */

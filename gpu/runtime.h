@@ -17,9 +17,10 @@ typedef enum tn_gpu_direction {
 } tn_gpu_direction;
 
 /* c = alpha op(a) op(b) + beta c, row-major, `batch` times with the strides between (elements).
- * Operands fp32, or bf16 with fp32 accumulation; c fp32. */
+ * c, and what is summed, is fp32. */
 typedef struct tn_gpu_product {
-    bool trans_a, trans_b, bf16;
+    bool trans_a, trans_b;
+    tn_precision precision; /* FP32, TF32: fp32 operands; BF16: bf16 ones */
     int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
 } tn_gpu_product;
 
@@ -28,7 +29,12 @@ tn_status tn_gpu_open(int index, tn_gpu **gpu, tn_error *error) TN_MUST_CHECK;
 void tn_gpu_close(tn_gpu *gpu); /* NULL is fine */
 /* "NVIDIA H200, 132 SMs, 139 GiB, cuBLASLt 13.0" */
 void tn_gpu_describe(const tn_gpu *gpu, char *text, size_t size);
-bool tn_gpu_has_bf16(const tn_gpu *gpu);
+bool tn_gpu_has_bf16(const tn_gpu *gpu); /* and tf32 */
+
+static inline bool tn_gpu_is_bf16(const tn_gpu_product *product)
+{
+    return product->precision == TN_PRECISION_BF16;
+}
 
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes); /* 256-byte aligned; NULL when there is none */
 void tn_gpu_free(tn_gpu *gpu, void *memory);   /* NULL is fine */
@@ -47,6 +53,13 @@ tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product,
                                  tn_error *error) TN_MUST_CHECK;
 tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,
                           const void *b, float beta, float *c, tn_error *error) TN_MUST_CHECK;
+
+/* What is queued between begin and end is recorded, not done: launches, products, copies within the
+ * device, zeroes. DEVICE for all else. end with NULL drops it. */
+tn_status tn_gpu_record_begin(tn_gpu *gpu, tn_error *error) TN_MUST_CHECK;
+tn_status tn_gpu_record_end(tn_gpu *gpu, tn_recording **recording, tn_error *error) TN_MUST_CHECK;
+tn_status tn_gpu_replay(tn_gpu *gpu, const tn_recording *recording, tn_error *error) TN_MUST_CHECK;
+void tn_gpu_forget(tn_recording *recording); /* NULL is fine */
 
 /* Fault injection: the n-th call from now (1 is the next) that can fail does; 0 ends it. */
 void tn_gpu_fail_call(uint64_t n);

@@ -9,6 +9,12 @@ const char *tn_verb_name(tn_verb verb)
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 
+const char *tn_precision_name(tn_precision precision)
+{
+    static const char *const names[] = {"auto", "fp32", "bf16", "tf32"};
+    return (unsigned)precision < 4 ? names[precision] : "unknown";
+}
+
 int64_t tn_extent_count(const tn_extent *shape)
 {
     int64_t count = 1;

@@ -20,7 +20,15 @@
 typedef struct tn_device tn_device;
 typedef struct tn_kernel tn_kernel;
 
-typedef enum tn_precision { TN_PRECISION_AUTO, TN_PRECISION_FP32, TN_PRECISION_BF16 } tn_precision;
+/* Of the operands of convolutions and matrix products; sums and all else are fp32. */
+typedef enum tn_precision {
+    TN_PRECISION_AUTO,
+    TN_PRECISION_FP32,
+    TN_PRECISION_BF16,
+    TN_PRECISION_TF32 /* 10 bits behind the point, rounded by the GPU itself */
+} tn_precision;
+
+const char *tn_precision_name(tn_precision precision);
 
 typedef enum tn_verb {
     TN_VERB_CONV,       /* src x[, residual]; params weight[, bias][, fold: gamma beta mean var] */
@@ -218,7 +226,7 @@ typedef struct tn_fake_quantize_task {
 } tn_fake_quantize_task;
 
 /* dst = x * keep / (1 - ratio) with args->drop, else x. Element j of row r is kept when word j of
- * the stream tn_random_make(args->seed + layer, TN_PURPOSE_DROPOUT, args->epoch, args->sample + r)
+ * the stream tn_random_make(seed + layer, TN_PURPOSE_DROPOUT, epoch, sample + r) of *args->draw
  * is at least ratio * 2^32. Backward uses the mask of the last forward. */
 typedef struct tn_dropout_task {
     int64_t rows, inner;
@@ -241,7 +249,7 @@ typedef struct tn_loss_task {
 
 typedef struct tn_task {
     tn_verb verb;
-    tn_precision precision; /* FP32 or BF16 */
+    tn_precision precision; /* not AUTO */
     bool backward;          /* backward will be called */
     union {
         tn_conv_task conv;
@@ -266,6 +274,13 @@ typedef struct tn_task {
     };
 } tn_task;
 
+/* What Dropout draws; in device memory, so that a recorded step can be replayed with other numbers.
+ */
+typedef struct tn_draw {
+    uint64_t seed, sample;
+    uint32_t epoch;
+} tn_draw;
+
 /* Pointers into the device's memory. Arrays are in the order given beside the verb. */
 typedef struct tn_arguments {
     const float *const *src;
@@ -285,11 +300,10 @@ typedef struct tn_arguments {
     float *running_mean, *running_var;
     /* DROPOUT */
     bool drop;
-    uint64_t seed, sample;
-    uint32_t epoch;
-    void *saved;     /* kernel->saved_bytes, from forward to backward */
-    void *state;     /* kernel->state_bytes, for the kernel's life; written by pack */
-    void *workspace; /* kernel->workspace_bytes, within one call */
+    const tn_draw *draw; /* device memory; as at forward until backward is done */
+    void *saved;         /* kernel->saved_bytes, from forward to backward */
+    void *state;         /* kernel->state_bytes, for the kernel's life; written by pack */
+    void *workspace;     /* kernel->workspace_bytes, within one call */
     /* LOSS */
     const int32_t *labels;   /* device memory */
     const int32_t *partners; /* device memory; mixup's second labels, NULL: none */
@@ -319,6 +333,8 @@ typedef struct tn_kernel_class {
     tn_status (*backward)(tn_kernel *kernel, const tn_arguments *args, tn_error *error);
 } tn_kernel_class;
 
+typedef struct tn_recording tn_recording; /* the device's own */
+
 typedef struct tn_device_class {
     void (*destroy)(tn_device *device);
     /* Memory of the device, 64-byte (CPU) or 256-byte (GPU) aligned; NULL when there is none. */
@@ -346,6 +362,14 @@ typedef struct tn_device_class {
     /* USAGE when not supported. */
     tn_status (*prepare)(tn_device *device, const tn_task *task, tn_kernel **kernel,
                          tn_error *error);
+    /* Records the work queued from record_begin to record_end instead of doing it: kernels, copies
+     * within the device, zeroes, add and scale; all else fails meanwhile. NULL on devices that
+     * queue nothing. record_end with `recording` NULL drops it, without error. Replaying does the
+     * work on the same memory, bit for bit as if it were queued again. */
+    tn_status (*record_begin)(tn_device *device, tn_error *error);
+    tn_status (*record_end)(tn_device *device, tn_recording **recording, tn_error *error);
+    tn_status (*replay)(tn_device *device, const tn_recording *recording, tn_error *error);
+    void (*forget)(tn_device *device, tn_recording *recording); /* NULL is fine */
 } tn_device_class;
 
 /* Implementations embed it first in their own struct. */
@@ -355,6 +379,7 @@ struct tn_device {
     char summary[160]; /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
     bool host_memory;  /* its pointers can be read and written by the host */
     bool bf16;         /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
+    bool tf32_runs;    /* tf32 can be asked for */
     bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
 };
 

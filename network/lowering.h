@@ -74,9 +74,8 @@ struct tn_plan {
     int32_t *labels, *partners;
     float *mix;
     float *teacher, *staging; /* device; host, of the largest value */
-    uint64_t seed, sample;    /* dropout */
-    uint32_t epoch;
-    bool *param_written; /* in the current backward */
+    tn_draw *draw;            /* Dropout's, on the device; NULL without */
+    bool *param_written;      /* in the current backward */
     void *memory, *workspace;
     tn_plan_memory sizes;
 };

@@ -279,13 +279,15 @@ static tn_status place(placement *p, size_t *total, tn_error *error)
     return TN_OK;
 }
 
-/* [values][state ...][workspace][loss: result, labels, partners, mix, teacher] */
+/* [values][state ...][workspace][draw][loss: result, labels, partners, mix, teacher] */
 static tn_status allocate(placement *p, size_t values, tn_error *error)
 {
     tn_plan *plan = p->plan;
-    size_t packed = 0, workspace = 0, loss = 0;
+    size_t packed = 0, workspace = 0, loss = 0, draw = 0;
     for (size_t i = 0; i < plan->n_steps; i++) {
         const tn_kernel *k = plan->steps[i].kernel;
+        if (plan->steps[i].task.verb == TN_VERB_DROPOUT && plan->options.training)
+            draw = round_up(sizeof(tn_draw));
         packed += round_up(k->state_bytes);
         workspace = k->workspace_bytes > workspace ? k->workspace_bytes : workspace;
     }
@@ -298,10 +300,10 @@ static tn_status allocate(placement *p, size_t values, tn_error *error)
                round_up((size_t)logits->count * sizeof(float));
     }
     workspace = round_up(workspace);
-    plan->sizes.values = values + loss;
+    plan->sizes.values = values + loss + draw;
     plan->sizes.workspace = workspace;
     plan->sizes.packed = packed;
-    plan->sizes.arena = values + packed + workspace + loss;
+    plan->sizes.arena = values + packed + workspace + loss + draw;
     plan->memory = plan->device->type->alloc(plan->device, plan->sizes.arena);
     if (!plan->memory)
         return tn_fail(error, TN_ERROR_LIMIT,
@@ -319,6 +321,8 @@ static tn_status allocate(placement *p, size_t values, tn_error *error)
     }
     plan->workspace = at;
     at += workspace;
+    plan->draw = draw > 0 ? (tn_draw *)(void *)at : NULL;
+    at += draw;
     if (logits) {
         plan->loss_result = (float *)at;
         at += round_up(4 * sizeof(float));

@@ -34,10 +34,13 @@ static tn_status check_options(tn_plan *plan, tn_error *error)
             "bf16 needs a processor with AMX or AVX-512 BF16, or a GPU: %s has none; use precision "
             "fp32 or auto",
             plan->device->summary);
-    plan->precision = o->precision == TN_PRECISION_BF16 ||
-                              (o->precision == TN_PRECISION_AUTO && plan->device->bf16)
-                          ? TN_PRECISION_BF16
-                          : TN_PRECISION_FP32;
+    if (o->precision == TN_PRECISION_TF32 && !plan->device->tf32_runs)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "tf32 is not supported on %s: it needs a GPU; use precision fp32 or auto",
+                       plan->device->summary);
+    plan->precision = o->precision != TN_PRECISION_AUTO ? o->precision
+                      : plan->device->bf16              ? TN_PRECISION_BF16
+                                                        : TN_PRECISION_FP32;
     if (!o->training && (o->n_injections || o->n_gradients || o->input_gradient))
         return tn_fail(error, TN_ERROR_USAGE, "gradients need a training plan");
     tn_status status = check_names(plan->graph, o->taps, o->n_taps, "tap", error);
@@ -144,6 +147,8 @@ static tn_status build(tn_plan *plan, const tn_plan_options *o, tn_error *error)
         status = tn_plan_fuse(plan, error);
     if (status == TN_OK)
         status = tn_plan_place(plan, error);
+    if (status == TN_OK)
+        status = tn_plan_set_dropout(plan, 0, 0, 0, error);
     if (status != TN_OK)
         return status;
     for (size_t i = 0; i < plan->n_values; i++)

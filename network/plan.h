@@ -82,8 +82,9 @@ float *tn_plan_input_buffer(tn_plan *plan, size_t input);
 /* Which random numbers Dropout draws in TN_RUN_TRAINING from now on: those of samples `sample`,
  * sample + 1, ... of an epoch, whatever ranks and batches they are divided into. The same goes for
  * TN_RUN_FROZEN_STATISTICS; in the other modes and in plans that do not train Dropout is the
- * identity. */
-void tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample);
+ * identity. Never between a forward and its backward. */
+tn_status tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample,
+                              tn_error *error) TN_MUST_CHECK;
 
 /* Steps [first, last); last is cut to the number of steps: (0, SIZE_MAX) is the network. The values
  * a sub-range reads must be there: from a forward before it, or by tn_plan_write_value. */
@@ -124,6 +125,14 @@ typedef struct tn_loss_result { /* sums over the count samples */
  * gradient at the logits, where the next backward starts. Replaces what was injected before. */
 tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_result *result,
                        tn_error *error) TN_MUST_CHECK;
+
+/* tn_plan_loss in three parts, the second of which only queues work on the device: with forward and
+ * backward it can be recorded, and replayed for other images and targets of the same kind. */
+tn_status tn_plan_set_targets(tn_plan *plan, const tn_loss_options *options,
+                              tn_error *error) TN_MUST_CHECK;
+tn_status tn_plan_compute_loss(tn_plan *plan, const tn_loss_options *options,
+                               tn_error *error) TN_MUST_CHECK;
+tn_status tn_plan_read_loss(tn_plan *plan, tn_loss_result *result, tn_error *error) TN_MUST_CHECK;
 
 /* Adds a gradient at a value (an injection, an output, or any with keep_all) for the next backward;
  * to be called after the forward. Several add up, and add to the loss's. */

@@ -208,9 +208,7 @@ static tn_status forward_step(tn_plan *plan, tn_plan_node *step, tn_run_mode mod
                          .dst = plan->values[step->dst].data,
                          .params = params,
                          .drop = mode == TN_RUN_TRAINING || mode == TN_RUN_FROZEN_STATISTICS,
-                         .seed = plan->seed,
-                         .sample = plan->sample,
-                         .epoch = plan->epoch,
+                         .draw = plan->draw,
                          .saved = step->saved,
                          .state = step->state,
                          .workspace = plan->workspace};
@@ -240,11 +238,13 @@ static void clear_gradients(tn_plan *plan)
         plan->values[i].gradient_live = plan->values[i].gradient_valid = false;
 }
 
-void tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample)
+tn_status tn_plan_set_dropout(tn_plan *plan, uint64_t seed, uint32_t epoch, uint64_t sample,
+                              tn_error *error)
 {
-    plan->seed = seed;
-    plan->epoch = epoch;
-    plan->sample = sample;
+    const tn_draw draw = {.seed = seed, .sample = sample, .epoch = epoch};
+    if (!plan->draw)
+        return TN_OK;
+    return plan->device->type->upload(plan->device, plan->draw, &draw, sizeof(draw), error);
 }
 
 tn_status tn_plan_forward(tn_plan *plan, tn_run_mode mode, size_t first, size_t last,
@@ -282,9 +282,14 @@ tn_status tn_plan_batch_statistics(tn_plan *plan, size_t step, float *mean, floa
 
 /* --- loss ------------------------------------------------------------------------------------ */
 
-static tn_status upload_targets(tn_plan *plan, const tn_loss_options *o, tn_error *error)
+tn_status tn_plan_set_targets(tn_plan *plan, const tn_loss_options *o, tn_error *error)
 {
     const tn_device_class *type = plan->device->type;
+    if (!plan->loss)
+        return tn_fail(error, TN_ERROR_USAGE, "the plan was made without a loss");
+    if (o->count < 1 || o->count > plan->batch)
+        return tn_fail(error, TN_ERROR_USAGE, "%lld samples for a plan of batch %lld",
+                       (long long)o->count, (long long)plan->batch);
     int64_t classes = plan->values[plan->loss_value].dims[1];
     tn_status status = TN_OK;
     size_t bytes = (size_t)o->count * sizeof(int32_t);
@@ -307,15 +312,8 @@ static tn_status upload_targets(tn_plan *plan, const tn_loss_options *o, tn_erro
     return status;
 }
 
-tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_result *result,
-                       tn_error *error)
+tn_status tn_plan_compute_loss(tn_plan *plan, const tn_loss_options *options, tn_error *error)
 {
-    float sums[4];
-    if (!plan->loss)
-        return tn_fail(error, TN_ERROR_USAGE, "the plan was made without a loss");
-    if (options->count < 1 || options->count > plan->batch)
-        return tn_fail(error, TN_ERROR_USAGE, "%lld samples for a plan of batch %lld",
-                       (long long)options->count, (long long)plan->batch);
     tn_plan_value *root = &plan->values[plan->values[plan->loss_value].root];
     const float *src[2] = {root->data, options->teacher ? plan->teacher : NULL};
     float *dsrc[1] = {plan->options.training && root->needs_gradient ? root->gradient : NULL};
@@ -334,23 +332,33 @@ tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_re
                          .smoothing = options->smoothing,
                          .temperature = options->temperature,
                          .weight = options->weight};
-    tn_status status = upload_targets(plan, options, error);
     clear_gradients(plan);
+    tn_status status = plan->loss->type->forward(plan->loss, &args, error);
+    root->gradient_live = root->gradient_valid = status == TN_OK && dsrc[0] != NULL;
+    return status;
+}
+
+tn_status tn_plan_read_loss(tn_plan *plan, tn_loss_result *result, tn_error *error)
+{
+    float sums[4];
+    tn_status status =
+        plan->device->type->download(plan->device, sums, plan->loss_result, sizeof(sums), error);
     if (status == TN_OK)
-        status = plan->loss->type->forward(plan->loss, &args, error);
+        *result = (tn_loss_result){.loss = (double)sums[0],
+                                   .top1 = (int64_t)sums[1],
+                                   .top5 = (int64_t)sums[2],
+                                   .cross_entropy = (double)sums[3]};
+    return status;
+}
+
+tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_result *result,
+                       tn_error *error)
+{
+    tn_loss_result unread;
+    tn_status status = tn_plan_set_targets(plan, options, error);
     if (status == TN_OK)
-        status = plan->device->type->download(plan->device, sums, plan->loss_result, sizeof(sums),
-                                              error);
-    if (status != TN_OK)
-        return status;
-    root->gradient_live = root->gradient_valid = dsrc[0] != NULL;
-    if (result) {
-        result->loss = (double)sums[0];
-        result->top1 = (int64_t)sums[1];
-        result->top5 = (int64_t)sums[2];
-        result->cross_entropy = (double)sums[3];
-    }
-    return TN_OK;
+        status = tn_plan_compute_loss(plan, options, error);
+    return status == TN_OK ? tn_plan_read_loss(plan, result ? result : &unread, error) : status;
 }
 
 /* --- backward -------------------------------------------------------------------------------- */

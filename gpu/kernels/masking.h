@@ -9,8 +9,9 @@ typedef struct tn_dropout_args { /* dst (+)= src * mask; one thread per row and 
     const float *src;
     float *dst;
     int64_t inner;
-    uint64_t seed, sample;
-    uint32_t epoch, threshold;
+    const tn_draw *draw; /* read only to drop */
+    uint64_t layer;
+    uint32_t threshold;
     float scale;
     bool drop, accumulate;
 } tn_dropout_args;
@@ -33,10 +34,15 @@ TN_BODY void tn_philox(uint64_t key, uint32_t c[4])
 TN_BODY void tn_dropout_body(const tn_dropout_args *k, int64_t i)
 {
     int64_t blocks = (k->inner + 3) / 4, row = i / blocks, block = i % blocks;
-    uint64_t sample = k->sample + (uint64_t)row;
-    uint32_t word[4] = {(uint32_t)block, k->epoch ^ ((uint32_t)TN_PURPOSE_DROPOUT << 24),
-                        (uint32_t)sample, (uint32_t)(sample >> 32)};
-    tn_philox(k->seed, word);
+    uint32_t word[4] = {0, 0, 0, 0};
+    if (k->drop) {
+        uint64_t sample = k->draw->sample + (uint64_t)row;
+        word[0] = (uint32_t)block;
+        word[1] = k->draw->epoch ^ ((uint32_t)TN_PURPOSE_DROPOUT << 24);
+        word[2] = (uint32_t)sample;
+        word[3] = (uint32_t)(sample >> 32);
+        tn_philox(k->draw->seed + k->layer, word);
+    }
 #ifdef __CUDACC__
 #pragma unroll
 #endif

@@ -118,6 +118,8 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
         reason = "the CPU device does not have it";
     else if (task->precision == TN_PRECISION_BF16 && !device->bf16 && !device->bf16_runs)
         reason = "bf16 needs a processor with AMX or AVX-512 BF16";
+    else if (task->precision == TN_PRECISION_TF32)
+        reason = "tf32 needs a GPU";
     else if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         reason = "oneDNN does not fuse this function";
     else if (task->backward && task->verb == TN_VERB_CONV &&
@@ -145,8 +147,9 @@ static tn_status cpu_prepare(tn_device *device, const tn_task *task, tn_kernel *
 }
 
 static const tn_device_class cpu_class = {
-    cpu_destroy, cpu_alloc, cpu_release, cpu_copy,   cpu_copy,        cpu_copy,     cpu_zero,
-    cpu_add,     cpu_scale, cpu_import,  cpu_export, cpu_synchronize, cpu_supports, cpu_prepare};
+    cpu_destroy,  cpu_alloc,   cpu_release, cpu_copy,   cpu_copy,   cpu_copy,
+    cpu_zero,     cpu_add,     cpu_scale,   cpu_import, cpu_export, cpu_synchronize,
+    cpu_supports, cpu_prepare, NULL,        NULL,       NULL,       NULL};
 
 /* The processor's name ("CPU" when unknown) and whether it multiplies bf16, in tiles (AMX) or at
  * least in vectors: those made a training step 1.5 times as fast as fp32 on Zen 4, but slower on

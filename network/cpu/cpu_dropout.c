@@ -7,8 +7,7 @@
 typedef struct dropout_kernel {
     tn_cpu_kernel plain;
     bool drop; /* of the last forward */
-    uint64_t seed, sample;
-    uint32_t epoch;
+    tn_draw draw;
 } dropout_kernel;
 
 /* dst (+)= src * mask / (1 - ratio); row r of the batch. */
@@ -16,8 +15,8 @@ static void mask_row(const dropout_kernel *k, int64_t r, const float *src, float
                      bool accumulate)
 {
     const tn_dropout_task *t = &k->plain.task.dropout;
-    tn_random random =
-        tn_random_make(k->seed + t->layer, TN_PURPOSE_DROPOUT, k->epoch, k->sample + (uint64_t)r);
+    tn_random random = tn_random_make(k->draw.seed + t->layer, TN_PURPOSE_DROPOUT, k->draw.epoch,
+                                      k->draw.sample + (uint64_t)r);
     uint32_t threshold = (uint32_t)((double)t->ratio * 4294967296.0);
     float scale = 1.0f / (1.0f - t->ratio);
     for (int64_t i = 0; i < t->inner; i++) {
@@ -32,9 +31,8 @@ static tn_status dropout_forward(tn_kernel *kernel, const tn_arguments *args, tn
     dropout_kernel *k = (dropout_kernel *)kernel;
     const tn_dropout_task *t = &k->plain.task.dropout;
     k->drop = args->drop;
-    k->seed = args->seed;
-    k->sample = args->sample;
-    k->epoch = args->epoch;
+    if (args->drop)
+        k->draw = *args->draw;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < t->rows; r++)
         mask_row(k, r, args->src[0] + r * t->inner, args->dst + r * t->inner, false);

@@ -1,7 +1,7 @@
 /* gpu/runtime.h on the processor: device memory that the host cannot touch outside of calls (any
  * slip is a segmentation fault), poisoned when allocated, kernels as loops over their bodies. With
  * TERNION_EMULATION=reverse threads run last to first: results must not change;
- * with TERNION_EMULATION=fp32 the device has no bf16. */
+ * with TERNION_EMULATION=fp32 the device has neither bf16 nor tf32. */
 #include "gpu/runtime.h"
 
 #include "core/memory.h"
@@ -20,18 +20,73 @@ struct tn_gpu {
     bool reverse;
     tn_gpu_product *products;
     size_t n_products;
+    tn_recording *recording; /* being made */
+    int inside;              /* calls the region is open for */
 };
+
+enum { ARGUMENT_BYTES = 512 };
+
+typedef enum work { LAUNCH, MULTIPLY, COPY, ZERO } work;
+
+typedef struct recorded { /* one call and what it was given */
+    work work;
+    tn_gpu_kernel kernel;
+    int64_t threads;
+    union {
+        _Alignas(16) char args[ARGUMENT_BYTES];
+        struct {
+            tn_gpu_product product;
+            float alpha, beta;
+            const void *a, *b;
+            float *c;
+        };
+        struct {
+            void *dst;
+            const void *src;
+            size_t bytes;
+        };
+    };
+} recorded;
+
+struct tn_recording {
+    recorded *calls;
+    size_t n, capacity;
+};
+
+/* Room for one more call of the recording. */
+static recorded *record(tn_gpu *gpu, work what)
+{
+    tn_recording *r = gpu->recording;
+    if (r->n == r->capacity) {
+        size_t capacity = r->capacity ? 2 * r->capacity : 1024;
+        recorded *grown = tn_realloc(r->calls, capacity * sizeof(*grown));
+        if (!grown)
+            abort();
+        r->calls = grown;
+        r->capacity = capacity;
+    }
+    recorded *call = &r->calls[r->n++];
+    memset(call, 0, sizeof(*call));
+    call->work = what;
+    return call;
+}
+
+static tn_status not_recorded(const char *what, tn_error *error)
+{
+    return tn_fail(error, TN_ERROR_DEVICE, "CUDA: %s is not possible while a step is recorded",
+                   what);
+}
 
 /* The region as the GPU sees it. */
 static void enter(tn_gpu *gpu)
 {
-    if (gpu->used && mprotect(gpu->region, gpu->used, PROT_READ | PROT_WRITE))
+    if (gpu->inside++ == 0 && gpu->used && mprotect(gpu->region, gpu->used, PROT_READ | PROT_WRITE))
         abort();
 }
 
 static void leave(tn_gpu *gpu)
 {
-    if (gpu->used && mprotect(gpu->region, gpu->used, PROT_NONE))
+    if (--gpu->inside == 0 && gpu->used && mprotect(gpu->region, gpu->used, PROT_NONE))
         abort();
 }
 
@@ -87,6 +142,8 @@ bool tn_gpu_has_bf16(const tn_gpu *gpu)
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
 {
     size_t whole = (bytes / PAGE + 1) * PAGE;
+    if (gpu->recording) /* the CUDA runtime refuses it, too */
+        return NULL;
     if (tn_gpu_fault() || bytes > region_bytes || whole > region_bytes - gpu->used)
         return NULL;
     char *memory = gpu->region + gpu->used;
@@ -106,9 +163,17 @@ void tn_gpu_free(tn_gpu *gpu, void *memory)
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
                       tn_gpu_direction direction, tn_error *error)
 {
-    (void)direction;
     if (tn_gpu_fault())
         return failed("a copy", error);
+    if (gpu->recording && direction != TN_GPU_WITHIN)
+        return not_recorded("a copy from or to the host", error);
+    if (gpu->recording) {
+        recorded *call = record(gpu, COPY);
+        call->dst = dst;
+        call->src = src;
+        call->bytes = bytes;
+        return TN_OK;
+    }
     enter(gpu);
     memcpy(dst, src, bytes);
     leave(gpu);
@@ -119,6 +184,12 @@ tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error)
 {
     if (tn_gpu_fault())
         return failed("clearing memory", error);
+    if (gpu->recording) {
+        recorded *call = record(gpu, ZERO);
+        call->dst = dst;
+        call->bytes = bytes;
+        return TN_OK;
+    }
     enter(gpu);
     memset(dst, 0, bytes);
     leave(gpu);
@@ -127,7 +198,8 @@ tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error)
 
 tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error)
 {
-    (void)gpu;
+    if (gpu->recording)
+        return not_recorded("waiting", error);
     return tn_gpu_fault() ? failed("the queued work", error) : TN_OK;
 }
 
@@ -145,6 +217,9 @@ TN_GPU_KERNELS(RUNNER)
 #define ENTRY(name, arguments) run_##name,
 static runner *const runners[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(ENTRY)};
 
+#define SIZE(name, arguments) sizeof(tn_##arguments##_args),
+static const size_t sizes[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(SIZE)};
+
 tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
                         tn_error *error)
 {
@@ -152,6 +227,15 @@ tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int
         return TN_OK;
     if (tn_gpu_fault())
         return failed("a launch", error);
+    if (gpu->recording) {
+        recorded *call = record(gpu, LAUNCH);
+        if (sizes[kernel] > ARGUMENT_BYTES)
+            abort();
+        call->kernel = kernel;
+        call->threads = threads;
+        memcpy(call->args, args, sizes[kernel]);
+        return TN_OK;
+    }
     enter(gpu);
     runners[kernel](args, threads, gpu->reverse);
     leave(gpu);
@@ -162,7 +246,7 @@ static bool prepared(const tn_gpu *gpu, const tn_gpu_product *p)
 {
     for (size_t i = 0; i < gpu->n_products; i++) {
         const tn_gpu_product *q = &gpu->products[i];
-        if (p->trans_a == q->trans_a && p->trans_b == q->trans_b && p->bf16 == q->bf16 &&
+        if (p->trans_a == q->trans_a && p->trans_b == q->trans_b && p->precision == q->precision &&
             p->m == q->m && p->n == q->n && p->k == q->k && p->lda == q->lda && p->ldb == q->ldb &&
             p->ldc == q->ldc && p->batch == q->batch && p->stride_a == q->stride_a &&
             p->stride_b == q->stride_b && p->stride_c == q->stride_c)
@@ -190,9 +274,17 @@ tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product, tn_
     return TN_OK;
 }
 
-static float element(const void *matrix, int64_t i, bool bf16)
+static float element(const void *matrix, int64_t i, tn_precision precision)
 {
-    if (!bf16)
+    if (precision == TN_PRECISION_TF32) { /* 10 of 23 bits, to nearest */
+        float full = ((const float *)matrix)[i];
+        uint32_t whole;
+        memcpy(&whole, &full, sizeof(whole));
+        whole = (whole + 0x1000u) & ~0x1fffu;
+        memcpy(&full, &whole, sizeof(full));
+        return full;
+    }
+    if (precision != TN_PRECISION_BF16)
         return ((const float *)matrix)[i];
     uint32_t bits = (uint32_t)((const tn_bf16 *)matrix)[i] << 16;
     float x;
@@ -209,10 +301,10 @@ static void multiply_row(const tn_gpu_product *p, float alpha, const void *a, co
         int64_t n = p->n - j < TILE ? p->n - j : TILE;
         for (int64_t k = 0; k < p->k; k++) {
             int64_t ai = batch * p->stride_a + (p->trans_a ? k * p->lda + row : row * p->lda + k);
-            double x = (double)element(a, ai, p->bf16);
+            double x = (double)element(a, ai, p->precision);
             for (int64_t t = 0; t < n; t++) {
                 int64_t bi = p->trans_b ? (j + t) * p->ldb + k : k * p->ldb + j + t;
-                sum[t] += x * (double)element(b, batch * p->stride_b + bi, p->bf16);
+                sum[t] += x * (double)element(b, batch * p->stride_b + bi, p->precision);
             }
         }
         for (int64_t t = 0; t < n; t++) {
@@ -229,6 +321,16 @@ tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alph
         return tn_fail(error, TN_ERROR_DEVICE, "cuBLASLt: a matrix product failed");
     if (!prepared(gpu, product))
         return tn_fail(error, TN_ERROR_USAGE, "a matrix product was not prepared");
+    if (gpu->recording) {
+        recorded *call = record(gpu, MULTIPLY);
+        call->product = *product;
+        call->alpha = alpha;
+        call->beta = beta;
+        call->a = a;
+        call->b = b;
+        call->c = c;
+        return TN_OK;
+    }
     enter(gpu);
     int64_t rows = product->batch * product->m;
 #pragma omp parallel for schedule(static)
@@ -236,4 +338,54 @@ tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alph
         multiply_row(product, alpha, a, b, beta, c, r / product->m, r % product->m);
     leave(gpu);
     return TN_OK;
+}
+
+/* --- recordings ------------------------------------------------------------------------------ */
+
+tn_status tn_gpu_record_begin(tn_gpu *gpu, tn_error *error)
+{
+    if (tn_gpu_fault() || gpu->recording)
+        return failed("recording a step", error);
+    gpu->recording = tn_alloc_zero(1, sizeof(*gpu->recording));
+    return gpu->recording ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+}
+
+tn_status tn_gpu_record_end(tn_gpu *gpu, tn_recording **recording, tn_error *error)
+{
+    tn_recording *made = gpu->recording;
+    gpu->recording = NULL;
+    if (recording && !tn_gpu_fault()) {
+        *recording = made;
+        return TN_OK;
+    }
+    tn_gpu_forget(made);
+    return recording ? failed("building a graph", error) : TN_OK;
+}
+
+tn_status tn_gpu_replay(tn_gpu *gpu, const tn_recording *recording, tn_error *error)
+{
+    tn_status status = tn_gpu_fault() ? failed("a graph's launch", error) : TN_OK;
+    enter(gpu);
+    for (size_t i = 0; i < recording->n && status == TN_OK; i++) {
+        const recorded *call = &recording->calls[i];
+        if (call->work == LAUNCH)
+            status = tn_gpu_launch(gpu, call->kernel, call->args, call->threads, error);
+        else if (call->work == MULTIPLY)
+            status = tn_gpu_multiply(gpu, &call->product, call->alpha, call->a, call->b, call->beta,
+                                     call->c, error);
+        else if (call->work == COPY)
+            status = tn_gpu_copy(gpu, call->dst, call->src, call->bytes, TN_GPU_WITHIN, error);
+        else
+            status = tn_gpu_zero(gpu, call->dst, call->bytes, error);
+    }
+    leave(gpu);
+    return status;
+}
+
+void tn_gpu_forget(tn_recording *recording)
+{
+    if (!recording)
+        return;
+    tn_free(recording->calls);
+    tn_free(recording);
 }

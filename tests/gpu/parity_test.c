@@ -1,5 +1,6 @@
 /* A training step of whole networks on the CUDA device against the CPU device: loss, gradients of
- * all parameters, running statistics. Device memory is poisoned before. parity_test [bf16] [SEED]
+ * all parameters, running statistics. Device memory is poisoned before. parity_test [bf16 | tf32]
+ * [SEED]
  *
  * Built over the emulated runtime here; over the real one it exits 77 without a GPU. */
 #include "core/memory.h"
@@ -34,8 +35,9 @@ static tn_status step(const tn_graph *graph, tn_device *device, const tn_plan_op
     tn_status status = tn_plan_create(graph, device, options, &plan, error);
     if (status == TN_OK)
         status = tn_plan_write_input(plan, 0, images, loss->count, error);
+    if (status == TN_OK)
+        status = tn_plan_set_dropout(plan, 7, 3, 11, error);
     if (status == TN_OK) {
-        tn_plan_set_dropout(plan, 7, 3, 11);
         status = tn_plan_forward(plan, TN_RUN_TRAINING, 0, SIZE_MAX, error);
     }
     if (status == TN_OK)
@@ -130,8 +132,9 @@ int main(int argc, char **argv)
     } nets[] = {{"resnet20", 32, 4}, {"densenet-small", 32, 3}, {"squeezenet-bn", 48, 3},
                 {"vgg16-bn", 32, 2}, {"resnet18", 40, 3},       {"alexnet", 64, 3}};
     bool bf16 = argc > 1 && strcmp(argv[1], "bf16") == 0;
+    bool tf32 = argc > 1 && strcmp(argv[1], "tf32") == 0;
     /* bf16 gradients through ReLU: a few percent is rounding, a wrong one is order 1 */
-    double tolerance = bf16 ? 0.25 : 1e-4;
+    double tolerance = bf16 ? 0.25 : tf32 ? 0.15 : 1e-4;
     tn_error error = {0};
     tn_device *cpu = NULL, *cuda = NULL;
     int bad = 0;
@@ -150,9 +153,11 @@ int main(int argc, char **argv)
             bad++;
             continue;
         }
-        tn_status status =
-            compare(nets[i].id, nets[i].size, nets[i].batch,
-                    bf16 ? TN_PRECISION_BF16 : TN_PRECISION_FP32, cpu, cuda, &worst, &error);
+        tn_status status = compare(nets[i].id, nets[i].size, nets[i].batch,
+                                   bf16   ? TN_PRECISION_BF16
+                                   : tf32 ? TN_PRECISION_TF32
+                                          : TN_PRECISION_FP32,
+                                   cpu, cuda, &worst, &error);
         printf("%-16s %s  %.2e of %.0e\n", nets[i].id,
                status != TN_OK      ? error.message
                : worst <= tolerance ? "ok"

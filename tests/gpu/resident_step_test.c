@@ -1,6 +1,7 @@
 /* Training steps with the state on the CUDA device against the same steps on the CPU device:
- * gradients' norm, latents, scales, moments after some steps, moved by each. resident_step_test
- * [SEED]
+ * gradients' norm, latents, scales, moments after some steps; the third is recorded and replayed,
+ * the fourth replayed after a visit to the host, and steps that are not recorded leave the same
+ * bits. resident_step_test [SEED]
  *
  * Built over the emulated runtime here; over the real one it exits 77 without a GPU. */
 #include "core/memory.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 4, PIXELS = 3 * 32 * 32, STEPS = 2 };
+enum { BATCH = 2, PIXELS = 3 * 32 * 32, STEPS = 4 };
 
 static uint64_t state;
 static float images[STEPS][BATCH * PIXELS];
@@ -52,7 +53,7 @@ static tn_status collect(tn_student *student, outcome *out, tn_error *error)
 static tn_status train(const tn_model *model, const tn_train_options *asked, tn_device *device,
                        outcome *out, tn_error *error)
 {
-    static const int32_t labels[BATCH] = {3, 1, 4, 1};
+    static const int32_t labels[BATCH] = {3, 1};
     tn_train_options options, copy = *asked;
     tn_student student = {0};
     copy.device = device;
@@ -73,7 +74,7 @@ static tn_status train(const tn_model *model, const tn_train_options *asked, tn_
         if (status == TN_OK)
             status = tn_student_update(&student, 0.01, out->norm, error);
         out->loss = loss.loss;
-        if (status == TN_OK && step == 0) /* to the host and back */
+        if (status == TN_OK && step == 2) /* to the host and back */
             status = tn_student_settle(&student, error);
     }
     if (status == TN_OK)
@@ -93,15 +94,31 @@ static double distance(const outcome *a, const outcome *b)
     return sqrt(difference / norm);
 }
 
+/* Steps that are not recorded leave the same bits. */
+static bool same_eagerly(const tn_model *model, const tn_train_options *asked, tn_device *device,
+                         const outcome *recorded, tn_error *error)
+{
+    tn_train_options eager = *asked;
+    outcome again = {0};
+    eager.eager = true;
+    tn_status status = train(model, &eager, device, &again, error);
+    bool same = status == TN_OK && again.norm == recorded->norm && again.loss == recorded->loss &&
+                memcmp(again.values, recorded->values, again.count * sizeof(float)) == 0;
+    if (status == TN_OK && !same)
+        (void)tn_fail(error, TN_ERROR_DIFFERS, "replayed steps differ from eager ones");
+    tn_free(again.values);
+    return same;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *scheme, *optimizer, *granularity;
         double ema, clip;
-    } runs[] = {{NULL, "sgd", "channel", 0, 0},     {"ttq", "sgd", "tensor", 0, 1},
-                {"ttq", "adam", "channel", 0.9, 0}, {"twn", "adamw", "channel", 0, 0},
-                {"twn", "sgd", "tensor", 0, 0},     {"parq", "sgd", "channel", 0, 0},
-                {"float", "sgd", "channel", 0, 0}};
+    } runs[] = {{NULL, "sgd", "channel", 0, 0},
+                {"ttq", "adam", "channel", 0.9, 1},
+                {"twn", "adamw", "tensor", 0, 0},
+                {"parq", "sgd", "channel", 0, 0}};
     tn_error error = {0};
     tn_device *cpu = NULL, *cuda = NULL;
     tn_model *model = NULL;
@@ -133,16 +150,18 @@ int main(int argc, char **argv)
         tn_status status = train(model, &asked, cpu, &a, &error);
         if (status == TN_OK)
             status = train(model, &asked, cuda, &b, &error);
+        if (status == TN_OK && !same_eagerly(model, &asked, cuda, &b, &error))
+            status = TN_ERROR_DIFFERS;
         if (status == TN_OK)
             worst = fmax(distance(&a, &b), fabs(a.norm - b.norm) / a.norm);
         printf("%-6s %-6s %-8s loss %.5f and %.5f  %s  %.2e\n",
                runs[i].scheme ? runs[i].scheme : "lsq", runs[i].optimizer, runs[i].granularity,
                a.loss, b.loss,
                status != TN_OK ? error.message
-               : worst <= 1e-4 ? "ok"
+               : worst <= 1e-3 ? "ok"
                                : "DIFFERS",
                worst);
-        bad += status != TN_OK || !(worst <= 1e-4);
+        bad += status != TN_OK || !(worst <= 1e-3);
         tn_free(a.values);
         tn_free(b.values);
         tn_error_clear(&error);

@@ -219,7 +219,7 @@ static void planned_memory_gives_the_same_gradients(void **state)
         open_network(&f, ids[k]);
         tn_plan_options options = {.training = true, .loss = true, .keep_all = true};
         open_plan(&f, &options);
-        tn_plan_set_dropout(f.plan, 5, 1, 40);
+        ok(tn_plan_set_dropout(f.plan, 5, 1, 40, &error));
         run(&f, TN_RUN_TRAINING, logits);
         loss_and_backward(&f, false);
         float *want = gradients(&f, &n);
@@ -228,7 +228,7 @@ static void planned_memory_gives_the_same_gradients(void **state)
         for (int threads = 1; threads <= 3; threads++) {
             tn_threads_set(threads);
             open_plan(&f, &options);
-            tn_plan_set_dropout(f.plan, 5, 1, 40);
+            ok(tn_plan_set_dropout(f.plan, 5, 1, 40, &error));
             uint64_t calls = tn_memory_stats_get().calls;
             run(&f, TN_RUN_TRAINING, logits);
             loss_and_backward(&f, false);
@@ -388,7 +388,7 @@ static void dropout_is_keyed(void **state)
     assert_true(at != SIZE_MAX);
     float *outputs[3];
     for (int i = 0; i < 3; i++) {
-        tn_plan_set_dropout(f.plan, 11, 0, i == 1 ? 1000 : 0);
+        ok(tn_plan_set_dropout(f.plan, 11, 0, i == 1 ? 1000 : 0, &error));
         ok(tn_plan_forward(f.plan, TN_RUN_TRAINING, 0, at + 1, &error));
         outputs[i] = read_value(f.plan, s.output, &count);
     }
