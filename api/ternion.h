@@ -397,7 +397,9 @@ typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
     const char *val;          /* validation; NULL: the validation part of `data`, if it has one */
     const char *augment;      /* NULL: chosen by the data; "none" */
     int64_t epochs, accumulate, early_stop, save_seconds;
-    const char *optimizer, *schedule, *distill, *batch_norm; /* batch_norm: "train" | "freeze" */
+    const char *optimizer, *schedule, *batch_norm; /* batch_norm: "train" | "freeze" */
+    const char *distill; /* "none", "self" (the input model) or a model file; NULL: "self" where a
+                            trained float network becomes a quantized one, else "none" */
     double lr, momentum, weight_decay, final_lr, warmup_epochs, scale_lr, clip_norm;
     double label_smoothing, ema, temperature, distill_weight;
     const char *const *frozen; /* REGEX */
