@@ -185,6 +185,8 @@ static const char *refusal(tn_device *device, const tn_task *task)
                    ? "with a gradient it fuses Relu alone"
                    : NULL;
     case TN_VERB_BATCH_NORM:
+        if (task->batch_norm.n_parts)
+            return "batch norm takes one source";
         return task->batch_norm.function != TN_FUNCTION_NONE &&
                        task->batch_norm.function != TN_FUNCTION_RELU &&
                        task->batch_norm.function != TN_FUNCTION_CLIP

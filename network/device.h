@@ -33,7 +33,7 @@ const char *tn_precision_name(tn_precision precision);
 typedef enum tn_verb {
     TN_VERB_CONV,       /* src x[, residual]; params weight[, bias][, fold: gamma beta mean var] */
     TN_VERB_GEMM,       /* src a[, b][, c]; params: those of weight b, bias c that are constant */
-    TN_VERB_BATCH_NORM, /* src x[, residual]; params gamma beta mean var */
+    TN_VERB_BATCH_NORM, /* src x[, residual] or the parts of x; params gamma beta mean var */
     TN_VERB_POOL,       /* src x */
     TN_VERB_UNARY,      /* src x */
     TN_VERB_BINARY,     /* src a, b; broadcast */
@@ -140,6 +140,8 @@ typedef struct tn_batch_norm_task {
     bool residual;
     tn_function function; /* NONE, RELU or CLIP */
     float a, b;
+    int n_parts;          /* x is that many sources side by side; 0: one. With the running */
+    const int64_t *parts; /* statistics alone. Channels of each; copied by prepare */
 } tn_batch_norm_task;
 
 typedef struct tn_pool_task {

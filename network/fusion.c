@@ -1,7 +1,7 @@
-/* Merges steps: BN into the convolution before it (its weights), and Relu or another function and
- * the residual Add into the step that computes their operand, where the device says it can. A
- * merged step stands where the last of its nodes stood. QuantizeLinear and DequantizeLinear with
- * one step become one. */
+/* Merges steps: BN into the convolution before it (its weights) or with the Concat before it, and
+ * Relu or another function and the residual Add into the step that computes their operand, where
+ * the device says it can. A merged step stands where the last of its nodes stood. QuantizeLinear
+ * and DequantizeLinear with one step become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
@@ -145,6 +145,35 @@ static bool fuse_batch_norm(tn_plan *plan, const uses *u, size_t at)
     tn_plan_node *merged = &plan->steps[at];
     for (int i = 0; i < 4; i++)
         merged->params[merged->n_params++] = params[i];
+    return true;
+}
+
+/* BN of a concatenation along the channels reads its parts where they are. */
+static bool fuse_concat(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *step = &plan->steps[at];
+    size_t before = u->writer[step->src[0]];
+    if (step->task.verb != TN_VERB_BATCH_NORM || plan->options.separate_bn ||
+        plan->options.training || step->task.batch_norm.residual ||
+        !is_private(plan, u, step->src[0]) || before == TN_NONE ||
+        plan->steps[before].task.verb != TN_VERB_CONCAT)
+        return false;
+    const tn_concat_task *concat = &plan->steps[before].task.concat;
+    tn_task task = step->task;
+    int64_t channels = 0;
+    for (int i = 0; i < concat->n; i++)
+        channels += concat->inner[i];
+    task.batch_norm.n_parts = concat->n;
+    task.batch_norm.parts = concat->inner;
+    if (concat->outer != task.batch_norm.rows || channels != task.batch_norm.channels ||
+        !supported(plan, &task))
+        return false;
+    size_t params[4];
+    memcpy(params, step->params, sizeof(params));
+    merge(plan, before, at, &task);
+    tn_plan_node *merged = &plan->steps[at];
+    memcpy(merged->params, params, sizeof(params));
+    merged->n_params = 4;
     return true;
 }
 
@@ -321,8 +350,8 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
     for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++) {
         if (plan->steps[at].dead || plan->steps[at].n_src == 0)
             continue;
-        if (fuse_batch_norm(plan, &u, at) || fuse_residual(plan, &u, at, error, &status) ||
-            fuse_function(plan, &u, at))
+        if (fuse_batch_norm(plan, &u, at) || fuse_concat(plan, &u, at) ||
+            fuse_residual(plan, &u, at, error, &status) || fuse_function(plan, &u, at))
             u.writer[plan->values[plan->steps[at].dst].root] = at;
     }
     if (status == TN_OK)

@@ -13,6 +13,7 @@ typedef struct batch_norm_kernel {
     tn_cpu_kernel plain;
     int chunks;
     bool batch_statistics; /* of the last forward */
+    int64_t parts[];
 } batch_norm_kernel;
 
 TN_HOT static void block_mean(const float *restrict x, int64_t rows, int64_t channels,
@@ -116,6 +117,18 @@ static void move_running(const batch_norm_kernel *k, const tn_arguments *args)
     }
 }
 
+/* A row of one of several sources. */
+TN_HOT static void apply_part(const float *restrict x, const float *restrict scale,
+                              const float *restrict shift, float *restrict y, int64_t channels,
+                              float low, float high)
+{
+    for (int64_t c = 0; c < channels; c++) {
+        float v = x[c] * scale[c] + shift[c];
+        v = v < low ? low : v;
+        y[c] = v > high ? high : v;
+    }
+}
+
 TN_HOT static void apply(const float *x, const float *residual, const float *restrict scale,
                          const float *restrict shift, float *y, int64_t rows, int64_t channels,
                          float low, float high)
@@ -144,15 +157,33 @@ static void bounds(const tn_batch_norm_task *t, float *low, float *high)
     *high = t->function == TN_FUNCTION_CLIP ? t->b : INFINITY;
 }
 
+/* Rows [first, first + n) of all sources. */
+static void apply_rows(const batch_norm_kernel *k, const tn_arguments *args, const float *scale,
+                       int64_t first, int64_t n)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    int64_t at = first * t->channels;
+    float low, high;
+    bounds(t, &low, &high);
+    if (t->n_parts == 0)
+        apply(args->src[0] + at, t->residual ? args->src[1] + at : NULL, scale, scale + t->channels,
+              args->dst + at, n, t->channels, low, high);
+    for (int64_t r = first; r < first + n && t->n_parts; r++) {
+        int64_t c = 0;
+        for (int i = 0; i < t->n_parts; c += t->parts[i++])
+            apply_part(args->src[i] + r * t->parts[i], scale + c, scale + t->channels + c,
+                       args->dst + r * t->channels + c, t->parts[i], low, high);
+    }
+}
+
 static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    (void)error;
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     const float *gamma = args->params[0], *beta = args->params[1];
     float *saved = args->saved, *scale = args->workspace, *shift = scale + t->channels;
-    float low, high;
-    bounds(t, &low, &high);
+    if (args->training && t->n_parts)
+        return tn_fail(error, TN_ERROR_USAGE, "batch statistics need a plan with separate BN");
     k->batch_statistics = args->training;
     if (args->training) {
         batch_statistics(k, args);
@@ -174,10 +205,8 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
     int64_t pieces = (t->rows + BLOCK - 1) / BLOCK;
 #pragma omp parallel for schedule(static) if (t->rows * t->channels > TN_CPU_GRAIN)
     for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * BLOCK * t->channels;
         int64_t n = t->rows - p * BLOCK < BLOCK ? t->rows - p * BLOCK : BLOCK;
-        apply(args->src[0] + at, t->residual ? args->src[1] + at : NULL, scale, shift,
-              args->dst + at, n, t->channels, low, high);
+        apply_rows(k, args, scale, p * BLOCK, n);
     }
     return TN_OK;
 }
@@ -334,11 +363,15 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     const tn_batch_norm_task *t = &task->batch_norm;
     size_t channels = (size_t)t->channels;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(device, task, &batch_norm_class, "omp",
-                                            sizeof(batch_norm_kernel), &created, error);
+    tn_status status = tn_cpu_kernel_create(
+        device, task, &batch_norm_class, "omp",
+        sizeof(batch_norm_kernel) + (size_t)t->n_parts * sizeof(int64_t), &created, error);
     if (status != TN_OK)
         return status;
     batch_norm_kernel *k = (batch_norm_kernel *)created;
+    for (int i = 0; i < t->n_parts; i++)
+        k->parts[i] = t->parts[i];
+    k->plain.task.batch_norm.parts = k->parts;
     k->chunks = t->rows < TN_CPU_CHUNKS ? (t->rows > 0 ? (int)t->rows : 1) : TN_CPU_CHUNKS;
     created->saved_bytes = 3 * channels * sizeof(float);
     created->workspace_bytes = (size_t)k->chunks * chunk_bytes(t->channels);

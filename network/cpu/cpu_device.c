@@ -132,6 +132,9 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
              task->batch_norm.function != TN_FUNCTION_RELU &&
              task->batch_norm.function != TN_FUNCTION_CLIP)
         reason = "batch norm fuses Relu and Clip alone";
+    else if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts &&
+             (task->backward || task->batch_norm.residual))
+        reason = "of several sources it has no gradient and no residual";
     if (reason && why)
         snprintf(why, why_size, "%s: %s", tn_verb_name(task->verb), reason);
     return reason == NULL;

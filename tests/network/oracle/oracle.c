@@ -217,11 +217,24 @@ static void statistics(const oracle *o, int64_t c, double *mean, double *varianc
         *variance += pow(o->src[0][r * t->channels + c] - *mean, 2.0) / (double)t->rows;
 }
 
+/* Element i of x, which may lie in parts. */
+static const double *batch_norm_source(double *const *src, const tn_batch_norm_task *t, int64_t i)
+{
+    int64_t r = i / t->channels, c = i % t->channels;
+    int p = 0;
+    if (t->n_parts == 0)
+        return &src[0][i];
+    while (c >= t->parts[p])
+        c -= t->parts[p++];
+    return &src[p][r * t->parts[p] + c];
+}
+
 static double batch_norm_sum(const oracle *o, int64_t i, double mean, double variance)
 {
     const tn_batch_norm_task *t = &o->task->batch_norm;
     int64_t c = i % t->channels;
-    double y = (o->src[0][i] - mean) / sqrt(variance + (double)t->epsilon) * o->params[0][c] +
+    double y = (*batch_norm_source(o->src, t, i) - mean) / sqrt(variance + (double)t->epsilon) *
+                   o->params[0][c] +
                o->params[1][c];
     return t->residual ? y + o->src[1][i] : y;
 }
@@ -575,6 +588,8 @@ bool oracle_has_backward(const tn_task *task)
         return task->conv.function == TN_FUNCTION_NONE && !task->conv.fold && !task->conv.residual;
     case TN_VERB_GEMM:
         return task->gemm.function == TN_FUNCTION_NONE;
+    case TN_VERB_BATCH_NORM:
+        return task->batch_norm.n_parts == 0;
     case TN_VERB_REDUCE:
         return task->reduce.kind != TN_REDUCE_MAX;
     case TN_VERB_PAD:
