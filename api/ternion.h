@@ -218,7 +218,7 @@ typedef struct tn_quantize_request {
 
 enum { TN_WIDTHS = 5 };
 
-/* One layer alone at each width (tn_width_bits), all others at the lowest. */
+/* One layer alone at each width (tn_width_bits), all others float. */
 typedef struct tn_sensitivity_row {
     const char *weight;
     double kl[TN_WIDTHS]; /* KL(float || quantized) on held-out images */

@@ -86,7 +86,7 @@ void cli_print_converted_layers(const tn_layer_report *layers, size_t count)
 static void print_sensitivity(const tn_conversion_report *report)
 {
     char name[NAME_SIZE];
-    printf("\nKL to the float network with one layer at a width, the others at the lowest:\n%-44s",
+    printf("\nKL to the float network with one layer at a width, the others float:\n%-44s",
            "weight");
     for (int w = 0; w < TN_WIDTHS; w++)
         printf(" %9s", tn_width_bits(w));

@@ -106,6 +106,11 @@ void tn_memory_set_limit(uint64_t bytes)
     atomic_store(&limit, bytes);
 }
 
+uint64_t tn_memory_limit_get(void)
+{
+    return atomic_load(&limit);
+}
+
 void tn_memory_fail_call(uint64_t n, int and_later)
 {
     atomic_store(&fail_later, and_later);

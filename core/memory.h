@@ -29,6 +29,7 @@ tn_memory_stats tn_memory_stats_get(void);
 
 /* Bytes the library may hold at once; 0 (default) means no limit. */
 void tn_memory_set_limit(uint64_t bytes);
+uint64_t tn_memory_limit_get(void);
 
 /* Test hook: the n-th call from now on fails (1 = the next), and every later one too when
  * `and_later` is set; n = 0 switches it off. */

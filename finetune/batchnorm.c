@@ -21,31 +21,50 @@ static void sum_part(const float *f, const float *q, int64_t first, int64_t last
         }
 }
 
-tn_status tn_channel_moments_measure(const float *f, const float *q, int64_t rows, int64_t channels,
-                                     tn_channel_moments *moments, tn_error *error)
+tn_status tn_moment_sums_init(tn_moment_sums *sums, int64_t channels, tn_error *error)
 {
-    double *sums = tn_alloc_array((size_t)(PARTS * 5 * channels), sizeof *sums);
-    if (!sums)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the moments of %lld channels",
-                       (long long)channels);
+    *sums = (tn_moment_sums){.channels = channels};
+    sums->sums = tn_alloc_zero((size_t)channels, 5 * sizeof *sums->sums);
+    sums->parts = tn_alloc_array((size_t)(PARTS * channels), 5 * sizeof *sums->parts);
+    if (sums->sums && sums->parts)
+        return TN_OK;
+    tn_moment_sums_done(sums);
+    return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the moments of %lld channels",
+                   (long long)channels);
+}
+
+void tn_moment_sums_done(tn_moment_sums *sums)
+{
+    tn_free(sums->sums);
+    tn_free(sums->parts);
+    *sums = (tn_moment_sums){0};
+}
+
+void tn_moment_sums_add(tn_moment_sums *sums, const float *f, const float *q, int64_t rows)
+{
+    int64_t channels = sums->channels;
 #pragma omp parallel for schedule(static)
     for (int64_t p = 0; p < PARTS; p++)
-        sum_part(f, q, rows * p / PARTS, rows * (p + 1) / PARTS, channels, sums + p * 5 * channels);
-    double n = rows > 0 ? (double)rows : 1;
+        sum_part(f, q, rows * p / PARTS, rows * (p + 1) / PARTS, channels,
+                 sums->parts + p * 5 * channels);
+    for (int64_t p = 0; p < PARTS; p++)
+        for (int64_t i = 0; i < 5 * channels; i++)
+            sums->sums[i] += sums->parts[p * 5 * channels + i];
+    sums->rows += (double)rows;
+}
+
+void tn_moment_sums_get(const tn_moment_sums *sums, tn_channel_moments *moments)
+{
+    double n = sums->rows > 0 ? sums->rows : 1;
+    int64_t channels = sums->channels;
     for (int64_t c = 0; c < channels; c++) {
-        double total[5] = {0};
-        for (int64_t p = 0; p < PARTS; p++)
-            for (int64_t k = 0; k < 5; k++)
-                total[k] += sums[(p * 5 + k) * channels + c];
-        double mf = total[0] / n, mq = total[1] / n;
+        double mf = sums->sums[c] / n, mq = sums->sums[channels + c] / n;
         moments[c] = (tn_channel_moments){.mean_f = mf,
                                           .mean_q = mq,
-                                          .var_f = total[2] / n - mf * mf,
-                                          .var_q = total[3] / n - mq * mq,
-                                          .cov = total[4] / n - mf * mq};
+                                          .var_f = sums->sums[2 * channels + c] / n - mf * mf,
+                                          .var_q = sums->sums[3 * channels + c] / n - mq * mq,
+                                          .cov = sums->sums[4 * channels + c] / n - mf * mq};
     }
-    tn_free(sums);
-    return TN_OK;
 }
 
 enum { GAMMA, BETA, MEAN, VARIANCE, N_VECTORS };
@@ -120,15 +139,16 @@ static void correct_channel(bn_vectors *vectors, int64_t c, const tn_channel_mom
     }
 }
 
-tn_status tn_bn_correct(tn_params *params, const tn_node *bn, int64_t channels, int64_t rows,
-                        const float *f, const float *q, tn_calibrate_bn mode, tn_error *error)
+tn_status tn_bn_correct(tn_params *params, const tn_node *bn, const tn_moment_sums *sums,
+                        tn_calibrate_bn mode, tn_error *error)
 {
     bn_vectors vectors = {0};
+    int64_t channels = sums->channels;
     tn_channel_moments *moments = tn_alloc_array((size_t)channels, sizeof *moments);
-    tn_status status = moments ? tn_channel_moments_measure(f, q, rows, channels, moments, error)
+    tn_status status = moments ? vectors_read(params, bn, channels, &vectors, error)
                                : tn_fail(error, TN_ERROR_LIMIT, "out of memory for a BatchNorm");
     if (status == TN_OK)
-        status = vectors_read(params, bn, channels, &vectors, error);
+        tn_moment_sums_get(sums, moments);
     for (int64_t c = 0; status == TN_OK && c < channels; c++)
         correct_channel(&vectors, c, &moments[c], mode);
     if (status == TN_OK)

@@ -58,6 +58,13 @@ const char *tn_calibrate_bn_name(tn_calibrate_bn bn)
     return BN_MODES[bn];
 }
 
+/* A quarter of what the library may use at all is left to activations. */
+static uint64_t store_limit(void)
+{
+    uint64_t all = tn_memory_limit_get(), most = UINT64_C(1) << 30;
+    return all > 0 && all / 4 < most ? all / 4 : most;
+}
+
 static tn_calibrate_options resolve(const tn_calibrate_options *options)
 {
     tn_calibrate_options resolved = *options;
@@ -75,6 +82,8 @@ static tn_calibrate_options resolve(const tn_calibrate_options *options)
         resolved.relu_passes = RELU_PASSES;
     if (resolved.relu_passes < 0)
         resolved.relu_passes = 0;
+    if (resolved.memory == 0)
+        resolved.memory = store_limit();
     return resolved;
 }
 
@@ -122,7 +131,8 @@ static tn_status run_prepare(calibrate_run *run, const tn_dataset *dataset, tn_e
     if (status == TN_OK)
         status = tn_calibrate_images_load(run->model, dataset, &run->options, &run->images, error);
     tn_graph_options graph = {
-        .batch = run->images.count,
+        .batch = tn_walk_chunk(run->images.count,
+                               run->images.channels * run->images.height * run->images.width),
         .input_rank = 3,
         .input_dims = {run->images.channels, run->images.height, run->images.width},
         .output = run->options.output};
@@ -166,10 +176,9 @@ static tn_status choose_bn(calibrate_run *run, tn_calibration *calibration, tn_e
     for (size_t i = 0; status == TN_OK && i < sizeof TRIED / sizeof TRIED[0]; i++) {
         double kl, agreement;
         status = tn_walk_run(&run->walk, run->images.nchw, n - held, TRIED[i], error);
-        if (status == TN_OK)
-            status = tn_walk_compare(&run->walk, n - held, n, &kl, &agreement, error);
         if (status != TN_OK)
             break;
+        tn_walk_compare(&run->walk, n - held, n, &kl, &agreement);
         tn_log(run->options.reporter, TN_LOG_INFO, "batch norm %s: held-out KL %.4f",
                tn_calibrate_bn_name(TRIED[i]), kl);
         if (i == 0 || kl < (1 - MARGIN) * calibration->kl_held_out) {
@@ -194,19 +203,18 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     if (status == TN_OK && !run->options.hold_out)
         status = tn_walk_run(&run->walk, run->images.nchw, n, TN_CALIBRATE_BN_KEEP, error);
     if (status == TN_OK && !run->options.hold_out)
-        status = tn_walk_compare(&run->walk, 0, n, &calibration->kl_round, &agreement, error);
+        tn_walk_compare(&run->walk, 0, n, &calibration->kl_round, &agreement);
     run->walk.options = &run->options;
     int64_t fitted = run->options.hold_out ? n - n / 4 : n;
     if (status == TN_OK)
         status = tn_walk_run(&run->walk, run->images.nchw, fitted, calibration->bn, error);
     if (status == TN_OK && fitted < n) {
-        status =
-            tn_walk_compare(&run->walk, fitted, n, &calibration->kl_held_out, &agreement, error);
+        tn_walk_compare(&run->walk, fitted, n, &calibration->kl_held_out, &agreement);
         calibration->held_out = (size_t)(n - fitted);
     }
     if (status == TN_OK)
-        status =
-            tn_walk_compare(&run->walk, 0, n, &calibration->kl, &calibration->agreement, error);
+        tn_walk_compare(&run->walk, 0, n, &calibration->kl, &calibration->agreement);
+    calibration->spilled = run->walk.spilled;
     calibration->images = (size_t)n;
     calibration->method = run->options.method;
     return status;

@@ -54,7 +54,9 @@ typedef struct tn_calibrate_options {
     bool independent;  /* every layer as if it alone were quantized: inputs of the float network */
     const tn_layers *schemes; /* NULL: the policy's. Else schemes by weight name (budget.h) */
     const float *images;      /* instead of a data set: [samples, C, H, W], e.g. synthesized */
-    tn_device *device;        /* borrowed; must have host memory. NULL: a CPU device of its own */
+    uint64_t memory;   /* [1 GB, or a quarter of the library's limit] bytes of activations kept in
+                          memory; more go to a temporary file. The result does not depend on it */
+    tn_device *device; /* borrowed; must have host memory. NULL: a CPU device of its own */
     const tn_reporter *reporter;
 } tn_calibrate_options;
 
@@ -80,6 +82,7 @@ typedef struct tn_calibration {
     double kl_round;            /* KL of plain rounding on all of them; < 0 with hold_out */
     double seconds;
     uint64_t peak_bytes; /* of the library's memory while calibrating */
+    uint64_t spilled;    /* bytes of activations that went to a temporary file */
     size_t params_changed;
 } tn_calibration;
 

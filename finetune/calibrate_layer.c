@@ -91,8 +91,10 @@ static void layer_target(const void *opaque, int64_t group, const int64_t *rows,
 /* Everything one fit works with. */
 typedef struct fit_state {
     const tn_layer_view *view;
+    const tn_layer_source *source;
     const tn_layer_fit_options *options;
     tn_qweight *weight;
+    int pass; /* over the chunks */
     tn_gram gram;
     double *damping;    /* [groups] */
     double *correction; /* [channels] */
@@ -159,6 +161,32 @@ static void measure(fit_state *state, tn_layer_fit *fit)
     fit->error = all > 0 ? left / all : 0;
 }
 
+/* One pass over all chunks. */
+static tn_status add_chunks(fit_state *state, bool cross_only, const target_context *context,
+                            tn_error *error)
+{
+    const tn_layer_source *source = state->source;
+    tn_patches patches = state->view->patches;
+    tn_gram_pass *sums = NULL;
+    patches.batch = source->batch_per_image;
+    int64_t rows = tn_patches_rows(&patches); /* of an image */
+    tn_status status = tn_gram_pass_create(&patches, rows * source->images, state->limit,
+                                           cross_only, &state->gram, &sums, error);
+    for (int64_t c = 0; status == TN_OK && c < source->chunks; c++) {
+        int64_t images = 0;
+        status = source->load(source->context, state->pass, c, &images, error);
+        patches.batch = source->batch_per_image * images;
+        if (status == TN_OK && images > 0)
+            status = tn_gram_pass_add(sums, &patches, rows * c * source->chunk_images, layer_target,
+                                      context, error);
+    }
+    if (status == TN_OK)
+        tn_gram_pass_finish(sums);
+    tn_gram_pass_destroy(sums);
+    state->pass++;
+    return status;
+}
+
 /* The sums of cross once more, with the target relaxed around the present weight. */
 static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const target_context *plain,
                              tn_error *error)
@@ -177,8 +205,7 @@ static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const target_c
     memset(gram->cross, 0, (size_t)(gram->rows * cols) * sizeof *gram->cross);
     memset(gram->sum_y, 0, (size_t)gram->rows * sizeof *gram->sum_y);
     memset(gram->sum_yy, 0, (size_t)gram->rows * sizeof *gram->sum_yy);
-    tn_status status = tn_gram_accumulate(&state->view->patches, state->limit, true, layer_target,
-                                          &relaxed, gram, error);
+    tn_status status = add_chunks(state, true, &relaxed, error);
     if (status != TN_OK)
         return status;
     if (state->view->centered)
@@ -204,8 +231,7 @@ static tn_status fit_passes(fit_state *state, tn_layer_fit *fit, tn_error *error
     target_context context = {.view = view,
                               .residual = view->other_f && !state->options->no_residual,
                               .correction = state->correction};
-    tn_status status = tn_gram_accumulate(&view->patches, state->limit, false, layer_target,
-                                          &context, &state->gram, error);
+    tn_status status = add_chunks(state, false, &context, error);
     if (status != TN_OK)
         return status;
     if (view->centered) {
@@ -226,12 +252,13 @@ static tn_status fit_passes(fit_state *state, tn_layer_fit *fit, tn_error *error
     return status;
 }
 
-tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_fit_options *options,
-                           tn_qweight *weight, tn_layer_fit *fit, tn_error *error)
+tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *source,
+                           const tn_layer_fit_options *options, tn_qweight *weight,
+                           tn_layer_fit *fit, tn_error *error)
 {
     int64_t cols = tn_patches_cols(&view->patches);
     size_t weights = (size_t)(view->channels * cols);
-    fit_state state = {.view = view, .options = options, .weight = weight};
+    fit_state state = {.view = view, .source = source, .options = options, .weight = weight};
     int64_t enough = POSITIONS_PER_COL * cols;
     state.limit = enough > options->positions ? enough : options->positions;
     state.damping = tn_alloc_zero((size_t)view->patches.group, sizeof *state.damping);

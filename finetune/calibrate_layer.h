@@ -6,9 +6,10 @@
 #include "finetune/calibrate.h"
 #include "finetune/gram.h"
 
-/* A layer at work: arrays over positions are [rows, channels], channels last. */
+/* A layer at work, some images at a time: arrays over positions are [rows, channels], channels
+ * last, and hold the images of the chunk that was loaded last. */
 typedef struct tn_layer_view {
-    tn_patches patches;             /* of the quantized network */
+    tn_patches patches;             /* of the quantized network; batch: as loaded */
     int64_t channels;               /* outputs */
     const float *w;                 /* float weights [channels, cols] */
     const float *output;            /* of the float network */
@@ -19,6 +20,15 @@ typedef struct tn_layer_view {
     bool centered;                  /* a constant per channel is free */
     const float *bias;              /* part of output, when not centered; NULL */
 } tn_layer_view;
+
+/* Where the chunks come from. load puts chunk `chunk` into the view's arrays; *images (of at most
+ * chunk_images) are to be fitted. Chunks come in order, all of them, once per pass. */
+typedef struct tn_layer_source {
+    int64_t chunks, chunk_images, images; /* images: to be fitted, in all chunks */
+    int64_t batch_per_image;              /* of patches.batch: 1, or rows of a linear layer */
+    tn_status (*load)(void *context, int pass, int64_t chunk, int64_t *images, tn_error *error);
+    void *context;
+} tn_layer_source;
 
 typedef struct tn_layer_fit_options {
     tn_calibrate_method method;
@@ -36,7 +46,8 @@ typedef struct tn_layer_fit {
 } tn_layer_fit;
 
 /* Changes `weight`, which starts as rounded, and fills fit's arrays [channels]. */
-tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_fit_options *options,
-                           tn_qweight *weight, tn_layer_fit *fit, tn_error *error) TN_MUST_CHECK;
+tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *source,
+                           const tn_layer_fit_options *options, tn_qweight *weight,
+                           tn_layer_fit *fit, tn_error *error) TN_MUST_CHECK;
 
 #endif

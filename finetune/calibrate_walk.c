@@ -2,13 +2,86 @@
 
 #include "core/memory.h"
 #include "finetune/batchnorm.h"
-#include "finetune/calibrate_chain.h"
-#include "finetune/calibrate_layer.h"
+#include "finetune/calibrate_view.h"
 #include "finetune/divergence.h"
-#include "onnx_io/ops/op.h"
 
-#include <math.h>
 #include <string.h>
+
+enum { MAX_CHUNK = 32, MIN_CHUNK = 4, CHUNK_FLOATS = 1200000 };
+
+int64_t tn_walk_chunk(int64_t images, int64_t floats_per_image)
+{
+    int64_t chunk = CHUNK_FLOATS / (floats_per_image > 0 ? floats_per_image : 1);
+    chunk = chunk > MAX_CHUNK ? MAX_CHUNK : chunk < MIN_CHUNK ? MIN_CHUNK : chunk;
+    return chunk < images ? chunk : images;
+}
+
+static int64_t chunks_of(const tn_walk *walk)
+{
+    return (walk->images + walk->chunk_images - 1) / walk->chunk_images;
+}
+
+/* --- creation -----------------------------------------------------------------------------------
+ */
+
+static bool uses(const tn_layer *layer, const tn_node *node)
+{
+    for (size_t u = 0; u < layer->n_users; u++)
+        if (layer->users[u] == node)
+            return true;
+    return false;
+}
+
+/* Which steps are layers, and what differs between the networks behind them. */
+static tn_status mark_steps(tn_walk *walk, tn_error *error)
+{
+    for (size_t i = 0; i < walk->steps; i++) {
+        tn_plan_step step;
+        tn_plan_buffer output;
+        tn_status status = tn_plan_step_at(walk->plan, i, &step, error);
+        if (status != TN_OK)
+            return status;
+        bool product = step.verb == TN_VERB_CONV || step.verb == TN_VERB_GEMM ||
+                       !strcmp(step.type, "ConvTranspose");
+        walk->layer_of_step[i] = SIZE_MAX;
+        walk->touched_step[i] = tn_plan_step_reads(walk->plan, i, walk->touched);
+        for (size_t k = 0; product && k < walk->layers->count; k++) {
+            const tn_layer *layer = &walk->layers->layer[k];
+            if (!layer->quantized || !uses(layer, step.node))
+                continue;
+            walk->touched_step[i] = true;
+            if (layer->node == step.node)
+                walk->layer_of_step[i] = k;
+        }
+        if (walk->touched_step[i] && tn_plan_step_buffer(walk->plan, i, -1, &output))
+            walk->touched[output.id] = true;
+    }
+    return TN_OK;
+}
+
+static tn_status make_arrays(tn_walk *walk, tn_error *error)
+{
+    size_t buffers = tn_plan_buffer_count(walk->plan);
+    tn_extent shape;
+    walk->steps = tn_plan_step_count(walk->plan);
+    tn_status status = tn_plan_shape(walk->plan, tn_plan_logits(walk->plan), &shape, error);
+    if (status != TN_OK)
+        return status;
+    walk->classes = tn_extent_count(&shape) / walk->chunk_images;
+    size_t logits = (size_t)(walk->images * walk->classes);
+    walk->layer_of_step = tn_alloc_array(walk->steps + 1, sizeof *walk->layer_of_step);
+    walk->touched_step = tn_alloc_zero(walk->steps + 1, sizeof *walk->touched_step);
+    walk->touched = tn_alloc_zero(buffers + 1, sizeof *walk->touched);
+    walk->scratch = tn_alloc_zero(buffers + 1, sizeof *walk->scratch);
+    walk->logits[0] = tn_alloc_array(logits, sizeof(float));
+    walk->logits[1] = tn_alloc_array(logits, sizeof(float));
+    walk->logits_of_chunk =
+        tn_alloc_array((size_t)(walk->chunk_images * walk->classes), sizeof(float));
+    if (!walk->layer_of_step || !walk->touched_step || !walk->touched || !walk->scratch ||
+        !walk->logits[0] || !walk->logits[1] || !walk->logits_of_chunk)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu steps", walk->steps);
+    return mark_steps(walk, error);
+}
 
 tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_device *device,
                          const tn_calibrate_options *options, int64_t images, tn_walk *walk,
@@ -18,9 +91,8 @@ tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_devi
     tn_plan_options plan = {.no_fusion = true, .separate_bn = true, .precision = TN_PRECISION_FP32};
     made.weight = tn_alloc_zero(layers->count + 1, sizeof *made.weight);
     made.report = tn_alloc_zero(layers->count + 1, sizeof *made.report);
-    made.touched = tn_alloc_zero(graph->n_values + 1, sizeof *made.touched);
     tn_status status = TN_OK;
-    if (!made.weight || !made.report || !made.touched)
+    if (!made.weight || !made.report)
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu layers", layers->count);
     if (status == TN_OK)
         status = tn_params_create(graph, device, &made.float_params, error);
@@ -32,6 +104,10 @@ tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_devi
     plan.params = made.params;
     if (status == TN_OK)
         status = tn_plan_create(graph, device, &plan, &made.plan, error);
+    if (status == TN_OK) {
+        made.chunk_images = tn_plan_batch(made.plan);
+        status = make_arrays(&made, error);
+    }
     if (status == TN_OK)
         *walk = made;
     else
@@ -49,252 +125,140 @@ void tn_walk_done(tn_walk *walk)
         tn_qweight_done(&walk->weight[i]);
     tn_free(walk->weight);
     tn_free(walk->report);
+    tn_free(walk->layer_of_step);
+    tn_free(walk->touched_step);
     tn_free(walk->touched);
+    tn_free(walk->scratch);
+    tn_free(walk->logits[0]);
+    tn_free(walk->logits[1]);
+    tn_free(walk->logits_of_chunk);
+    tn_activation_store_destroy(walk->store);
     *walk = (tn_walk){0};
 }
 
-/* --- what a layer sees ---------------------------------------------------------------------- */
+/* --- chunks -------------------------------------------------------------------------------------
+ */
 
-/* Buffers of one layer's fit. */
-typedef struct layer_work {
-    tn_layer_view view;
-    tn_chain chain;
-    tn_layer_fit fit;
-    float *w, *bias;
-    double *gain, *offset;
-    bool bias_inside; /* the layer's own output holds the bias */
-} layer_work;
+enum { FLOAT, QUANTIZED, NETWORKS };
 
-static void work_done(layer_work *work)
+/* What is the same in both networks is kept once. */
+static size_t key_of(const tn_walk *walk, int network, size_t id, int64_t chunk)
 {
-    tn_free(work->w);
-    tn_free(work->bias);
-    tn_free(work->gain);
-    tn_free(work->offset);
-    tn_free(work->fit.slope);
-    tn_free(work->fit.shift);
+    size_t which = network == QUANTIZED && walk->touched[id] ? QUANTIZED : FLOAT;
+    return ((size_t)chunk * tn_plan_buffer_count(walk->plan) + id) * NETWORKS + which;
 }
 
-static tn_status work_alloc(layer_work *work, int64_t rows, int64_t cols, tn_error *error)
+static tn_status fetch(const tn_walk *walk, int network, const tn_plan_buffer *buffer,
+                       int64_t chunk, tn_error *error)
 {
-    size_t n = (size_t)rows;
-    work->w = tn_alloc_array(n * (size_t)cols, sizeof *work->w);
-    work->bias = tn_alloc_zero(n, sizeof *work->bias);
-    work->gain = tn_alloc_array(n, sizeof *work->gain);
-    work->offset = tn_alloc_zero(n, sizeof *work->offset);
-    work->fit.slope = tn_alloc_array(n, sizeof *work->fit.slope);
-    work->fit.shift = tn_alloc_zero(n, sizeof *work->fit.shift);
-    if (!work->w || !work->bias || !work->gain || !work->offset || !work->fit.slope ||
-        !work->fit.shift)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer of %lld outputs",
-                       (long long)rows);
-    for (int64_t o = 0; o < rows; o++)
-        work->gain[o] = work->fit.slope[o] = 1;
-    return TN_OK;
+    return tn_activation_store_get(walk->store, key_of(walk, network, buffer->id, chunk),
+                                   buffer->data, (size_t)buffer->count, error);
 }
 
-/* The store's numbers of a constant. */
-static tn_status read_param(const tn_params *params, const tn_value *value, int64_t count,
-                            float *numbers, tn_error *error)
+static int64_t images_in(const tn_walk *walk, int64_t chunk, int64_t of)
 {
-    size_t i = value ? tn_params_find(params, value->name) : SIZE_MAX;
-    if (i == SIZE_MAX || tn_params_at(params, i)->count != count)
-        return tn_fail(error, TN_ERROR_MODEL, "parameter %s is missing in the plan",
-                       tn_quote(value ? value->name : NULL));
-    return tn_params_get(params, i, numbers, error);
+    int64_t left = of - chunk * walk->chunk_images;
+    return left < 0 ? 0 : left < walk->chunk_images ? left : walk->chunk_images;
 }
 
-/* Why the layer cannot be fitted to data, or NULL. */
-static const char *unfit(const tn_walk *walk, const tn_layer *layer)
+static tn_status load_chunk(tn_walk *walk, int64_t chunk, tn_error *error)
 {
-    const tn_node *node = layer->node;
-    if (walk->options->method == TN_CALIBRATE_ROUND && walk->bn == TN_CALIBRATE_BN_KEEP)
-        return "not asked for";
-    if (layer->cols > 8192)
-        return "more than 8192 inputs";
-    if (!strcmp(node->type, "ConvTranspose"))
-        return "ConvTranspose";
-    if (!strcmp(node->type, "Gemm")) {
-        tn_gemm_params gemm;
-        if (tn_gemm_parse(node, &gemm, NULL) != TN_OK || gemm.trans_a || gemm.alpha != 1.0f ||
-            gemm.beta != 1.0f)
-            return "Gemm with transA, alpha or beta";
+    tn_plan *plan[NETWORKS] = {walk->float_plan, walk->plan};
+    const size_t at[NETWORKS] = {walk->float_at, walk->at};
+    int64_t size = walk->graph->inputs[0]->dims[1] * walk->graph->inputs[0]->dims[2] *
+                   walk->graph->inputs[0]->dims[3];
+    const float *images = walk->nchw + chunk * walk->chunk_images * size;
+    tn_status status = TN_OK;
+    for (int k = 0; status == TN_OK && k < NETWORKS; k++) {
+        if (at[k] == 0) {
+            status = tn_plan_write_input(plan[k], 0, images, images_in(walk, chunk, walk->images),
+                                         error);
+            continue;
+        }
+        size_t n = tn_plan_live(plan[k], at[k], walk->scratch);
+        for (size_t i = 0; status == TN_OK && i < n; i++)
+            status = fetch(walk, k, &walk->scratch[i], chunk, error);
     }
-    return NULL;
-}
-
-static tn_status conv_patches(const tn_node *node, const tn_walk *walk, tn_patches *patches,
-                              tn_error *error)
-{
-    tn_window window;
-    tn_status status = tn_window_parse(node, &window, error);
-    if (status != TN_OK)
-        return status;
-    *patches = (tn_patches){.spatial = window.spatial,
-                            .batch = walk->fitted,
-                            .channels = node->inputs[0]->dims[1],
-                            .group = window.group};
-    for (int i = 0; i < window.spatial; i++) {
-        patches->in[i] = node->inputs[0]->dims[i + 2];
-        patches->out[i] = node->outputs[0]->dims[i + 2];
-        patches->kernel[i] = window.kernel[i];
-        patches->stride[i] = window.stride[i];
-        patches->dilation[i] = window.dilation[i];
-        patches->pad[i] = window.pad_begin[i];
-    }
-    return TN_OK;
-}
-
-static void linear_patches(const tn_node *node, const tn_walk *walk, const tn_layer *layer,
-                           tn_patches *patches)
-{
-    int64_t count = 1;
-    for (int i = 0; i < node->inputs[0]->rank; i++)
-        count *= node->inputs[0]->dims[i];
-    *patches = (tn_patches){.batch = count / layer->cols * walk->fitted / walk->images,
-                            .channels = layer->cols,
-                            .group = 1};
-}
-
-/* The network whose values the layers are fitted on. */
-static tn_plan *fed_by(const tn_walk *walk)
-{
-    return walk->options->independent ? walk->float_plan : walk->plan;
-}
-
-/* The other operand of the residual sum, in both networks, if it is there already and lies as the
- * output does. */
-static void find_other(const tn_walk *walk, size_t step, bool channels_last, layer_work *work)
-{
-    const tn_value *other = work->chain.other, *output = work->chain.output;
-    if (!other)
-        return;
-    bool same = other->rank == output->rank;
-    for (int i = 0; same && i < other->rank; i++)
-        same = other->dims[i] == output->dims[i];
-    size_t made = tn_plan_step_of_value(walk->plan, other->name);
-    bool last_f = false, last_q = false;
-    const float *f = NULL, *q = NULL;
-    if (same && (made == SIZE_MAX || made < step) &&
-        tn_plan_raw(walk->float_plan, other->name, &f, &last_f, NULL) == TN_OK &&
-        tn_plan_raw(fed_by(walk), other->name, &q, &last_q, NULL) == TN_OK &&
-        last_f == channels_last && last_q == channels_last) {
-        work->view.other_f = f;
-        work->view.other_q = q;
-    } else {
-        work->view.relu = false; /* what the ReLU sees is not known yet */
-    }
-}
-
-/* gain and offset of what stands between output and sum: a BN of the float network. */
-static tn_status find_gain(const tn_walk *walk, int64_t channels, layer_work *work, tn_error *error)
-{
-    const tn_node *bn = work->chain.bn;
-    float epsilon = 1e-5f, *numbers = tn_alloc_array((size_t)channels, 4 * sizeof *numbers);
-    if (!numbers)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a BatchNorm");
-    tn_status status = tn_node_float(bn, "epsilon", 1e-5f, &epsilon, error);
-    for (size_t i = 0; status == TN_OK && i < 4; i++)
-        status = read_param(walk->float_params, bn->inputs[i + 1], channels,
-                            numbers + (int64_t)i * channels, error);
-    for (int64_t o = 0; status == TN_OK && o < channels; o++) {
-        double deviation = sqrt((double)numbers[3 * channels + o] + (double)epsilon);
-        work->gain[o] = (double)numbers[o] / deviation;
-        work->offset[o] =
-            (double)numbers[channels + o] - (double)numbers[2 * channels + o] * work->gain[o];
-    }
-    tn_free(numbers);
     return status;
 }
 
-/* An Add behind a MatMul is not part of its output yet; the bias of Conv and Gemm is. */
-static tn_status see_bias(const tn_walk *walk, const tn_node *node, int64_t channels,
-                          layer_work *work, tn_error *error)
+/* Steps up to, and without, float_end and end. Untouched steps run in the float network alone. */
+static tn_status run_steps(tn_walk *walk, size_t float_end, size_t end, tn_error *error)
 {
-    tn_layer_view *view = &work->view;
-    tn_status status =
-        read_param(walk->float_params, work->chain.bias, channels, work->bias, error);
-    work->bias_inside = work->chain.output == node->outputs[0];
-    bool counted = work->bias_inside && view->centered; /* in the target */
-    for (int64_t o = 0; status == TN_OK && o < channels && !counted; o++)
-        work->offset[o] += work->gain[o] * (double)work->bias[o];
-    view->bias = work->bias_inside && !view->centered ? work->bias : NULL;
+    tn_status status = TN_OK;
+    size_t last = float_end > end ? float_end : end;
+    for (size_t i = walk->at; status == TN_OK && i < last; i++) {
+        if (i >= walk->float_at && i < float_end)
+            status = tn_plan_forward(walk->float_plan, TN_RUN_INFERENCE, i, i + 1, error);
+        if (status != TN_OK || i >= end)
+            continue;
+        tn_plan_buffer from, to;
+        if (walk->touched_step[i])
+            status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, i, i + 1, error);
+        else if (tn_plan_step_buffer(walk->float_plan, i, -1, &from) &&
+                 tn_plan_step_buffer(walk->plan, i, -1, &to))
+            memcpy(to.data, from.data, (size_t)to.count * sizeof *to.data);
+    }
     return status;
 }
 
-static tn_status see_layer(const tn_walk *walk, const tn_layer *layer, size_t step,
-                           layer_work *work, tn_error *error)
+/* Keeps what either network needs from its step on and drops the rest of the chunk. */
+static tn_status save_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
+                            tn_error *error)
 {
-    const tn_node *node = layer->node;
-    tn_layer_view *view = &work->view;
-    bool in_last = false, out_last = false;
-    tn_chain_find(node, layer->rows, &work->chain);
-    tn_status status = work_alloc(work, layer->rows, layer->cols, error);
-    if (status == TN_OK)
-        status = tn_layer_rows(layer, work->w, error);
-    if (status == TN_OK && layer->is_linear)
-        linear_patches(node, walk, layer, &view->patches);
-    else if (status == TN_OK)
-        status = conv_patches(node, walk, &view->patches, error);
-    if (status == TN_OK)
-        status =
-            tn_plan_raw(fed_by(walk), node->inputs[0]->name, &view->patches.data, &in_last, error);
-    if (status == TN_OK)
-        status =
-            tn_plan_raw(walk->float_plan, node->outputs[0]->name, &view->output, &out_last, error);
-    if (status != TN_OK)
-        return status;
-    if (node->inputs[0]->rank > 2 && in_last == layer->is_linear)
-        return tn_fail(error, TN_ERROR_MODEL, "the input of %s lies in an unexpected order",
-                       tn_quote(tn_node_label(node)));
-    view->channels = layer->rows;
-    view->w = work->w;
-    view->gain = work->gain;
-    view->offset = work->offset;
-    view->relu = work->chain.relu;
-    bool later = work->chain.bn_later && !walk->options->independent;
-    bool absorbs = work->chain.bn || work->chain.bias || later;
-    view->centered = absorbs && walk->bn != TN_CALIBRATE_BN_KEEP;
-    find_other(walk, step, out_last, work);
-    if (work->chain.bn)
-        status = find_gain(walk, layer->rows, work, error);
-    return status == TN_OK && work->chain.bias ? see_bias(walk, node, layer->rows, work, error)
-                                               : status;
-}
-
-/* --- corrections behind a layer ------------------------------------------------------------- */
-
-static void scale_weight(tn_qweight *weight, const double *slope)
-{
-    for (int64_t i = 0; i < weight->n_scales; i++) {
-        double factor = slope[i / weight->groups_per_row];
-        weight->scale[i] = (float)((double)weight->scale[i] * factor);
-        if (weight->scale_neg)
-            weight->scale_neg[i] = (float)((double)weight->scale_neg[i] * factor);
+    size_t buffers = tn_plan_buffer_count(walk->plan);
+    size_t first = key_of(walk, FLOAT, 0, chunk), keys = buffers * NETWORKS;
+    bool *kept = tn_alloc_zero(keys + 1, sizeof *kept);
+    if (!kept)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu activations", keys);
+    tn_status status = TN_OK;
+    /* what an independent fit or the shared part of both networks reads at the layer's own step */
+    const struct {
+        tn_plan *plan;
+        int network;
+        size_t step;
+        bool all;
+    } sources[] = {{walk->float_plan, FLOAT, float_end, true},
+                   {walk->plan, QUANTIZED, end, true},
+                   {walk->float_plan, FLOAT, end, walk->options->independent}};
+    for (size_t s = 0; status == TN_OK && s < sizeof sources / sizeof sources[0]; s++) {
+        size_t n =
+            sources[s].all ? tn_plan_live(sources[s].plan, sources[s].step, walk->scratch) : 0;
+        for (size_t i = 0; status == TN_OK && i < n; i++) {
+            const tn_plan_buffer *buffer = &walk->scratch[i];
+            size_t key = key_of(walk, sources[s].network, buffer->id, chunk);
+            if (kept[key - first])
+                continue;
+            kept[key - first] = true;
+            status = tn_activation_store_put(walk->store, key, buffer->data, (size_t)buffer->count,
+                                             error);
+        }
     }
+    for (size_t i = 0; i < keys; i++)
+        if (!kept[i])
+            tn_activation_store_drop(walk->store, first + i);
+    tn_free(kept);
+    return status;
 }
 
-/* Puts slope and shift where they cost nothing: scales, BN or bias. */
-static tn_status absorb(tn_walk *walk, layer_work *work, tn_qweight *weight, tn_error *error)
+/* One chunk from where the networks stand to their next steps. */
+static tn_status advance_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
+                               tn_error *error)
 {
-    const tn_chain *chain = &work->chain;
-    int64_t channels = work->view.channels;
-    tn_layer_fit *fit = &work->fit;
-    bool own_scales = weight->granularity != TN_PER_TENSOR;
-    if (own_scales)
-        scale_weight(weight, fit->slope);
-    if (!work->view.centered)
-        return TN_OK;
-    if (chain->bn)
-        return tn_bn_absorb(walk->params, chain->bn, channels, own_scales ? NULL : fit->slope,
-                            fit->shift, work->bias_inside ? work->bias : NULL, error);
-    if (!chain->bias)
-        return TN_OK; /* a BN further on takes it */
-    size_t at = tn_params_find(walk->params, chain->bias->name);
-    for (int64_t o = 0; o < channels; o++)
-        work->bias[o] = (float)(fit->shift[o] + (work->bias_inside ? 0 : (double)work->bias[o]));
-    return tn_params_set(walk->params, at, work->bias, error);
+    tn_status status = load_chunk(walk, chunk, error);
+    if (status == TN_OK)
+        status = run_steps(walk, float_end, end, error);
+    return status == TN_OK ? save_chunk(walk, chunk, float_end, end, error) : status;
 }
+
+static void stand_at(tn_walk *walk, size_t float_at, size_t at)
+{
+    walk->float_at = float_at;
+    walk->at = at;
+}
+
+/* --- a layer ------------------------------------------------------------------------------------
+ */
 
 static tn_status set_weight(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight,
                             tn_error *error)
@@ -313,18 +277,43 @@ static tn_status set_weight(const tn_walk *walk, const tn_layer *layer, const tn
     return status;
 }
 
-static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *error)
+/* What feeds the fit of one layer. */
+typedef struct layer_feed {
+    tn_walk *walk;
+    const tn_layer_work *work;
+    size_t step;
+} layer_feed;
+
+/* The first pass brings the networks to the layer; later ones look at what was kept. */
+static tn_status load_for_fit(void *context, int pass, int64_t chunk, int64_t *images,
+                              tn_error *error)
+{
+    layer_feed *feed = context;
+    tn_walk *walk = feed->walk;
+    const tn_layer_work *work = feed->work;
+    *images = images_in(walk, chunk, walk->fitted);
+    if (pass == 0)
+        return advance_chunk(walk, chunk, feed->step + 1, feed->step, error);
+    if (*images == 0)
+        return TN_OK;
+    int inputs = walk->options->independent ? FLOAT : QUANTIZED;
+    tn_status status = fetch(walk, inputs, &work->input, chunk, error);
+    if (status == TN_OK)
+        status = fetch(walk, FLOAT, &work->output, chunk, error);
+    if (status == TN_OK && work->other_f.count > 0)
+        status = fetch(walk, FLOAT, &work->other_f, chunk, error);
+    if (status == TN_OK && work->other_q.count > 0)
+        status = fetch(walk, inputs, &work->other_q, chunk, error);
+    return status;
+}
+
+static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work *work,
+                         tn_error *error)
 {
     const tn_layer *layer = &walk->layers->layer[index];
     tn_qweight *weight = &walk->weight[index];
     tn_calibrated_layer *report = &walk->report[index];
-    layer_work work = {0};
-    const char *reason = unfit(walk, layer);
-    report->reason = reason;
-    if (reason) {
-        report->method = tn_calibrate_method_name(TN_CALIBRATE_ROUND);
-        return set_weight(walk, layer, weight, error);
-    }
+    layer_feed feed = {walk, work, step};
     tn_layer_fit_options options = {.method = walk->options->method,
                                     .damping = walk->options->damping,
                                     .sweeps = walk->options->sweeps,
@@ -336,32 +325,39 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *e
         report->reason = "two scales";
     }
     report->method = tn_calibrate_method_name(options.method);
-    tn_status status = see_layer(walk, layer, step, &work, error);
+    tn_status status = tn_layer_look(walk, layer, step, work, error);
+    tn_layer_source source = {.chunks = chunks_of(walk),
+                              .chunk_images = walk->chunk_images,
+                              .images = walk->fitted,
+                              .batch_per_image = work->view.patches.batch / walk->chunk_images,
+                              .load = load_for_fit,
+                              .context = &feed};
     if (status == TN_OK)
-        status = tn_layer_fit_run(&work.view, &options, weight, &work.fit, error);
-    if (status == TN_OK) {
-        report->output_error = work.fit.error;
-        if (walk->bn == TN_CALIBRATE_BN_AFFINE)
-            status = absorb(walk, &work, weight, error);
-        else if (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)
-            status = absorb(walk, &work, weight, error); /* folded networks: their only means */
-    }
+        status = tn_layer_fit_run(&work->view, &source, &options, weight, &work->fit, error);
     if (status == TN_OK)
-        status = set_weight(walk, layer, weight, error);
-    work_done(&work);
+        report->output_error = work->fit.error;
     return status;
 }
 
-/* --- the walk --------------------------------------------------------------------------------- */
-
-/* The layer whose first user the node is: its position, or SIZE_MAX. */
-static size_t layer_of(const tn_walk *walk, const tn_node *node)
+static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *error)
 {
-    for (size_t i = 0; i < walk->layers->count; i++)
-        if (walk->layers->layer[i].quantized && walk->layers->layer[i].node == node)
-            return i;
-    return SIZE_MAX;
+    const tn_layer *layer = &walk->layers->layer[index];
+    tn_qweight *weight = &walk->weight[index];
+    tn_layer_work work = {0};
+    tn_status status = run_fit(walk, index, step, &work, error);
+    /* in a network whose BNs are folded the corrections here are the only ones */
+    if (status == TN_OK && (walk->bn == TN_CALIBRATE_BN_AFFINE ||
+                            (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)))
+        status = tn_layer_absorb(walk, &work, weight, error);
+    if (status == TN_OK)
+        status = set_weight(walk, layer, weight, error);
+    tn_layer_work_done(&work);
+    stand_at(walk, step + 1, step);
+    return status;
 }
+
+/* --- a BatchNorm --------------------------------------------------------------------------------
+ */
 
 static bool is_fitted_bn(const tn_walk *walk, const tn_node *bn)
 {
@@ -374,53 +370,49 @@ static bool is_fitted_bn(const tn_walk *walk, const tn_node *bn)
     return false;
 }
 
-static tn_status correct_bn(tn_walk *walk, const tn_node *bn, tn_error *error)
+/* Whether the step is a BN whose input has changed and that nothing else corrects. */
+static bool wants_correction(const tn_walk *walk, size_t step)
 {
-    bool affine = walk->bn == TN_CALIBRATE_BN_AFFINE;
+    tn_plan_step at;
+    tn_plan_buffer input;
     if (walk->bn == TN_CALIBRATE_BN_KEEP || walk->options->independent ||
-        (affine && is_fitted_bn(walk, bn)))
-        return TN_OK;
-    const float *f = NULL, *q = NULL;
-    bool last_f = false, last_q = false;
-    tn_status status = tn_plan_raw(walk->float_plan, bn->inputs[0]->name, &f, &last_f, error);
-    if (status == TN_OK)
-        status = tn_plan_raw(walk->plan, bn->inputs[0]->name, &q, &last_q, error);
-    if (status != TN_OK)
-        return status;
-    const tn_value *x = bn->inputs[0];
-    if (x->rank > 2 && (!last_f || !last_q))
-        return TN_OK; /* BN over something that came from no convolution: left alone */
-    int64_t rows = 1;
-    for (int i = 0; i < x->rank; i++)
-        rows *= i == 1 ? 1 : x->dims[i];
-    return tn_bn_correct(walk->params, bn, x->dims[1], rows / walk->images * walk->fitted, f, q,
-                         walk->bn, error);
+        tn_plan_step_at(walk->plan, step, &at, NULL) != TN_OK ||
+        strcmp(at.type, "BatchNormalization") != 0 || at.verb != TN_VERB_BATCH_NORM ||
+        !walk->touched_step[step] || !tn_plan_step_buffer(walk->plan, step, 0, &input))
+        return false;
+    if (at.node->inputs[0]->rank > 2 && !input.channels_last)
+        return false; /* over something that came from no convolution: left alone */
+    return walk->bn != TN_CALIBRATE_BN_AFFINE || !is_fitted_bn(walk, at.node);
 }
 
-/* One step in both networks. */
-static tn_status walk_step(tn_walk *walk, size_t i, tn_error *error)
+static tn_status correct_bn(tn_walk *walk, size_t step, tn_error *error)
 {
-    tn_plan_step step;
-    tn_status status = tn_plan_step_at(walk->plan, i, &step, error);
+    tn_plan_step at;
+    tn_plan_buffer f, q;
+    tn_moment_sums sums;
+    tn_status status = tn_plan_step_at(walk->plan, step, &at, error);
+    if (status != TN_OK || !tn_plan_step_buffer(walk->float_plan, step, 0, &f) ||
+        !tn_plan_step_buffer(walk->plan, step, 0, &q))
+        return status;
+    int64_t channels = at.node->inputs[0]->dims[1];
+    int64_t rows = q.count / channels / walk->chunk_images; /* of an image */
+    status = tn_moment_sums_init(&sums, channels, error);
     if (status != TN_OK)
         return status;
-    size_t layer = layer_of(walk, step.node);
-    bool touched = layer != SIZE_MAX;
-    for (size_t k = 0; k < step.node->n_inputs; k++)
-        touched = touched || (step.node->inputs[k] && walk->touched[step.node->inputs[k]->index]);
-    for (size_t k = 0; k < step.node->n_outputs; k++)
-        if (step.node->outputs[k])
-            walk->touched[step.node->outputs[k]->index] = touched;
-    if (!strcmp(step.type, "BatchNormalization") && touched)
-        status = correct_bn(walk, step.node, error);
+    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
+        status = advance_chunk(walk, c, step, step, error);
+        if (status == TN_OK)
+            tn_moment_sums_add(&sums, f.data, q.data, rows * images_in(walk, c, walk->fitted));
+    }
     if (status == TN_OK)
-        status = tn_plan_forward(walk->float_plan, TN_RUN_INFERENCE, i, i + 1, error);
-    if (status == TN_OK && layer != SIZE_MAX)
-        status = fit_layer(walk, layer, i, error);
-    if (status == TN_OK)
-        status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, i, i + 1, error);
+        status = tn_bn_correct(walk->params, at.node, &sums, walk->bn, error);
+    tn_moment_sums_done(&sums);
+    stand_at(walk, step, step);
     return status;
 }
+
+/* --- the walk -----------------------------------------------------------------------------------
+ */
 
 /* Rounded weights and the float network's other parameters. */
 static tn_status start_over(tn_walk *walk, tn_error *error)
@@ -438,51 +430,88 @@ static tn_status start_over(tn_walk *walk, tn_error *error)
         tn_qweight_done(&walk->weight[i]);
         walk->weight[i] = converted.weight;
     }
-    memset(walk->touched, 0, walk->graph->n_values * sizeof *walk->touched);
     return status;
+}
+
+/* Layers that no data can help stay as they were rounded. */
+static tn_status round_unfit(tn_walk *walk, tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++) {
+        const tn_layer *layer = &walk->layers->layer[i];
+        walk->report[i].reason = layer->quantized ? tn_layer_unfit(walk, layer) : NULL;
+        if (!walk->report[i].reason)
+            continue;
+        walk->report[i].method = tn_calibrate_method_name(TN_CALIBRATE_ROUND);
+        status = set_weight(walk, layer, &walk->weight[i], error);
+    }
+    return status;
+}
+
+/* From the last stop to the logits. */
+static tn_status finish_run(tn_walk *walk, tn_error *error)
+{
+    tn_plan *plan[NETWORKS] = {walk->float_plan, walk->plan};
+    const char *name = tn_plan_logits(walk->plan);
+    tn_status status = TN_OK;
+    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
+        int64_t first = c * walk->chunk_images, count = images_in(walk, c, walk->images);
+        status = load_chunk(walk, c, error);
+        if (status == TN_OK)
+            status = run_steps(walk, walk->steps, walk->steps, error);
+        for (int k = 0; status == TN_OK && k < NETWORKS; k++) {
+            status = tn_plan_read(plan[k], name, walk->logits_of_chunk, error);
+            if (status == TN_OK)
+                memcpy(walk->logits[k] + first * walk->classes, walk->logits_of_chunk,
+                       (size_t)(count * walk->classes) * sizeof(float));
+        }
+    }
+    return status;
+}
+
+static tn_status make_store(tn_walk *walk, tn_error *error)
+{
+    tn_activation_store_destroy(walk->store);
+    walk->store = NULL;
+    return tn_activation_store_create((size_t)chunks_of(walk) * tn_plan_buffer_count(walk->plan) *
+                                          NETWORKS,
+                                      walk->options->memory, &walk->store, error);
 }
 
 tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calibrate_bn bn,
                       tn_error *error)
 {
+    walk->nchw = nchw;
     walk->fitted = fitted;
     walk->bn = bn;
-    tn_status status = start_over(walk, error);
+    stand_at(walk, 0, 0);
+    tn_status status = make_store(walk, error);
     if (status == TN_OK)
-        status = tn_plan_write_input(walk->float_plan, 0, nchw, walk->images, error);
+        status = start_over(walk, error);
     if (status == TN_OK)
-        status = tn_plan_write_input(walk->plan, 0, nchw, walk->images, error);
-    size_t steps = tn_plan_step_count(walk->plan);
-    for (size_t i = 0; status == TN_OK && i < steps; i++) {
+        status = round_unfit(walk, error);
+    for (size_t i = 0; status == TN_OK && i < walk->steps; i++) {
+        size_t layer = walk->layer_of_step[i];
         if (tn_cancelled(walk->options->reporter))
             return tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
-        status = walk_step(walk, i, error);
-        tn_progress(walk->options->reporter, "calibrating", i + 1, steps);
+        if (layer != SIZE_MAX && !walk->report[layer].reason)
+            status = fit_layer(walk, layer, i, error);
+        else if (wants_correction(walk, i))
+            status = correct_bn(walk, i, error);
+        tn_progress(walk->options->reporter, "calibrating", i + 1, walk->steps);
     }
+    if (status == TN_OK)
+        status = finish_run(walk, error);
+    walk->spilled += tn_activation_store_spilled(walk->store);
+    tn_activation_store_destroy(walk->store);
+    walk->store = NULL;
     return status;
 }
 
-tn_status tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
-                          double *agreement, tn_error *error)
+void tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
+                     double *agreement)
 {
-    const char *logits = tn_plan_logits(walk->plan);
-    tn_extent shape;
-    tn_status status = tn_plan_shape(walk->plan, logits, &shape, error);
-    if (status != TN_OK)
-        return status;
-    int64_t count = tn_extent_count(&shape), classes = count / walk->images;
-    float *f = tn_alloc_array((size_t)count, sizeof *f),
-          *q = tn_alloc_array((size_t)count, sizeof *q);
-    if (!f || !q)
-        status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for logits");
-    if (status == TN_OK)
-        status = tn_plan_read(walk->float_plan, logits, f, error);
-    if (status == TN_OK)
-        status = tn_plan_read(walk->plan, logits, q, error);
-    if (status == TN_OK)
-        tn_divergence_mean(f + first * classes, q + first * classes, last - first, classes, kl,
-                           agreement);
-    tn_free(f);
-    tn_free(q);
-    return status;
+    tn_divergence_mean(walk->logits[FLOAT] + first * walk->classes,
+                       walk->logits[QUANTIZED] + first * walk->classes, last - first, walk->classes,
+                       kl, agreement);
 }

@@ -1,26 +1,43 @@
-/* Two networks side by side over the same images, step by step: the float one, and the one that is
- * being quantized. Fitting a layer sees both; so does the correction of a BatchNorm. */
+/* Two networks side by side over the same images: the float one, and the one that is being
+ * quantized. They go from one layer that is fitted (or BatchNorm that is corrected) to the next, a
+ * chunk of images at a time; between the two what is still needed waits in a store. Memory is
+ * bounded by the chunk, by the store's limit and by one layer's sums. */
 #ifndef TERNION_FINETUNE_CALIBRATE_WALK_H
 #define TERNION_FINETUNE_CALIBRATE_WALK_H
 
+#include "finetune/activation_store.h"
 #include "finetune/calibrate.h"
 #include "network/plan.h"
 
 typedef struct tn_walk {
     const tn_calibrate_options *options; /* resolved */
-    const tn_graph *graph;               /* batch = all images */
+    const tn_graph *graph;               /* batch = one chunk */
     const tn_layers *layers;             /* of that graph */
     tn_plan *float_plan, *plan;
     tn_params *float_params, *params;
-    int64_t images;              /* in the plans */
+    int64_t images, chunk_images;
     int64_t fitted;              /* the first of them, used to fit */
     tn_calibrate_bn bn;          /* not AUTO */
     tn_qweight *weight;          /* [layers->count]: codes NULL for layers that are kept */
     tn_calibrated_layer *report; /* [layers->count] */
-    bool *touched;               /* [values]: differs between the two networks */
+    size_t steps;
+    size_t *layer_of_step;   /* [steps]: the layer a step is the first user of; SIZE_MAX */
+    bool *touched_step;      /* [steps]: gives another output in the quantized network */
+    bool *touched;           /* [buffers]: differs between the two networks */
+    tn_plan_buffer *scratch; /* [buffers] */
+    const float *nchw;       /* all images */
+    tn_activation_store *store;
+    size_t float_at, at;    /* the next step of each network */
+    float *logits[2];       /* [images, classes]: float, quantized */
+    float *logits_of_chunk; /* [chunk_images, classes] */
+    int64_t classes;
+    uint64_t spilled; /* bytes that went to the store's file, in all runs */
 } tn_walk;
 
-/* Plans for `images` images on the device; borrows everything. */
+/* Images a chunk is made of: fixed by their size, whatever memory there is. */
+int64_t tn_walk_chunk(int64_t images, int64_t floats_per_image);
+
+/* Plans for the graph's batch on the device; borrows everything. images: how many there will be. */
 tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_device *device,
                          const tn_calibrate_options *options, int64_t images, tn_walk *walk,
                          tn_error *error) TN_MUST_CHECK;
@@ -33,7 +50,7 @@ tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calib
 
 /* KL(softmax float || softmax quantized) and share of equal top-1 of images [first, last), after a
  * run. */
-tn_status tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
-                          double *agreement, tn_error *error) TN_MUST_CHECK;
+void tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
+                     double *agreement);
 
 #endif

@@ -96,24 +96,26 @@ void tn_gram_done(tn_gram *gram)
     *gram = (tn_gram){0};
 }
 
-/* One pass for one group. A tile is [256, width] with columns x | y | 1. */
-typedef struct gram_pass {
-    const tn_patches *patches;
+/* A tile is [256, width] with columns x | y | 1. */
+struct tn_gram_pass {
+    tn_patches patches; /* of the chunk that is being added */
     tn_gram_target target;
     const void *context;
     tn_gram *gram;
+    int64_t total, first_row; /* rows of all chunks; the chunk's first */
     int64_t group, cols, outputs, width, step;
     int64_t first_col;         /* of the products wanted: 0, or cols (cross only) */
+    int64_t sum_width;         /* columns from there on */
     int64_t block, row_blocks; /* blocks of the product */
     int64_t col_blocks, chunks;
     float *tiles;  /* [SUPER_TILES][256][width] */
     int64_t *rows; /* [SUPER_TILES][256] */
     int64_t counts[SUPER_TILES];
-    double *sums;   /* [chunks][cols][width] */
+    double *sums;   /* [groups][chunks][cols][sum_width] */
     float *scratch; /* [chunks x row_blocks x col_blocks][block x block] */
     double *y_sums; /* [SUPER_TILES][2][outputs] */
     bool failed;
-} gram_pass;
+};
 
 /* Position j of a thinned walk: stratified, with a jitter that depends on j alone. */
 static int64_t chosen_row(int64_t j, int64_t step)
@@ -124,15 +126,24 @@ static int64_t chosen_row(int64_t j, int64_t step)
     return j * step + (int64_t)((hash >> 33) % (uint64_t)step);
 }
 
-static void fill_tile(gram_pass *pass, int64_t slot, int64_t first, int64_t count)
+/* The first position of a thinned walk at or behind a row. */
+static int64_t position_at(const tn_gram_pass *pass, int64_t row)
+{
+    int64_t j = row / pass->step, end = pass->total / pass->step;
+    if (j >= end)
+        return end;
+    return chosen_row(j, pass->step) < row ? j + 1 : j;
+}
+
+static void fill_tile(tn_gram_pass *pass, int64_t slot, int64_t first, int64_t count)
 {
     float *tile = pass->tiles + slot * TN_GRAM_TILE * pass->width;
     int64_t *rows = pass->rows + slot * TN_GRAM_TILE;
     double *sum = pass->y_sums + slot * 2 * pass->outputs, *square = sum + pass->outputs;
     pass->counts[slot] = count;
     for (int64_t i = 0; i < count; i++) {
-        rows[i] = chosen_row(first + i, pass->step);
-        tn_patches_fill(pass->patches, pass->group, rows[i], tile + i * pass->width);
+        rows[i] = chosen_row(first + i, pass->step) - pass->first_row;
+        tn_patches_fill(&pass->patches, pass->group, rows[i], tile + i * pass->width);
         tile[(i + 1) * pass->width - 1] = 1.0f;
     }
     float *y = tile + pass->cols;
@@ -145,14 +156,19 @@ static void fill_tile(gram_pass *pass, int64_t slot, int64_t first, int64_t coun
         }
 }
 
+static double *group_sums(const tn_gram_pass *pass)
+{
+    return pass->sums + pass->group * pass->chunks * pass->cols * pass->sum_width;
+}
+
 /* The product of one block over the tiles of one chunk, into that chunk's sums. */
-static void add_block(gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
+static void add_block(tn_gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
                       float *scratch)
 {
     int64_t i0 = bi * pass->block, j0 = pass->first_col + bj * pass->block;
     int64_t m = pass->cols - i0 < pass->block ? pass->cols - i0 : pass->block;
     int64_t n = pass->width - j0 < pass->block ? pass->width - j0 : pass->block;
-    double *sums = pass->sums + chunk * pass->cols * pass->width;
+    double *sums = group_sums(pass) + chunk * pass->cols * pass->sum_width - pass->first_col;
     int64_t first = tiles * chunk / pass->chunks, last = tiles * (chunk + 1) / pass->chunks;
     for (int64_t t = first; t < last; t++) {
         const float *tile = pass->tiles + t * TN_GRAM_TILE * pass->width;
@@ -161,22 +177,23 @@ static void add_block(gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj, in
             pass->failed = true;
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++)
-                sums[(i0 + i) * pass->width + j0 + j] += (double)scratch[i * n + j];
+                sums[(i0 + i) * pass->sum_width + j0 + j] += (double)scratch[i * n + j];
     }
 }
 
-static bool block_wanted(const gram_pass *pass, int64_t bi, int64_t bj)
+static bool block_wanted(const tn_gram_pass *pass, int64_t bi, int64_t bj)
 { /* below the diagonal of inner nothing is needed */
     int64_t j1 = pass->first_col + (bj + 1) * pass->block;
     return j1 > bi * pass->block;
 }
 
-static void run_tiles(gram_pass *pass, int64_t first_tile, int64_t tiles, int64_t positions)
+/* `tiles` tiles from position `first` on, up to `last`. */
+static void run_tiles(tn_gram_pass *pass, int64_t first, int64_t tiles, int64_t last)
 {
 #pragma omp parallel for schedule(dynamic)
     for (int64_t t = 0; t < tiles; t++) {
-        int64_t first = (first_tile + t) * TN_GRAM_TILE, rest = positions - first;
-        fill_tile(pass, t, first, rest < TN_GRAM_TILE ? rest : TN_GRAM_TILE);
+        int64_t at = first + t * TN_GRAM_TILE, rest = last - at;
+        fill_tile(pass, t, at, rest < TN_GRAM_TILE ? rest : TN_GRAM_TILE);
     }
     int64_t blocks = pass->row_blocks * pass->col_blocks;
 #pragma omp parallel for schedule(dynamic)
@@ -196,16 +213,17 @@ static void run_tiles(gram_pass *pass, int64_t first_tile, int64_t tiles, int64_
 }
 
 /* Sum of the chunks at (i, j), in chunk order. */
-static double total(const gram_pass *pass, int64_t i, int64_t j)
+static double total(const tn_gram_pass *pass, int64_t i, int64_t j)
 {
+    const double *sums = group_sums(pass);
     double sum = 0;
     for (int64_t c = 0; c < pass->chunks; c++)
-        sum += pass->sums[(c * pass->cols + i) * pass->width + j];
+        sum += sums[(c * pass->cols + i) * pass->sum_width + j - pass->first_col];
     return sum;
 }
 
 /* Adds the pass's sums to the gram, in the weights' column order. */
-static void finish(const gram_pass *pass)
+static void finish(const tn_gram_pass *pass)
 {
     tn_gram *gram = pass->gram;
     int64_t cols = pass->cols;
@@ -213,20 +231,20 @@ static void finish(const gram_pass *pass)
     double *cross = gram->cross + pass->group * pass->outputs * cols;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < cols; i++) {
-        int64_t wi = tn_patches_weight_col(pass->patches, i);
+        int64_t wi = tn_patches_weight_col(&pass->patches, i);
         for (int64_t o = 0; o < pass->outputs; o++)
             cross[o * cols + wi] += total(pass, i, cols + o);
         if (pass->first_col > 0)
             continue;
         gram->sum_x[pass->group * cols + wi] += total(pass, i, pass->width - 1);
         for (int64_t j = 0; j < cols; j++) {
-            int64_t wj = tn_patches_weight_col(pass->patches, j);
+            int64_t wj = tn_patches_weight_col(&pass->patches, j);
             inner[wi * cols + wj] += i <= j ? total(pass, i, j) : total(pass, j, i);
         }
     }
 }
 
-static void plan_blocks(gram_pass *pass, bool cross_only)
+static void plan_blocks(tn_gram_pass *pass, bool cross_only)
 {
     pass->first_col = cross_only ? pass->cols : 0;
     int64_t parts = (pass->cols + MAX_BLOCK - 1) / MAX_BLOCK;
@@ -238,10 +256,12 @@ static void plan_blocks(gram_pass *pass, bool cross_only)
     pass->chunks = pass->row_blocks > 6 ? 1 : MAX_CHUNKS;
 }
 
-static tn_status allocate(gram_pass *pass, tn_error *error)
+static tn_status allocate(tn_gram_pass *pass, tn_error *error)
 {
     int64_t tasks = pass->chunks * pass->row_blocks * pass->col_blocks, sums;
-    if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->width, &sums))
+    pass->sum_width = pass->width - pass->first_col;
+    if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->sum_width, &sums) ||
+        !tn_checked_mul_i64(sums, pass->gram->groups, &sums))
         return tn_fail(error, TN_ERROR_LIMIT, "a layer of %lld inputs is too large",
                        (long long)pass->cols);
     pass->tiles = tn_alloc_array((size_t)(SUPER_TILES * TN_GRAM_TILE * pass->width), sizeof(float));
@@ -255,39 +275,77 @@ static tn_status allocate(gram_pass *pass, tn_error *error)
     return TN_OK;
 }
 
+tn_status tn_gram_pass_create(const tn_patches *patches, int64_t total, int64_t limit,
+                              bool cross_only, tn_gram *gram, tn_gram_pass **out, tn_error *error)
+{
+    tn_gram_pass *pass = tn_alloc_zero(1, sizeof *pass);
+    if (!pass)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    pass->patches = *patches;
+    pass->gram = gram;
+    pass->total = total;
+    pass->cols = tn_patches_cols(patches);
+    pass->outputs = gram->rows / gram->groups;
+    pass->width = pass->cols + pass->outputs + 1;
+    pass->step = limit > 0 && total > limit ? total / limit : 1;
+    plan_blocks(pass, cross_only);
+    tn_status status = allocate(pass, error);
+    if (status == TN_OK)
+        *out = pass;
+    else
+        tn_gram_pass_destroy(pass);
+    return status;
+}
+
+void tn_gram_pass_destroy(tn_gram_pass *pass)
+{
+    if (!pass)
+        return;
+    tn_free(pass->tiles);
+    tn_free(pass->rows);
+    tn_free(pass->sums);
+    tn_free(pass->scratch);
+    tn_free(pass->y_sums);
+    tn_free(pass);
+}
+
+tn_status tn_gram_pass_add(tn_gram_pass *pass, const tn_patches *patches, int64_t first_row,
+                           tn_gram_target target, const void *context, tn_error *error)
+{
+    pass->patches = *patches;
+    pass->target = target;
+    pass->context = context;
+    pass->first_row = first_row;
+    int64_t first = position_at(pass, first_row);
+    int64_t last = position_at(pass, first_row + tn_patches_rows(patches));
+    int64_t tiles = (last - first + TN_GRAM_TILE - 1) / TN_GRAM_TILE;
+    for (pass->group = 0; pass->group < pass->gram->groups; pass->group++)
+        for (int64_t t = 0; t < tiles; t += SUPER_TILES)
+            run_tiles(pass, first + t * TN_GRAM_TILE,
+                      tiles - t < SUPER_TILES ? tiles - t : SUPER_TILES, last);
+    return pass->failed ? tn_fail(error, TN_ERROR_DEVICE, "oneDNN's sgemm failed") : TN_OK;
+}
+
+void tn_gram_pass_finish(tn_gram_pass *pass)
+{
+    for (pass->group = 0; pass->group < pass->gram->groups; pass->group++)
+        finish(pass);
+    if (pass->first_col == 0)
+        pass->gram->count += (double)(pass->total / pass->step);
+}
+
 tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
                              tn_gram_target target, const void *context, tn_gram *gram,
                              tn_error *error)
 {
-    gram_pass pass = {.patches = patches,
-                      .target = target,
-                      .context = context,
-                      .gram = gram,
-                      .cols = tn_patches_cols(patches),
-                      .outputs = gram->rows / gram->groups};
-    pass.width = pass.cols + pass.outputs + 1;
-    int64_t rows = tn_patches_rows(patches);
-    pass.step = limit > 0 && rows > limit ? rows / limit : 1;
-    int64_t positions = rows / pass.step;
-    int64_t tiles = (positions + TN_GRAM_TILE - 1) / TN_GRAM_TILE;
-    plan_blocks(&pass, cross_only);
-    tn_status status = allocate(&pass, error);
-    for (int64_t g = 0; status == TN_OK && g < gram->groups; g++) {
-        pass.group = g;
-        memset(pass.sums, 0, (size_t)(pass.chunks * pass.cols * pass.width) * sizeof(double));
-        for (int64_t t = 0; t < tiles; t += SUPER_TILES)
-            run_tiles(&pass, t, tiles - t < SUPER_TILES ? tiles - t : SUPER_TILES, positions);
-        finish(&pass);
-        if (pass.failed)
-            status = tn_fail(error, TN_ERROR_DEVICE, "oneDNN's sgemm failed");
-    }
-    if (status == TN_OK && !cross_only)
-        gram->count += (double)positions;
-    tn_free(pass.tiles);
-    tn_free(pass.rows);
-    tn_free(pass.sums);
-    tn_free(pass.scratch);
-    tn_free(pass.y_sums);
+    tn_gram_pass *pass = NULL;
+    tn_status status = tn_gram_pass_create(patches, tn_patches_rows(patches), limit, cross_only,
+                                           gram, &pass, error);
+    if (status == TN_OK)
+        status = tn_gram_pass_add(pass, patches, 0, target, context, error);
+    if (status == TN_OK)
+        tn_gram_pass_finish(pass);
+    tn_gram_pass_destroy(pass);
     return status;
 }
 

@@ -52,8 +52,25 @@ tn_status tn_gram_init(tn_gram *gram, int64_t rows, int64_t cols, int64_t groups
                        tn_error *error) TN_MUST_CHECK;
 void tn_gram_done(tn_gram *gram);
 
-/* Sums over all positions, or over about `limit` of them (> 0), spread evenly with a jitter. With
- * cross_only, inner and sum_x stay as they are. gram's shape must fit patches. */
+/* One pass over the positions in chunks: the positions of chunk after chunk, in order, make up
+ * `total` rows. With a limit (> 0) about so many of them are used, spread evenly with a jitter.
+ * With cross_only, inner and sum_x stay as they are. `patches` tells the shape; gram's must fit. */
+typedef struct tn_gram_pass tn_gram_pass;
+tn_status tn_gram_pass_create(const tn_patches *patches, int64_t total, int64_t limit,
+                              bool cross_only, tn_gram *gram, tn_gram_pass **pass,
+                              tn_error *error) TN_MUST_CHECK;
+void tn_gram_pass_destroy(tn_gram_pass *pass); /* NULL is fine */
+/* The positions of a chunk; first_row is its first among all. The target is given rows of the
+ * chunk. */
+tn_status tn_gram_pass_add(tn_gram_pass *pass, const tn_patches *chunk, int64_t first_row,
+                           tn_gram_target target, const void *context,
+                           tn_error *error) TN_MUST_CHECK;
+/* After the last chunk: adds the sums to the gram. */
+void tn_gram_pass_finish(tn_gram_pass *pass);
+
+/* All in one chunk. Sums over all positions, or over about `limit` of them (> 0), spread evenly
+ * with a jitter. With cross_only, inner and sum_x stay as they are. gram's shape must fit patches.
+ */
 tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
                              tn_gram_target target, const void *context, tn_gram *gram,
                              tn_error *error) TN_MUST_CHECK;

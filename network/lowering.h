@@ -92,6 +92,10 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 /* Prepares kernels, then places every buffer in one arena (placement.c). */
 tn_status tn_plan_place(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 
+/* The canonical plan value of a name. USAGE when it has none. */
+tn_status tn_plan_find_value(const tn_plan *plan, const char *name, size_t *index,
+                             tn_error *error) TN_MUST_CHECK;
+
 /* --- for ops/ ------------------------------------------------------------------------------ */
 
 /* The plan value of a node's input in a layout (a conversion step or a view is added when needed;

@@ -102,6 +102,27 @@ tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool
 tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nchw,
                               tn_error *error) TN_MUST_CHECK;
 
+/* Memory of one value, or of several that share it. The ids are the same in every plan of the same
+ * graph with the same options. */
+typedef struct tn_plan_buffer {
+    size_t id;
+    float *data; /* device memory, as it lies */
+    int64_t count;
+    bool channels_last;
+} tn_plan_buffer;
+
+/* Ids are below this. */
+size_t tn_plan_buffer_count(const tn_plan *plan);
+/* The buffers that hold, before `step`, what it and later steps read and what stays readable: saved
+ * and put back, a run resumes there. buffers has room for tn_plan_buffer_count; how many. */
+size_t tn_plan_live(const tn_plan *plan, size_t step, tn_plan_buffer *buffers);
+/* A value's buffer as tn_plan_raw sees it; false when it has none (unknown, folded, a constant). */
+bool tn_plan_value_buffer(const tn_plan *plan, const char *value, tn_plan_buffer *buffer);
+/* What a step reads (source 0, 1, ...) or writes (-1); false past the end and for constants. */
+bool tn_plan_step_buffer(const tn_plan *plan, size_t step, int source, tn_plan_buffer *buffer);
+/* Whether a step reads a buffer whose id is marked [tn_plan_buffer_count]. */
+bool tn_plan_step_reads(const tn_plan *plan, size_t step, const bool *marked);
+
 /* --- training ------------------------------------------------------------------------------ */
 
 typedef struct tn_loss_options {

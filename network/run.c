@@ -6,8 +6,7 @@
 
 /* --- values ---------------------------------------------------------------------------------- */
 
-/* The canonical plan value of a name. */
-static tn_status find_value(const tn_plan *plan, const char *name, size_t *index, tn_error *error)
+tn_status tn_plan_find_value(const tn_plan *plan, const char *name, size_t *index, tn_error *error)
 {
     const tn_value *value = tn_graph_value(plan->graph, name);
     size_t plain = value ? plan->plain[value->index] : TN_NONE;
@@ -30,7 +29,7 @@ static tn_status find_value(const tn_plan *plan, const char *name, size_t *index
 tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_extent *shape, tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     shape->rank = plan->values[index].rank;
@@ -85,7 +84,7 @@ static tn_status write_input(tn_plan *plan, size_t input, const float *src, int6
     size_t index = 0;
     if (input >= plan->graph->n_inputs)
         return tn_fail(error, TN_ERROR_USAGE, "input %zu of %zu", input, plan->graph->n_inputs);
-    tn_status status = find_value(plan, plan->graph->inputs[input]->name, &index, error);
+    tn_status status = tn_plan_find_value(plan, plan->graph->inputs[input]->name, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
@@ -112,7 +111,7 @@ float *tn_plan_input_buffer(tn_plan *plan, size_t input)
 {
     size_t index = 0;
     if (input >= plan->graph->n_inputs ||
-        find_value(plan, plan->graph->inputs[input]->name, &index, NULL) != TN_OK)
+        tn_plan_find_value(plan, plan->graph->inputs[input]->name, &index, NULL) != TN_OK)
         return NULL;
     return plan->values[index].data;
 }
@@ -120,7 +119,7 @@ float *tn_plan_input_buffer(tn_plan *plan, size_t input)
 tn_status tn_plan_read(tn_plan *plan, const char *value, float *nchw, tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
@@ -134,7 +133,7 @@ tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool
                       tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     *data = plan->values[index].data;
@@ -145,7 +144,7 @@ tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool
 tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
@@ -366,7 +365,7 @@ tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_re
 tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
@@ -502,7 +501,7 @@ tn_status tn_plan_backward(tn_plan *plan, size_t first, size_t last, bool accumu
 tn_status tn_plan_read_gradient(tn_plan *plan, const char *value, float *nchw, tn_error *error)
 {
     size_t index = 0;
-    tn_status status = find_value(plan, value, &index, error);
+    tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index], *root = &plan->values[v->root];

@@ -3,9 +3,9 @@
  *   calibrate_runner MODEL DATA [KEY=VALUE]...
  *
  * Images come from DATA:train, accuracy from DATA:val. Keys: seed, samples, method, bn, scheme,
- * bits, granularity, relu, positions, residual (0: off), damping, sweeps, threads, draws (number of
- * seeds), limit. Prints one line per draw: accuracy of float and calibrated network, KL, seconds, a
- * hash.
+ * bits, granularity, relu, positions, residual (0: off), damping, sweeps, memory (MB), threads,
+ * draws (number of seeds), limit. Prints one line per draw: accuracy of float and calibrated
+ * network, KL, seconds, a hash.
  */
 #include "converter/record.h"
 #include "core/memory.h"
@@ -62,6 +62,8 @@ static bool set(calibrate_job *job, const char *key, const char *value)
         o->sweeps = atoi(value);
     else if (!strcmp(key, "positions"))
         o->positions = atol(value);
+    else if (!strcmp(key, "memory")) /* MB of activations */
+        o->memory = strtoull(value, NULL, 10) << 20;
     else if (!strcmp(key, "threads"))
         tn_threads_set(atoi(value));
     else if (!strcmp(key, "synthesize")) /* steps */
@@ -170,13 +172,15 @@ static tn_status run(calibrate_job *job, tn_error *error)
         if (status == TN_OK)
             printf("seed %llu float %.2f calibrated %.2f test kl %.4f calibration kl %.4f (round "
                    "%.4f, held out %.4f) "
-                   "agreement %.4f method %s bn %s images %zu seconds %.2f peak %.0f MB hash "
+                   "agreement %.4f method %s bn %s images %zu seconds %.2f peak %.0f MB spilled "
+                   "%.0f MB hash "
                    "%016llx\n",
                    (unsigned long long)job->options.seed, float_top1, top1, kl, calibration.kl,
                    calibration.kl_round, calibration.kl_held_out, calibration.agreement,
                    tn_calibrate_method_name(calibration.method),
                    tn_calibrate_bn_name(calibration.bn), calibration.images, calibration.seconds,
-                   1e-6 * (double)calibration.peak_bytes, (unsigned long long)hash(&calibration));
+                   1e-6 * (double)calibration.peak_bytes, 1e-6 * (double)calibration.spilled,
+                   (unsigned long long)hash(&calibration));
         for (size_t i = 0; verbose && i < calibration.conversion.count; i++)
             printf("  %s: %s%s%s error %.4f\n", calibration.layer[i].name,
                    calibration.layer[i].method, calibration.layer[i].reason ? ", " : "",

@@ -55,7 +55,8 @@ static tn_calibration calibrate(const tn_model *model, const tn_calibrate_option
     tn_calibration calibration = {0};
     tn_error error = {0};
     tn_calibrate_options options = *given;
-    options.images = images;
+    if (!options.images)
+        options.images = images;
     if (options.samples == 0)
         options.samples = IMAGES;
     if (tn_calibrate(model, NULL, &options, &calibration, &error) != TN_OK)
@@ -184,6 +185,39 @@ static void threads_do_not_matter(void **state)
     tn_calibration_done(&calibration[1]);
 }
 
+/* Three chunks, the last not full; in memory, in part in a file, all of it in a file. */
+static void memory_does_not_matter(void **state)
+{
+    (void)state;
+    enum { MANY = 70 };
+    static const uint64_t memory[] = {0, 400000, 1};
+    float *many = tn_alloc_array(MANY * 3 * SIZE * SIZE, sizeof *many);
+    tn_random random = tn_random_make(5, TN_PURPOSE_TEST, 8, 1);
+    for (size_t i = 0; i < MANY * 3 * SIZE * SIZE; i++)
+        many[i] = tn_random_normal(&random);
+    for (int mode = TN_CALIBRATE_BN_CONTROL; mode <= TN_CALIBRATE_BN_AFFINE; mode++) {
+        tn_calibration calibration[3];
+        for (int m = 0; m < 3; m++) {
+            tn_calibrate_options options = {.bn = (tn_calibrate_bn)mode,
+                                            .images = many,
+                                            .samples = MANY,
+                                            .hold_out = true,
+                                            .memory = memory[m]};
+            calibration[m] = calibrate(resnet, &options);
+            assert_true((calibration[m].spilled > 0) == (m > 0));
+            assert_true(calibration[m].spilled >= calibration[m > 0 ? m - 1 : 0].spilled);
+            assert_true(calibration[m].kl == calibration[0].kl);
+            for (size_t i = 0; i < calibration[0].conversion.count; i++)
+                assert_true(tn_record_hash(&calibration[0].conversion.item[i].weight) ==
+                            tn_record_hash(&calibration[m].conversion.item[i].weight));
+        }
+        print_message("%.1f MB to the file\n", 1e-6 * (double)calibration[2].spilled);
+        for (int m = 0; m < 3; m++)
+            tn_calibration_done(&calibration[m]);
+    }
+    tn_free(many);
+}
+
 static void synthesized_images_match_the_statistics(void **state)
 {
     (void)state;
@@ -230,6 +264,7 @@ int main(void)
         cmocka_unit_test(batch_norm_changes_only_when_asked),
         cmocka_unit_test(other_families_gain_as_well),
         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(memory_does_not_matter),
         cmocka_unit_test(synthesized_images_match_the_statistics),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
