@@ -1,3 +1,4 @@
+#include "api/activation_ranges.h"
 #include "api/calibrated.h"
 
 #include "finetune/budget.h"
@@ -56,20 +57,6 @@ static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
         status = tn_preprocess_to_json(&used, json, error);
     packing->pack.preprocess = *json;
     return status;
-}
-
-static tn_status activation_options(const tn_quantize_request *request,
-                                    tn_activation_options *options, tn_error *error)
-{
-    options->bits = request->activation_bits;
-    options->input_bits = request->input_bits;
-    options->method = TN_RANGE_MSE;
-    if (request->activation_range &&
-        !tn_range_method_parse(request->activation_range, &options->method))
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "activation range %s: expected minmax, percentile, entropy or mse",
-                       tn_quote(request->activation_range));
-    return TN_OK;
 }
 
 typedef struct job {
@@ -255,7 +242,8 @@ tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file
              .only_table = request->sensitivity && !has_target};
     char *preprocess = NULL;
     packing->pack.linear = request->activation_bits > 0;
-    tn_status status = activation_options(request, &j.measure, error);
+    tn_status status = tn_activation_ranges_options(request->activation_bits, request->input_bits,
+                                                    request->activation_range, &j.measure, error);
     if (status == TN_OK)
         status = open_images(&j, file->model, &preprocess, error);
     if (status == TN_OK)

@@ -406,7 +406,12 @@ typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
     size_t n_frozen;
     bool sparsity_ramp, restore_bn;
     int64_t classes;    /* 0: the model's; else a new last layer */
-    const char *folder; /* checkpoints and run.jsonl; NULL: none */
+    int64_t input[3];   /* 0: the model's; else another resolution: C, H, W */
+    const char *latent; /* a float model whose weights are where a packed model's latents start */
+    int activation_bits, input_bits; /* as in tn_quantize_request */
+    const char *activation_range;    /* where their steps start: as in tn_quantize_request */
+    const char *activation_scheme;   /* how they are trained: "lsq" | "pact" | "fixed" */
+    const char *folder;              /* checkpoints and run.jsonl; NULL: none */
     bool resume;
     bool no_calibration; /* start from rounding, not from calibration */
 } tn_train_request;

@@ -1,12 +1,17 @@
 /* finetune: read, prepare, train, pack, prove, evaluate. */
+#include "api/activation_ranges.h"
 #include "api/images.h"
+#include "api/packed_start.h"
 #include "api/packing.h"
 
+#include "converter/activation_record.h"
 #include "finetune/calibrate.h"
 #include "finetune/new_head.h"
+#include "finetune/new_resolution.h"
 #include "finetune/restore_bn.h"
 #include "finetune/train.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +19,7 @@ typedef struct job {
     const tn_train_request *request;
     const tn_reporter *reporter;
     tn_packing packing;
-    tn_model *model, *teacher;
+    tn_model *model, *teacher, *latents;
     tn_image_source source; /* the training part, and the device */
     tn_dataset *val;
     tn_preprocess preprocess; /* fitted */
@@ -23,9 +28,13 @@ typedef struct job {
     tn_train_data data;
     tn_trained trained;
     size_t restored; /* BatchNorms put in for training */
+    bool from_codes; /* training starts at packed.codes */
     bool untrained;  /* created, or with a new head: nothing to calibrate or to compare with */
     tn_evaluate_report *before;
-    tn_calibration warm; /* where training starts; model NULL: from rounded weights */
+    tn_calibration warm;      /* where training starts; model NULL: from rounded weights */
+    tn_packed_start packed;   /* or from the codes of a packed model */
+    tn_activations ranges;    /* where activations' steps start */
+    char *activations_record; /* of them */
 } job;
 
 /* `spec` without a part behind it: its validation part, if there is one. */
@@ -45,6 +54,32 @@ static tn_status open_val(job *j, tn_error *error)
         tn_log(j->reporter, TN_LOG_WARNING,
                "no validation part (%s): the accuracy will not be known", absent.message);
     return TN_OK;
+}
+
+/* The old preprocessing at the new size: pictures are resized as before, or to it if they have
+ * another one; the model says so from now on. */
+static tn_status change_resolution(job *j, tn_error *error)
+{
+    const int64_t *input = j->request->input;
+    tn_preprocess *p = &j->source.preprocess;
+    int side = (int)(input[1] < input[2] ? input[1] : input[2]);
+    if (input[0] <= 0)
+        return TN_OK;
+    tn_status status = TN_OK;
+    if (!j->source.asked)
+        status = tn_evaluate_preprocess(j->model, j->source.dataset, NULL, p, NULL, error);
+    if (status == TN_OK && !j->source.asked) {
+        int old = p->crop_width < p->crop_height ? p->crop_width : p->crop_height;
+        tn_sample_shape is = tn_dataset_shape(j->source.dataset);
+        bool same = is.width == input[2] && is.height == input[1];
+        p->resize = p->resize > 0 && old > 0 ? (int)lrint((double)p->resize * side / old)
+                    : same                   ? 0
+                                             : side;
+        p->crop_width = (int)input[2];
+        p->crop_height = (int)input[1];
+        j->source.asked = true;
+    }
+    return status == TN_OK ? tn_new_resolution(j->model, input, error) : status;
 }
 
 static tn_status fit_preprocess(job *j, tn_error *error)
@@ -75,7 +110,7 @@ static const char *choose_teacher(const job *j)
     if (r->distill)
         return strcmp(r->distill, "none") == 0 ? NULL : r->distill;
     bool to_quantized = !r->scheme.scheme || strcmp(r->scheme.scheme, "float") != 0;
-    bool from_float = !j->untrained && !tn_model_metadata(j->model, "ternion");
+    bool from_float = !j->untrained && j->packed.codes.count == 0;
     return to_quantized && from_float ? "self" : NULL;
 }
 
@@ -83,6 +118,8 @@ static void fill_options(job *j)
 {
     const tn_train_request *r = j->request;
     j->options = (tn_train_options){.policy = tn_packing_policy(&r->scheme),
+                                    .activation_scheme = r->activation_scheme,
+                                    .latents = j->latents,
                                     .epochs = (int)r->epochs,
                                     .batch = (int)r->images.batch,
                                     .accumulate = (int)r->accumulate,
@@ -111,6 +148,7 @@ static void fill_options(job *j)
                                     .resume = r->resume,
                                     .save_every = (int)r->save_seconds,
                                     .reporter = j->reporter};
+    tn_packed_start_policy(&j->packed, &j->options.policy);
     if (r->batch_norm && strcmp(r->batch_norm, "freeze") == 0)
         j->options.batch_norm = TN_BATCH_NORM_FREEZE;
     j->data = (tn_train_data){.origin = j->model,
@@ -130,10 +168,16 @@ static tn_status prepare(job *j, tn_error *error)
     tn_status status = tn_packing_begin(&j->packing, error);
     if (status == TN_OK)
         status = tn_model_read(j->packing.input, &read, &j->model, error);
+    if (status == TN_OK && r->latent)
+        status = tn_model_read(r->latent, &read, &j->latents, error);
     if (status == TN_OK)
         status = tn_image_source_open(r->data, TN_SPLIT_TRAIN,
                                       r->distill && strcmp(r->distill, "none") != 0, j->model,
                                       &r->images, j->reporter, &j->source, error);
+    if (status == TN_OK)
+        status = change_resolution(j, error);
+    if (status == TN_OK)
+        status = tn_packed_start_read(j->model, j->reporter, &j->packed, error);
     if (status == TN_OK)
         status = open_val(j, error);
     if (status == TN_OK && r->classes > 0)
@@ -212,6 +256,13 @@ static tn_status warm_start(job *j, tn_error *error)
     if (status != TN_OK || j->untrained || j->request->no_calibration ||
         strcmp(resolved.policy.scheme, "float") == 0 || strcmp(resolved.policy.scheme, "half") == 0)
         return status;
+    bool fits = false;
+    status = tn_packed_start_fits(&j->packed, &resolved.policy, &fits, error);
+    if (status != TN_OK || fits) {
+        j->from_codes = fits;
+        tn_log(j->reporter, TN_LOG_INFO, "training starts at the codes of the packed model");
+        return status;
+    }
     const tn_calibrate_options options = {.policy = resolved.policy,
                                           .seed = j->request->images.seed,
                                           .preprocess = &j->preprocess,
@@ -219,6 +270,38 @@ static tn_status warm_start(job *j, tn_error *error)
                                           .device = j->source.device,
                                           .reporter = j->reporter};
     return tn_calibrate(j->model, j->source.dataset, &options, &j->warm, error);
+}
+
+static tn_status measure_ranges(job *j, const tn_model *model, const tn_conversion *start,
+                                tn_error *error)
+{
+    const tn_train_request *r = j->request;
+    tn_train_options resolved;
+    tn_activation_options options = {.seed = r->images.seed,
+                                     .preprocess = &j->preprocess,
+                                     .output = r->images.output,
+                                     .device = j->source.device,
+                                     .reporter = j->reporter};
+    if (!r->activation_bits && !r->input_bits)
+        return TN_OK;
+    tn_status status = tn_train_resolve(&j->options, &resolved, error);
+    if (status == TN_OK && j->packed.unpacked.activations)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "the activations of %s are quantized already: start from its float model",
+                         tn_quote(j->packing.input));
+    if (status == TN_OK && strcmp(resolved.policy.scheme, "float") == 0)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "--activation-bits needs quantized weights, not --scheme float");
+    if (status == TN_OK)
+        status = tn_activation_ranges_options(r->activation_bits, r->input_bits,
+                                              r->activation_range, &options, error);
+    if (status == TN_OK)
+        status = tn_activation_ranges_measure(model, start, &resolved.policy, j->source.dataset,
+                                              &options, &j->ranges, error);
+    if (status == TN_OK)
+        status = tn_activations_to_json(&j->ranges, options.method, &j->activations_record, error);
+    j->options.activations = &j->ranges;
+    return status;
 }
 
 static tn_status train(job *j, tn_error *error)
@@ -234,7 +317,11 @@ static tn_status train(job *j, tn_error *error)
     if (status == TN_OK && j->warm.model) {
         model = j->warm.model;
         start = &j->warm.conversion;
+    } else if (j->from_codes) {
+        start = &j->packed.codes;
     }
+    if (status == TN_OK)
+        status = measure_ranges(j, model, start, error);
     bool self = j->options.distill && strcmp(j->options.distill, "self") == 0;
     if (status == TN_OK)
         status = tn_train(model, &j->data, self ? j->model : j->teacher, start, &j->options,
@@ -258,6 +345,11 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
     packing->bytes_in = tn_network_file_bytes(packing->input, j->model);
     tn_status status = tn_preprocess_to_json(&j->preprocess, &preprocess, error);
     packing->pack.preprocess = preprocess;
+    packing->pack.activations =
+        j->activations_record ? j->activations_record : j->packed.unpacked.activations;
+    packing->pack.linear = j->request->activation_bits > 0 ||
+                           tn_activation_record_inner(packing->pack.activations, packing->graph);
+    packing->activations = j->options.activations ? &j->trained.activations : NULL;
     if (status == TN_OK)
         status = tn_packing_take(packing, &j->trained.conversion, error);
     if (status == TN_OK)
@@ -276,7 +368,8 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
         status = evaluate(j, written, packing->output, &report->conversion->after, error);
     tn_model_destroy(written);
     tn_free(preprocess);
-    packing->pack.preprocess = NULL;
+    packing->pack.preprocess = packing->pack.activations = NULL;
+    packing->activations = NULL;
     return status;
 }
 
@@ -285,9 +378,13 @@ static void job_close(job *j)
     tn_evaluate_report_free(j->before);
     tn_trained_done(&j->trained);
     tn_calibration_done(&j->warm);
+    tn_activations_done(&j->ranges);
+    tn_free(j->activations_record);
+    tn_packed_start_done(&j->packed);
     tn_dataset_close(j->val);
     tn_image_source_close(&j->source);
     tn_model_destroy(j->teacher);
+    tn_model_destroy(j->latents);
     tn_model_destroy(j->model);
 }
 

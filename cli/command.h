@@ -30,7 +30,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_group cli_general, cli_writing, cli_reading, cli_scheme, cli_form, cli_from_recipe,
-    cli_images, cli_calibration; /* option_groups.c */
+    cli_images, cli_calibration, cli_activations; /* option_groups.c */
 
 const cli_command *cli_command_at(size_t i); /* walks the table; NULL at its end */
 const cli_command *cli_command_find(const char *name);

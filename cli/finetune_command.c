@@ -83,6 +83,12 @@ static tn_train_request request_of(const cli_arguments *a, const char *recipe)
                               .sparsity_ramp = a->sparsity_ramp,
                               .restore_bn = a->restore_bn,
                               .classes = a->classes,
+                              .input = {a->input[0], a->input[1], a->input[2]},
+                              .latent = a->latent,
+                              .activation_bits = (int)a->activation_bits,
+                              .input_bits = (int)a->input_bits,
+                              .activation_range = a->activation_range,
+                              .activation_scheme = a->activation_scheme,
                               .folder = a->checkpoint,
                               .resume = a->resume,
                               .no_calibration = a->no_calibration};
@@ -215,13 +221,23 @@ static const cli_option training_options[] = {
      "start from rounded weights, not from calibrated ones", AT(no_calibration)},
     {"classes", 0, CLI_INTEGER, "N", NULL, 1, 1 << 24, "the model's",
      "a new last layer with N classes", AT(classes)},
+    {"input", 0, CLI_SHAPE, "CxHxW", NULL, 0, 0, "the model's",
+     "another resolution, kept in the written model", AT(input)},
+    {"latent", 0, CLI_TEXT, "FLOATMODEL", "FILE", 0, 0, "code x scale",
+     "float weights that the latents of a packed MODEL start at, moved to its codes", AT(latent)},
+    {"activation-scheme", 0, CLI_TEXT, "SCHEME", "lsq|pact|fixed", 0, 0, "lsq",
+     "how the steps of --activation-bits are trained: as LSQ's, as PACT's clip, not",
+     AT(activation_scheme)},
+    {"deterministic", 0, CLI_FLAG, NULL, NULL, 0, 0, "always so",
+     "the same bits for every number of threads: there is no other way of training",
+     AT(deterministic)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_group data_group = {"Data and checkpoints", data_options, false};
 static const cli_group training_group = {"Training", training_options, true};
-static const cli_group *const groups[] = {&data_group,  &cli_writing,     &training_group,
-                                          &cli_scheme,  &cli_form,        &cli_images,
-                                          &cli_reading, &cli_from_recipe, NULL};
+static const cli_group *const groups[] = {
+    &data_group, &cli_writing, &training_group, &cli_scheme,      &cli_activations,
+    &cli_form,   &cli_images,  &cli_reading,    &cli_from_recipe, NULL};
 static const cli_example examples[] = {
     {"ternion finetune resnet20.onnx -o r20-t.onnx --data cifar10",
      "ternary weights, 20 epochs, the packed file at the end"},

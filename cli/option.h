@@ -64,8 +64,8 @@ typedef struct cli_arguments {
     const char *data, *preprocess, *resize, *crop, *mean, *std, *scale, *channel_order;
     const char *output, *device, *precision, *predictions, *topk;
     int64_t batch_size, max_bad, limit;
-    bool no_preflight;
-    const char *calibration_data, *method, *bn, *activation_range;
+    bool no_preflight, deterministic;
+    const char *calibration_data, *method, *bn, *activation_range, *activation_scheme, *latent;
     int64_t activation_bits, input_bits;
     const char *bias_bits;
     int64_t calibration_samples;

@@ -117,6 +117,11 @@ static const cli_option calibration[] = {
      "how codes are chosen", AT(method)},
     {"bn", 0, CLI_TEXT, "WHAT", "auto|keep|reestimate|control|affine", 0, 0, "auto",
      "what happens to BatchNormalization; auto: the best on images held out", AT(bn)},
+    {"bias-bits", 0, CLI_TEXT, "N", "2|3|4|5|6|7|8|16", 0, 0, "as they are",
+     "bits of the quantized layers' biases, min to max; needs no images", AT(bias_bits)},
+    {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
+
+static const cli_option activations[] = {
     {"activation-bits", 0, CLI_INTEGER, "N", NULL, 2, 16, "as they are",
      "bits of what quantized layers read: QuantizeLinear and DequantizeLinear in front of them; "
      "needs images. More than 8 need opset 21",
@@ -127,8 +132,6 @@ static const cli_option calibration[] = {
      AT(activation_range)},
     {"input-bits", 0, CLI_INTEGER, "N", NULL, 2, 16, "as it is",
      "the same for the network's input, its range min to max", AT(input_bits)},
-    {"bias-bits", 0, CLI_TEXT, "N", "2|3|4|5|6|7|8|16", 0, 0, "as they are",
-     "bits of the quantized layers' biases, min to max; needs no images", AT(bias_bits)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option recipe[] = {{"recipe", 0, CLI_TEXT, "FILE", "FILE", 0, 0, NULL,
@@ -143,3 +146,4 @@ const cli_group cli_form = {"Form", form, true};
 const cli_group cli_from_recipe = {"Recipe", recipe, false};
 const cli_group cli_images = {"Images", images, true};
 const cli_group cli_calibration = {"Calibration", calibration, true};
+const cli_group cli_activations = {"Activations", activations, true};

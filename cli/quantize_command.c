@@ -74,8 +74,9 @@ static const cli_example examples[] = {
     {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",
      "the plan and its figures, nothing written"},
     {NULL, NULL}};
-static const cli_group *const groups[] = {&cli_writing, &cli_scheme,  &cli_calibration, &cli_form,
-                                          &cli_images,  &cli_reading, &cli_from_recipe, NULL};
+static const cli_group *const groups[] = {&cli_writing,     &cli_scheme,      &cli_calibration,
+                                          &cli_activations, &cli_form,        &cli_images,
+                                          &cli_reading,     &cli_from_recipe, NULL};
 
 const cli_command cli_quantize_command = {
     "quantize",

@@ -122,9 +122,11 @@ tn_status tn_identity_make(const tn_model *model, const tn_train_data *data,
     XXH3_128bits_reset(hash);
     add_options(hash, options);
     add_data(hash, data);
+    tn_status status = options->latents ? add_model(hash, options->latents, error) : TN_OK;
     hex(hash, made.recipe);
     XXH3_128bits_reset(hash);
-    tn_status status = add_model(hash, model, error);
+    if (status == TN_OK)
+        status = add_model(hash, model, error);
     hex(hash, made.model);
     XXH3_freeState(hash);
     if (status != TN_OK)

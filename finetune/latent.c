@@ -102,6 +102,15 @@ void tn_latents_done(tn_latents *latents)
     *latents = (tn_latents){0};
 }
 
+tn_status tn_latent_set(tn_latent *latent, const tn_layer *from, tn_error *error)
+{
+    tn_status status = tn_layer_rows(from, latent->w, error);
+    if (status == TN_OK)
+        latent->scheme.quantizer->fit(&latent->scheme, &latent->weight, latent->w, NULL,
+                                      &latent->state);
+    return status;
+}
+
 /* The interval of latents that quantize to `code` when values step at thresholds or at half steps.
  */
 static void code_interval(const tn_latent *latent, int64_t scale, int code, float *low, float *high)

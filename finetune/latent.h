@@ -33,6 +33,9 @@ tn_status tn_latents_create(const tn_layers *layers, const tn_params *params, tn
                             tn_error *error) TN_MUST_CHECK;
 void tn_latents_done(tn_latents *latents);
 
+/* Starts a latent at another layer's weights, of the same shape, and fits its scales to them. */
+tn_status tn_latent_set(tn_latent *latent, const tn_layer *from, tn_error *error) TN_MUST_CHECK;
+
 /* Starts a latent from a finished quantized weight (calibration, a packed model): takes its scales
  * and moves each float weight just so far that it quantizes to the given code, in the middle half
  * of the code's interval. Layers of another shape or granularity are a USAGE error. */

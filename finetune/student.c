@@ -10,7 +10,10 @@
 static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn_error *error)
 {
     const tn_train_options *options = student->options;
-    tn_graph_options batch = {.batch = options->batch};
+    const tn_value *input = student->graph->inputs[0]; /* perhaps not of the teacher's own size */
+    tn_graph_options batch = {.batch = options->batch, .input_rank = input->rank - 1};
+    for (int i = 0; i < batch.input_rank; i++)
+        batch.input_dims[i] = input->dims[i + 1];
     tn_status status = tn_graph_create(teacher, &batch, &student->teacher_graph, error);
     if (status == TN_OK)
         status = tn_params_create(student->teacher_graph, options->device, &student->teacher_params,
@@ -44,6 +47,33 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
     }
     if (status != TN_OK)
         tn_error_prepend(error, "distillation teacher");
+    return status;
+}
+
+/* Latents at the weights of another model. */
+static tn_status take_latents(tn_student *student, tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_layers layers = {0};
+    tn_status status = tn_graph_create(student->options->latents, NULL, &graph, error);
+    if (status == TN_OK)
+        status = tn_layers_find(graph, &layers, error);
+    for (size_t i = 0; status == TN_OK && i < student->latents.count; i++) {
+        tn_latent *latent = &student->latents.item[i];
+        const tn_layer *own = latent->layer, *found = NULL;
+        for (size_t k = 0; k < layers.count; k++)
+            if (!strcmp(layers.layer[k].weight->name, own->weight->name) ||
+                (!found && !strcmp(tn_node_label(layers.layer[k].node), tn_node_label(own->node))))
+                found = &layers.layer[k];
+        if (!found || found->rows != own->rows || found->cols != own->cols)
+            status = tn_fail(error, TN_ERROR_MODEL,
+                             "the model of latent weights has no layer like %s of %lld x %lld",
+                             tn_quote(tn_node_label(own->node)), (long long)own->rows,
+                             (long long)own->cols);
+        else
+            status = tn_latent_set(latent, found, error);
+    }
+    tn_graph_destroy(graph);
     return status;
 }
 
@@ -216,6 +246,8 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
         status = tn_params_mirror(student.params, error);
     if (status == TN_OK)
         status = tn_latents_create(&student.layers, student.params, &student.latents, error);
+    if (status == TN_OK && options->latents)
+        status = take_latents(&student, error);
     if (status == TN_OK && teacher)
         status = create_teacher(&student, teacher, error);
     if (status != TN_OK)

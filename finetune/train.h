@@ -47,6 +47,9 @@ typedef struct tn_train_options {
      * steps are trained: "lsq" ["lsq"], "pact", "fixed" (activation_steps.h). */
     const tn_activations *activations;
     const char *activation_scheme;
+    /* Float weights that latents start at, by the layer's weight or node name (borrowed; NULL: the
+     * model's own). `start` then moves them to its codes. */
+    const tn_model *latents;
     uint64_t seed;
     int threads_loader; /* [1] */
     tn_device *device;  /* borrowed */
