@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "finetune/batchnorm.h"
+#include "finetune/calibrate_wide.h"
 #include "onnx_io/ops/op.h"
 
 #include <math.h>
@@ -46,13 +47,16 @@ static tn_status read_param(const tn_params *params, const tn_value *value, int6
     return tn_params_get(params, i, numbers, error);
 }
 
-const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer)
+const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight)
 {
     const tn_node *node = layer->node;
     if (walk->options->method == TN_CALIBRATE_ROUND && walk->bn == TN_CALIBRATE_BN_KEEP)
         return "not asked for";
-    if (layer->cols > 8192)
+    if (layer->cols > TN_WIDE_COLS &&
+        (!layer->is_linear || walk->options->method == TN_CALIBRATE_ROUND))
         return "more than 8192 inputs";
+    if (layer->cols > TN_WIDE_COLS && !tn_wide_fits(&(tn_patches){.group = 1}, weight))
+        return "more than 8192 inputs, in groups that cross blocks";
     if (!strcmp(node->type, "ConvTranspose"))
         return "ConvTranspose";
     if (!strcmp(node->type, "Gemm")) {

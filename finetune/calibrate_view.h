@@ -20,7 +20,7 @@ typedef struct tn_layer_work {
 } tn_layer_work;
 
 /* Why the layer cannot be fitted to data, or NULL. */
-const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer);
+const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight);
 
 /* Looks at the layer that step `step` computes. Ended by tn_layer_work_done, also after an error.
  */

@@ -3,6 +3,7 @@
 #include "core/memory.h"
 #include "finetune/batchnorm.h"
 #include "finetune/calibrate_view.h"
+#include "finetune/calibrate_wide.h"
 #include "finetune/divergence.h"
 
 #include <string.h>
@@ -324,6 +325,11 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work
         options.method = TN_CALIBRATE_CD;
         report->reason = "two scales";
     }
+    bool wide = layer->cols > TN_WIDE_COLS && options.method != TN_CALIBRATE_ROUND;
+    if (wide && options.method != TN_CALIBRATE_CD) {
+        options.method = TN_CALIBRATE_CD;
+        report->reason = "more than 8192 inputs";
+    }
     report->method = tn_calibrate_method_name(options.method);
     tn_status status = tn_layer_look(walk, layer, step, work, error);
     tn_layer_source source = {.chunks = chunks_of(walk),
@@ -333,7 +339,8 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work
                               .load = load_for_fit,
                               .context = &feed};
     if (status == TN_OK)
-        status = tn_layer_fit_run(&work->view, &source, &options, weight, &work->fit, error);
+        status = (wide ? tn_wide_fit_run : tn_layer_fit_run)(&work->view, &source, &options, weight,
+                                                             &work->fit, error);
     if (status == TN_OK)
         report->output_error = work->fit.error;
     return status;
@@ -439,7 +446,8 @@ static tn_status round_unfit(tn_walk *walk, tn_error *error)
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++) {
         const tn_layer *layer = &walk->layers->layer[i];
-        walk->report[i].reason = layer->quantized ? tn_layer_unfit(walk, layer) : NULL;
+        walk->report[i].reason =
+            layer->quantized ? tn_layer_unfit(walk, layer, &walk->weight[i]) : NULL;
         if (!walk->report[i].reason)
             continue;
         walk->report[i].method = tn_calibrate_method_name(TN_CALIBRATE_ROUND);

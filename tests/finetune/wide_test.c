@@ -1,0 +1,140 @@
+/* Linear layers by blocks of columns against the whole least-squares problem and plain rounding,
+ * with a block that is not full, for scales per tensor, row and group; one and two threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/memory.h"
+#include "core/random.h"
+#include "core/threads.h"
+#include "finetune/calibrate_wide.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { IMAGES = 300, CHUNK = 128, COLS = 1100, ROWS = 20, HIDDEN = 60 };
+
+static float inputs[IMAGES * COLS], outputs[IMAGES * ROWS], w[ROWS * COLS];
+static float x[CHUNK * COLS], y[CHUNK * ROWS];
+static const double ones[ROWS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+static const double zeros[ROWS];
+
+/* Inputs of low rank plus noise, all positive in the mean: what a ReLU gives. */
+static int setup(void **state)
+{
+    (void)state;
+    static float hidden[IMAGES * HIDDEN], mix[HIDDEN * COLS];
+    tn_random random = tn_random_make(21, TN_PURPOSE_TEST, 4, 0);
+    for (size_t i = 0; i < IMAGES * HIDDEN; i++)
+        hidden[i] = tn_random_normal(&random);
+    for (size_t i = 0; i < HIDDEN * COLS; i++)
+        mix[i] = tn_random_normal(&random) / 8;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        w[i] = tn_random_normal(&random) / 30;
+    for (size_t i = 0; i < IMAGES; i++)
+        for (size_t j = 0; j < COLS; j++) {
+            float sum = 0.3f + 0.3f * tn_random_normal(&random);
+            for (size_t k = 0; k < HIDDEN; k++)
+                sum += hidden[i * HIDDEN + k] * mix[k * COLS + j];
+            inputs[i * COLS + j] = sum > 0 ? sum : 0;
+        }
+    for (size_t i = 0; i < IMAGES; i++)
+        for (size_t o = 0; o < ROWS; o++) {
+            float sum = 0.5f;
+            for (size_t j = 0; j < COLS; j++)
+                sum += inputs[i * COLS + j] * w[o * COLS + j];
+            outputs[i * ROWS + o] = sum;
+        }
+    return 0;
+}
+
+static tn_status load(void *context, int pass, int64_t chunk, int64_t *images, tn_error *error)
+{
+    (void)context;
+    (void)pass;
+    (void)error;
+    int64_t first = chunk * CHUNK, rest = IMAGES - first;
+    *images = rest < CHUNK ? rest : CHUNK;
+    memcpy(x, inputs + first * COLS, (size_t)(*images * COLS) * sizeof *x);
+    memcpy(y, outputs + first * ROWS, (size_t)(*images * ROWS) * sizeof *y);
+    return TN_OK;
+}
+
+static const tn_layer_source source = {.chunks = (IMAGES + CHUNK - 1) / CHUNK,
+                                       .chunk_images = CHUNK,
+                                       .images = IMAGES,
+                                       .batch_per_image = 1,
+                                       .load = load};
+
+typedef tn_status fit_function(const tn_layer_view *, const tn_layer_source *,
+                               const tn_layer_fit_options *, tn_qweight *, tn_layer_fit *,
+                               tn_error *);
+
+/* Ternary by 0.7 of the mean; then fitted. */
+static double fit(fit_function *how, tn_calibrate_method method, tn_granularity granularity,
+                  tn_qweight *weight)
+{
+    double slope[ROWS], shift[ROWS], sum = 0;
+    tn_layer_fit result = {.slope = slope, .shift = shift};
+    tn_layer_view view = {.patches = {.batch = CHUNK, .channels = COLS, .group = 1, .data = x},
+                          .channels = ROWS,
+                          .w = w,
+                          .output = y,
+                          .gain = ones,
+                          .offset = zeros,
+                          .centered = true};
+    tn_layer_fit_options options = {
+        .method = method, .damping = 0.01, .sweeps = 30, .positions = 65536};
+    *weight = (tn_qweight){.rank = 2,
+                           .dims = {ROWS, COLS},
+                           .granularity = granularity,
+                           .group = 64,
+                           .low = -1,
+                           .high = 1,
+                           .bits = 2};
+    assert_int_equal(tn_qweight_init(weight, false, false, NULL), TN_OK);
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        sum += fabs((double)w[i]) / (ROWS * COLS);
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        weight->codes[i] = (int16_t)((double)w[i] > 0.7 * sum    ? 1
+                                     : (double)w[i] < -0.7 * sum ? -1
+                                                                 : 0);
+    for (int64_t i = 0; i < weight->n_scales; i++)
+        weight->scale[i] = (float)(1.4 * sum);
+    assert_int_equal(how(&view, &source, &options, weight, &result, NULL), TN_OK);
+    return result.error;
+}
+
+static void blocks_come_near_the_whole(void **state)
+{
+    (void)state;
+    for (int g = TN_PER_TENSOR; g <= TN_PER_GROUP; g++) {
+        tn_qweight weight[4];
+        double round = fit(tn_layer_fit_run, TN_CALIBRATE_ROUND, (tn_granularity)g, &weight[0]);
+        double whole = fit(tn_layer_fit_run, TN_CALIBRATE_CD, (tn_granularity)g, &weight[1]);
+        double blocks[2];
+        for (int t = 0; t < 2; t++) {
+            tn_threads_set(t + 1);
+            blocks[t] = fit(tn_wide_fit_run, TN_CALIBRATE_CD, (tn_granularity)g, &weight[2 + t]);
+        }
+        print_message("error: rounding %.4f, whole %.4f, by blocks %.4f\n", round, whole,
+                      blocks[0]);
+        assert_true(blocks[0] < 0.3 * round);
+        assert_true(blocks[0] < 3 * whole);
+        assert_true(blocks[0] == blocks[1]);
+        assert_memory_equal(weight[2].codes, weight[3].codes, ROWS * COLS * sizeof(int16_t));
+        assert_memory_equal(weight[2].scale, weight[3].scale,
+                            (size_t)weight[2].n_scales * sizeof(float));
+        for (int i = 0; i < 4; i++)
+            tn_qweight_done(&weight[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(blocks_come_near_the_whole)};
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
