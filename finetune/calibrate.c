@@ -17,7 +17,8 @@ enum {
     RELU_PASSES = 1,
     MIN_HELD_OUT = 8,
     POSITIONS = 65536,
-    QUICK_POSITIONS = 16384
+    QUICK_POSITIONS = 8192,
+    QUICK_IMAGES = 96
 };
 
 static bool parse(const char *const *names, size_t count, const char *name, size_t *which)
@@ -157,6 +158,21 @@ static const double MARGIN = 0.2;
 static const tn_calibrate_bn TRIED[] = {TN_CALIBRATE_BN_AFFINE, TN_CALIBRATE_BN_CONTROL,
                                         TN_CALIBRATE_BN_REESTIMATE, TN_CALIBRATE_BN_KEEP};
 
+/* One mode on the images from `first` on, the last `held` of them held out. */
+static tn_status try_bn(calibrate_run *run, int64_t first, int64_t held, tn_calibrate_bn mode,
+                        double *kl, tn_error *error)
+{
+    const tn_calibrate_images *images = &run->images;
+    int64_t n = images->count - first, size = images->channels * images->height * images->width;
+    double agreement;
+    run->walk.images = n;
+    tn_status status = tn_walk_run(&run->walk, images->nchw + first * size, n - held, mode, error);
+    run->walk.images = images->count;
+    if (status == TN_OK)
+        tn_walk_compare(&run->walk, n - held, n, kl, &agreement);
+    return status;
+}
+
 static tn_status choose_bn(calibrate_run *run, tn_calibration *calibration, tn_error *error)
 {
     int64_t n = run->images.count, held = n / 4;
@@ -167,18 +183,18 @@ static tn_status choose_bn(calibrate_run *run, tn_calibration *calibration, tn_e
     calibration->bn = TN_CALIBRATE_BN_AFFINE;
     if (held < MIN_HELD_OUT)
         return TN_OK;
-    /* the modes differ by far more than the last refinements of the codes do */
+    /* the modes differ by far more than more images and the last refinements of the codes do */
     tn_calibrate_options quick = run->options;
     quick.relu_passes = 0;
     quick.positions = quick.positions < QUICK_POSITIONS ? quick.positions : QUICK_POSITIONS;
     run->walk.options = &quick;
+    int64_t first = n - held - QUICK_IMAGES > 0 ? n - held - QUICK_IMAGES : 0;
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < sizeof TRIED / sizeof TRIED[0]; i++) {
-        double kl, agreement;
-        status = tn_walk_run(&run->walk, run->images.nchw, n - held, TRIED[i], error);
+        double kl = 0;
+        status = try_bn(run, first, held, TRIED[i], &kl, error);
         if (status != TN_OK)
             break;
-        tn_walk_compare(&run->walk, n - held, n, &kl, &agreement);
         tn_log(run->options.reporter, TN_LOG_INFO, "batch norm %s: held-out KL %.4f",
                tn_calibrate_bn_name(TRIED[i]), kl);
         if (i == 0 || kl < (1 - MARGIN) * calibration->kl_held_out) {
@@ -196,15 +212,8 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     int64_t n = run->images.count;
     double agreement;
     tn_status status = choose_bn(run, calibration, error);
-    tn_calibrate_options round = run->options;
-    round.method = TN_CALIBRATE_ROUND;
-    run->walk.options = &round;
-    calibration->kl_round = -1;
     if (status == TN_OK && !run->options.hold_out)
-        status = tn_walk_run(&run->walk, run->images.nchw, n, TN_CALIBRATE_BN_KEEP, error);
-    if (status == TN_OK && !run->options.hold_out)
-        tn_walk_compare(&run->walk, 0, n, &calibration->kl_round, &agreement);
-    run->walk.options = &run->options;
+        status = tn_walk_round(&run->walk, run->images.nchw, error);
     int64_t fitted = run->options.hold_out ? n - n / 4 : n;
     if (status == TN_OK)
         status = tn_walk_run(&run->walk, run->images.nchw, fitted, calibration->bn, error);
@@ -214,6 +223,8 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     }
     if (status == TN_OK)
         tn_walk_compare(&run->walk, 0, n, &calibration->kl, &calibration->agreement);
+    calibration->kl_round =
+        status == TN_OK && !run->options.hold_out ? tn_walk_rounded_kl(&run->walk) : -1;
     calibration->spilled = run->walk.spilled;
     calibration->images = (size_t)n;
     calibration->method = run->options.method;

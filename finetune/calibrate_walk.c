@@ -76,10 +76,11 @@ static tn_status make_arrays(tn_walk *walk, tn_error *error)
     walk->scratch = tn_alloc_zero(buffers + 1, sizeof *walk->scratch);
     walk->logits[0] = tn_alloc_array(logits, sizeof(float));
     walk->logits[1] = tn_alloc_array(logits, sizeof(float));
+    walk->rounded = tn_alloc_array(logits, sizeof(float));
     walk->logits_of_chunk =
         tn_alloc_array((size_t)(walk->chunk_images * walk->classes), sizeof(float));
     if (!walk->layer_of_step || !walk->touched_step || !walk->touched || !walk->scratch ||
-        !walk->logits[0] || !walk->logits[1] || !walk->logits_of_chunk)
+        !walk->logits[0] || !walk->logits[1] || !walk->rounded || !walk->logits_of_chunk)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu steps", walk->steps);
     return mark_steps(walk, error);
 }
@@ -132,6 +133,7 @@ void tn_walk_done(tn_walk *walk)
     tn_free(walk->scratch);
     tn_free(walk->logits[0]);
     tn_free(walk->logits[1]);
+    tn_free(walk->rounded);
     tn_free(walk->logits_of_chunk);
     tn_activation_store_destroy(walk->store);
     *walk = (tn_walk){0};
@@ -162,13 +164,17 @@ static int64_t images_in(const tn_walk *walk, int64_t chunk, int64_t of)
     return left < 0 ? 0 : left < walk->chunk_images ? left : walk->chunk_images;
 }
 
+static int64_t image_floats(const tn_walk *walk)
+{
+    const int64_t *dims = walk->graph->inputs[0]->dims;
+    return dims[1] * dims[2] * dims[3];
+}
+
 static tn_status load_chunk(tn_walk *walk, int64_t chunk, tn_error *error)
 {
     tn_plan *plan[NETWORKS] = {walk->float_plan, walk->plan};
     const size_t at[NETWORKS] = {walk->float_at, walk->at};
-    int64_t size = walk->graph->inputs[0]->dims[1] * walk->graph->inputs[0]->dims[2] *
-                   walk->graph->inputs[0]->dims[3];
-    const float *images = walk->nchw + chunk * walk->chunk_images * size;
+    const float *images = walk->nchw + chunk * walk->chunk_images * image_floats(walk);
     tn_status status = TN_OK;
     for (int k = 0; status == TN_OK && k < NETWORKS; k++) {
         if (at[k] == 0) {
@@ -456,25 +462,59 @@ static tn_status round_unfit(tn_walk *walk, tn_error *error)
     return status;
 }
 
+static tn_status read_logits(tn_walk *walk, tn_plan *plan, int64_t chunk, float *logits,
+                             tn_error *error)
+{
+    tn_status status = tn_plan_read(plan, tn_plan_logits(plan), walk->logits_of_chunk, error);
+    if (status == TN_OK)
+        memcpy(logits + chunk * walk->chunk_images * walk->classes, walk->logits_of_chunk,
+               (size_t)(images_in(walk, chunk, walk->images) * walk->classes) * sizeof *logits);
+    return status;
+}
+
 /* From the last stop to the logits. */
 static tn_status finish_run(tn_walk *walk, tn_error *error)
 {
-    tn_plan *plan[NETWORKS] = {walk->float_plan, walk->plan};
-    const char *name = tn_plan_logits(walk->plan);
     tn_status status = TN_OK;
     for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
-        int64_t first = c * walk->chunk_images, count = images_in(walk, c, walk->images);
         status = load_chunk(walk, c, error);
         if (status == TN_OK)
             status = run_steps(walk, walk->steps, walk->steps, error);
-        for (int k = 0; status == TN_OK && k < NETWORKS; k++) {
-            status = tn_plan_read(plan[k], name, walk->logits_of_chunk, error);
-            if (status == TN_OK)
-                memcpy(walk->logits[k] + first * walk->classes, walk->logits_of_chunk,
-                       (size_t)(count * walk->classes) * sizeof(float));
-        }
+        if (status == TN_OK)
+            status = read_logits(walk, walk->float_plan, c, walk->logits[FLOAT], error);
+        if (status == TN_OK)
+            status = read_logits(walk, walk->plan, c, walk->logits[QUANTIZED], error);
     }
     return status;
+}
+
+tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error)
+{
+    walk->nchw = nchw;
+    tn_status status = start_over(walk, error);
+    for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++)
+        if (walk->layers->layer[i].quantized)
+            status = set_weight(walk, &walk->layers->layer[i], &walk->weight[i], error);
+    int64_t size = image_floats(walk) * walk->chunk_images;
+    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
+        if (tn_cancelled(walk->options->reporter))
+            return tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
+        status = tn_plan_write_input(walk->plan, 0, nchw + c * size,
+                                     images_in(walk, c, walk->images), error);
+        if (status == TN_OK)
+            status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+        if (status == TN_OK)
+            status = read_logits(walk, walk->plan, c, walk->rounded, error);
+    }
+    return status;
+}
+
+double tn_walk_rounded_kl(const tn_walk *walk)
+{
+    double kl, agreement;
+    tn_divergence_mean(walk->logits[FLOAT], walk->rounded, walk->images, walk->classes, &kl,
+                       &agreement);
+    return kl;
 }
 
 static tn_status make_store(tn_walk *walk, tn_error *error)

@@ -29,6 +29,7 @@ typedef struct tn_walk {
     tn_activation_store *store;
     size_t float_at, at;    /* the next step of each network */
     float *logits[2];       /* [images, classes]: float, quantized */
+    float *rounded;         /* [images, classes]: of plainly rounded weights */
     float *logits_of_chunk; /* [chunk_images, classes] */
     int64_t classes;
     uint64_t spilled; /* bytes that went to the store's file, in all runs */
@@ -47,6 +48,11 @@ void tn_walk_done(tn_walk *walk);
  * weights. nchw: all images. */
 tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calibrate_bn bn,
                       tn_error *error) TN_MUST_CHECK;
+
+/* The network with plainly rounded weights alone, for comparison with the float network of a later
+ * run: tn_walk_rounded_kl. */
+tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error) TN_MUST_CHECK;
+double tn_walk_rounded_kl(const tn_walk *walk);
 
 /* KL(softmax float || softmax quantized) and share of equal top-1 of images [first, last), after a
  * run. */
