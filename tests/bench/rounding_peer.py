@@ -26,7 +26,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 SEED, SAMPLES, BATCH = 0, 256, 32
 CASES = sys.argv[3:] or [f"{bits}:{how}" for bits in (4, 2) for how in
-                         ("auto", "adaround", "min_max", "post_training_tf_enhanced")]
+                         ("auto", "adaround", "min_max", "tf_enhanced")]
 
 
 def pixels(raw):

@@ -190,7 +190,7 @@ def check_options(source, folder):
         ("lut", (*scheme, "runtime=ort-1.10"), 0, 140000, {"lut"}),
         ("lut", mixed, 0, 1 << 20, {"lut", "planes", "int2"}),
         ("qdq", mixed, TOLERANCE, 1 << 20, {"qdq"}),
-        ("int8-lut", mixed, TOLERANCE, 1 << 20, {"int8-lut", "planes", "int2"}),
+        ("int8-lut", mixed, TOLERANCE, 1 << 20, {"int8-lut", "int2"}),
     ]
     for form, options, tolerance, most, forms in cases:
         what = f"{form} {' '.join(options)}"
