@@ -241,6 +241,8 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
     if (status == TN_OK)
         status = tn_activation_steps_bind(&student.steps, options, student.params, error);
     if (status == TN_OK)
+        status = tn_running_statistics_create(student.params, &student.running, error);
+    if (status == TN_OK)
         status = create_plans(&student, error);
     if (status == TN_OK)
         status = tn_params_mirror(student.params, error);
@@ -282,6 +284,7 @@ void tn_student_done(tn_student *student)
 {
     tn_recorder_done(&student->recorder);
     tn_resident_destroy(student->resident);
+    tn_running_statistics_done(&student->running);
     tn_optimizer_done(&student->optimizer);
     tn_latents_done(&student->latents);
     tn_plan_destroy(student->teacher);
@@ -409,6 +412,8 @@ tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bo
     work.loss.scale = (float)(share / (double)batch->count);
     if (status == TN_OK && !accumulate)
         status = settle_latents(student, error);
+    if (!student->resident && !accumulate)
+        tn_running_statistics_keep(&student->running, student->params);
     if (status == TN_OK)
         status = tn_plan_write_input_nhwc(student->plan, 0, batch->nhwc, batch->count, error);
     if (status == TN_OK)
@@ -485,6 +490,12 @@ tn_status tn_student_update(tn_student *student, double lr, double norm, tn_erro
         if (tn_params_at(student->params, i)->trainable)
             tn_params_touch(student->params, i);
     return TN_OK;
+}
+
+void tn_student_drop(tn_student *student)
+{
+    if (!student->resident)
+        tn_running_statistics_restore(&student->running, student->params);
 }
 
 tn_status tn_student_fetch(tn_student *student, tn_error *error)

@@ -8,6 +8,7 @@
 #include "finetune/optimizer.h"
 #include "finetune/recorder.h"
 #include "finetune/resident.h"
+#include "finetune/running_statistics.h"
 #include "finetune/train.h"
 #include "network/plan.h"
 
@@ -21,7 +22,8 @@ typedef struct tn_student {
     tn_latents latents;
     tn_activation_steps steps;
     tn_optimizer optimizer;
-    tn_resident *resident; /* NULL: the host's memory is the device's */
+    tn_running_statistics running; /* before the step */
+    tn_resident *resident;         /* NULL: the host's memory is the device's */
     tn_recorder recorder;
     tn_loss_options usual; /* the kind of batch that is recorded */
     tn_graph *teacher_graph;
@@ -71,6 +73,10 @@ tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error)
 /* The update from those gradients, clipped as the options say. */
 tn_status tn_student_update(tn_student *student, double lr, double norm,
                             tn_error *error) TN_MUST_CHECK;
+
+/* Instead of an update: running statistics are what they were before the step. (On devices with
+ * memory of their own only those that became infinite or NaN are, which their kernels see to.) */
+void tn_student_drop(tn_student *student);
 
 /* Latents, scales and the optimizer's state as the host sees them, to be read or changed: before
  * checkpoints are saved or restored and averages exchanged. */

@@ -232,8 +232,10 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     *verdict = tn_guard_judge(&t->state.guard, sum.loss / (double)seen, norm);
     t->state.batch += (uint32_t)t->options.accumulate;
     t->state.step++; /* dropped steps count: the schedule and the data go on */
-    if (*verdict != TN_STEP_GOOD)
+    if (*verdict != TN_STEP_GOOD) {
+        tn_student_drop(&t->student);
         return TN_OK;
+    }
     t->figures.lr = tn_schedule_rate(&t->schedule, t->state.step - 1) * t->state.lr_factor;
     status = tn_student_update(&t->student, t->figures.lr, norm, error);
     if (status != TN_OK)

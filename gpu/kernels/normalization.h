@@ -63,7 +63,8 @@ TN_BODY void tn_norm_finish_body(const tn_norm_args *k, int64_t c)
     k->saved[c] = (float)mean;
     k->saved[channels + c] = (float)(1.0 / sqrt(variance + (double)k->epsilon));
     k->saved[2 * channels + c] = (float)variance;
-    if (k->move) {
+    /* statistics that are not finite are those of a step that will be dropped */
+    if (k->move && mean - mean == 0.0 && variance - variance == 0.0) {
         double keep = (double)k->keep, unbias = rows > 1.0 ? rows / (rows - 1.0) : 1.0;
         double moved = (double)k->saved[2 * channels + c] * unbias;
         k->running_mean[c] =

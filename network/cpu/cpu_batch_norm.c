@@ -110,6 +110,8 @@ static void move_running(const batch_norm_kernel *k, const tn_arguments *args)
     double unbias = rows > 1.0 ? rows / (rows - 1.0) : 1.0;
     for (int64_t c = 0; c < t->channels; c++) {
         double variance = (double)saved[2 * t->channels + c] * unbias;
+        if (!isfinite(saved[c]) || !isfinite(variance))
+            continue; /* of a step that will be dropped */
         args->running_mean[c] =
             (float)(keep * (double)args->running_mean[c] + (1.0 - keep) * (double)saved[c]);
         args->running_var[c] =

@@ -342,6 +342,121 @@ static void ternary_weights_are_exact(void **state)
 }
 
 /* Scales by finite differences of the values with frozen codes, in double. */
+/* LSQ's step, of lsq and fixed: differences of w + e s inside, e = round(w / s) - w / s frozen, and
+ * of code s outside, times 1 / sqrt(N high), N the weights of one scale. */
+static void steps_by_differences(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, COLS = 40 };
+    static const struct {
+        const char *id;
+        int bits;
+        bool ternary;
+        tn_granularity granularity;
+    } cases[] = {{"lsq", 0, true, TN_PER_CHANNEL},  {"lsq", 3, false, TN_PER_CHANNEL},
+                 {"lsq", 4, false, TN_PER_TENSOR},  {"fixed", 2, false, TN_PER_CHANNEL},
+                 {"fixed", 0, true, TN_PER_TENSOR}, {"fixed", 8, false, TN_PER_CHANNEL}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        float w[ROWS * COLS], g[ROWS * COLS], dw[ROWS * COLS], ds[ROWS];
+        tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, 5, k);
+        fixture f;
+        build(&f, cases[k].id, cases[k].bits, cases[k].ternary, ROWS, COLS, cases[k].granularity,
+              0);
+        for (int i = 0; i < ROWS * COLS; i++) {
+            w[i] = tn_random_normal(&random);
+            g[i] = tn_random_normal(&random);
+        }
+        fit(&f, w);
+        for (int64_t i = 0; i < f.weight.n_scales; i++)
+            f.weight.scale[i] *= 0.7f; /* so that some lie outside */
+        f.scheme.quantizer->backward(&f.scheme, &f.weight, w, &f.state, g, dw, ds, NULL);
+        int64_t n = ROWS * COLS / f.weight.n_scales;
+        double most = f.weight.high > 1 ? f.weight.high : 1, h = 1e-6;
+        for (int64_t c = 0; c < f.weight.n_scales; c++) {
+            double loss[2] = {0, 0}, step = (double)f.weight.scale[c];
+            for (int64_t i = c * n; i < (c + 1) * n; i++) {
+                double v = (double)(w[i] / f.weight.scale[c]), low = f.weight.low;
+                bool inside = v >= low && v <= (double)f.weight.high;
+                double e = rint(v) - v, edge = v < 0 ? low : (double)f.weight.high;
+                for (int sign = 0; sign < 2; sign++) {
+                    double s = step + (sign ? h : -h);
+                    loss[sign] += (double)g[i] * (inside ? (double)w[i] + e * s : edge * s);
+                }
+                float through = inside ? g[i] : 0.0f;
+                assert_memory_equal(&dw[i], &through, sizeof through);
+            }
+            double want = (loss[1] - loss[0]) / (2 * h) / sqrt((double)n * most);
+            if (!(fabs((double)ds[c] - want) < 1e-6 * (1 + fabs(want))))
+                fail_msg("%s: ds %g, differences say %g", cases[k].id, (double)ds[c], want);
+        }
+        tn_qweight_done(&f.weight);
+    }
+}
+
+/* TWN and PARQ pass the gradient through, bit for bit. */
+static void straight_through_is_bitwise(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"twn", "parq"};
+    for (size_t k = 0; k < 2; k++) {
+        float w[120], g[120], dw[120], ds[3], dn[3];
+        tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, 6, k);
+        fixture f;
+        build(&f, ids[k], 0, true, 3, 40, TN_PER_CHANNEL, 0);
+        for (int i = 0; i < 120; i++) {
+            w[i] = tn_random_normal(&random);
+            g[i] = tn_random_normal(&random);
+        }
+        fit(&f, w);
+        f.state.rho_inv = k ? 0.5f : 0.0f;
+        f.scheme.quantizer->backward(&f.scheme, &f.weight, w, &f.state, g, dw, ds, dn);
+        assert_memory_equal(dw, g, sizeof g);
+        tn_qweight_done(&f.weight);
+    }
+}
+
+/* On thresholds and half steps, in channels of zeros, of one weight, and as steps vanish: gradients
+ * are finite, states stay legal. */
+static void edges_have_finite_gradients(void **state)
+{
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        for (int64_t cols = 1; cols <= 12; cols += 11) {
+            float w[36] = {0}, g[36], dw[36], values[36], ds[3], dn[3];
+            fixture f;
+            build(&f, variants[v].id, variants[v].bits, variants[v].ternary, 3, cols,
+                  TN_PER_CHANNEL, 0);
+            for (int64_t i = 0; i < cols; i++) { /* the first channel stays 0 */
+                w[cols + i] = i % 2 ? -0.5f : 0.5f;
+                w[2 * cols + i] = (float)(i - 4) * 0.5f;
+            }
+            for (int i = 0; i < 36; i++)
+                g[i] = i % 3 ? 1.0f : -2.0f;
+            fit(&f, w);
+            for (int vanish = 0; vanish < 2; vanish++) {
+                for (int64_t i = 0; i < 3; i++) {
+                    f.weight.scale[i] = vanish ? 0.0f : 1.0f; /* w / s = +-1/2 */
+                    if (f.weight.scale_neg)
+                        f.weight.scale_neg[i] = vanish ? -1.0f : 1.0f;
+                    f.threshold[i] = 0.5f; /* w = +-D */
+                }
+                f.scheme.quantizer->constrain(&f.scheme, &f.weight, &f.state);
+                quantize(&f, w, values);
+                f.scheme.quantizer->backward(&f.scheme, &f.weight, w, &f.state, g, dw, ds, dn);
+                for (int64_t i = 0; i < 3 * cols; i++)
+                    if (!isfinite(values[i]) || !isfinite(dw[i]))
+                        fail_msg("%s: value %g, gradient %g of %g", variants[v].id,
+                                 (double)values[i], (double)dw[i], (double)w[i]);
+                for (int i = 0; i < 3; i++)
+                    assert_true(
+                        f.weight.scale[i] > 0 && isfinite(ds[i]) &&
+                        (!f.weight.scale_neg || (f.weight.scale_neg[i] > 0 && isfinite(dn[i]))));
+            }
+            tn_qweight_done(&f.weight);
+        }
+    }
+}
+
 static void ttq_scales_by_differences(void **state)
 {
     (void)state;
@@ -537,6 +652,9 @@ int main(void)
         cmocka_unit_test(codes_give_values),
         cmocka_unit_test(sparsity_is_exact),
         cmocka_unit_test(ternary_weights_are_exact),
+        cmocka_unit_test(steps_by_differences),
+        cmocka_unit_test(straight_through_is_bitwise),
+        cmocka_unit_test(edges_have_finite_gradients),
         cmocka_unit_test(ttq_scales_by_differences),
         cmocka_unit_test(ttq_scales_behind_batchnorm),
         cmocka_unit_test(lsq_step_by_differences),

@@ -71,13 +71,22 @@ static int teardown(void **state)
     return 0;
 }
 
-static void open_student(tn_batch_norm_mode mode, tn_train_options *options, tn_student *student)
+static void open_scheme(const char *scheme, tn_batch_norm_mode mode, tn_train_options *options,
+                        tn_student *student)
 {
     tn_error error = {0};
-    const tn_train_options asked = {
-        .batch = BATCH, .seed = 5, .device = device, .batch_norm = mode};
+    const tn_train_options asked = {.policy = {.scheme = scheme},
+                                    .batch = BATCH,
+                                    .seed = 5,
+                                    .device = device,
+                                    .batch_norm = mode};
     check(tn_train_resolve(&asked, options, &error), &error);
     check(tn_student_create(network, NULL, options, student, &error), &error);
+}
+
+static void open_student(tn_batch_norm_mode mode, tn_train_options *options, tn_student *student)
+{
+    open_scheme(NULL, mode, options, student);
 }
 
 static double loss_of(tn_student *student, const tn_sample_batch *batch)
@@ -199,12 +208,115 @@ static void dropout_follows_the_sample(void **state)
     tn_student_done(&student);
 }
 
+static tn_slot *slot_of(tn_student *student, const char *name)
+{
+    for (size_t i = 0; i < student->optimizer.n_slots; i++)
+        if (!strcmp(student->optimizer.slots[i].name, name))
+            return &student->optimizer.slots[i];
+    fail_msg("no slot %s", name);
+    return NULL;
+}
+
+/* Scales of TTQ through the whole network: with codes as they are the loss is a smooth function of
+ * Wp and Wn, and its differences are the gradients, minus sign and all. */
+static void scales_by_differences_of_the_loss(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "scale.layer1.0.conv2.weight", "scale_neg.layer1.0.conv2.weight",
+        "scale.layer3.0.conv1.weight", "scale_neg.layer3.0.conv1.weight"};
+    const tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH, .seed = 5};
+    tn_train_options options;
+    tn_student student;
+    int64_t count;
+    open_scheme("ttq", TN_BATCH_NORM_TRAIN, &options, &student);
+    loss_of(&student, &batch);
+    tn_free(gradients(&student, &count));
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        tn_slot *slot = slot_of(&student, names[k]);
+        double along = 0, differences, norm = 0, loss[2];
+        float kept[256], direction[256];
+        assert_true(slot->count <= 256);
+        memcpy(kept, slot->value, (size_t)slot->count * sizeof *kept);
+        memcpy(direction, slot->gradient, (size_t)slot->count * sizeof *direction);
+        for (int64_t i = 0; i < slot->count; i++)
+            norm += (double)direction[i] * (double)direction[i];
+        const double h = 2e-3 / sqrt(norm); /* the loss is a sum of fp32 terms */
+        along = norm;
+        for (int side = 0; side < 2; side++) {
+            for (int64_t i = 0; i < slot->count; i++)
+                slot->value[i] = kept[i] + (float)((side ? h : -h) * (double)direction[i]);
+            loss[side] = loss_of(&student, &batch) / BATCH;
+        }
+        memcpy(slot->value, kept, (size_t)slot->count * sizeof *kept);
+        differences = (loss[1] - loss[0]) / (2 * h);
+        if (!(fabs(differences - along) < 0.05 * along))
+            fail_msg("%s: gradient %g, differences %g", names[k], along, differences);
+    }
+    tn_student_done(&student);
+}
+
+/* The first step of SGD with Nesterov's momentum, by hand; quantizing again changes nothing. */
+static void one_step_by_hand(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"conv1.weight", "layer2.0.conv1.weight",
+                                        "scale.layer2.0.conv1.weight", "linear.bias"};
+    const tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH, .seed = 5};
+    enum { SLOTS = sizeof names / sizeof *names };
+    const double lr = 0.1;
+    tn_train_options options;
+    tn_student student;
+    tn_error error = {0};
+    double norm;
+    float *before[SLOTS];
+    open_student(TN_BATCH_NORM_TRAIN, &options, &student);
+    loss_of(&student, &batch);
+    check(tn_student_collect(&student, &norm, &error), &error);
+    for (int k = 0; k < SLOTS; k++) {
+        const tn_slot *slot = slot_of(&student, names[k]);
+        before[k] = tn_alloc_array((size_t)slot->count, sizeof(float));
+        assert_non_null(before[k]);
+        memcpy(before[k], slot->value, (size_t)slot->count * sizeof(float));
+    }
+    check(tn_student_update(&student, lr, norm, &error), &error);
+    for (int k = 0; k < SLOTS; k++) {
+        const tn_slot *slot = slot_of(&student, names[k]);
+        double decay = k < 2 ? options.weight_decay : 0;
+        for (int64_t i = 0; i < slot->count; i++) {
+            double g = (double)slot->gradient[i] + decay * (double)before[k][i];
+            double want = (double)before[k][i] - lr * (g + options.momentum * g);
+            if (!(fabs(want - (double)slot->value[i]) < 1e-6 * (1 + fabs(want))))
+                fail_msg("%s[%d] is %g, by hand %g", names[k], (int)i, (double)slot->value[i],
+                         want);
+        }
+        tn_free(before[k]);
+    }
+    check(tn_student_settle(&student, &error), &error);
+    for (size_t l = 0; l < student.latents.count; l++) {
+        tn_latent *latent = &student.latents.item[l];
+        int64_t n = latent->weight.rows * latent->weight.cols;
+        float *values = tn_alloc_array((size_t)n, sizeof *values);
+        int16_t *codes = tn_alloc_array((size_t)n, sizeof *codes);
+        assert_true(values && codes);
+        latent->scheme.quantizer->quantize(&latent->scheme, &latent->weight, latent->values,
+                                           &latent->state, codes, values);
+        assert_memory_equal(codes, latent->codes, (size_t)n * sizeof *codes);
+        assert_memory_equal(values, latent->values, (size_t)n * sizeof *values);
+        tn_free(values);
+        tn_free(codes);
+    }
+    tn_student_done(&student);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_labels_mix_losses_and_gradients),
         cmocka_unit_test(dropout_is_keyed_and_only_trains),
         cmocka_unit_test(dropout_follows_the_sample),
+        cmocka_unit_test(scales_by_differences_of_the_loss),
+        cmocka_unit_test(one_step_by_hand),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -220,6 +220,30 @@ static void schemes_learn_and_export_exactly(void **state)
     tn_trained_done(&teacher);
 }
 
+/* 64 images are learned by heart: every part of the step works together. */
+static void few_images_are_learned_by_heart(void **state)
+{
+    (void)state;
+    tn_error error = {0};
+    tn_dataset *few = NULL;
+    tn_trained trained;
+    char path[128];
+    snprintf(path, sizeof path, "%s/few", folder);
+    const tn_glyphs_options glyphs = {.seed = 2, .train = 64, .test = 16};
+    check(tn_glyphs_write(path, &glyphs, &error), &error);
+    check(tn_dataset_open(path, TN_SPLIT_TRAIN, NULL, &few, &error), &error);
+    const tn_train_data d = {.train = few, .preprocess = &preprocess};
+    tn_train_options o = options("lsq");
+    o.epochs = 120;
+    o.lr = 0.05;
+    o.keep_batch_norm = true;
+    check(tn_train(network, &d, NULL, NULL, &o, &trained, &error), &error);
+    if (!(trained.last.train_top1 > 0.99))
+        fail_msg("%.3f of 64 images right after 120 epochs", trained.last.train_top1);
+    tn_trained_done(&trained);
+    tn_dataset_close(few);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_resumed_run_is_the_run),
         cmocka_unit_test(another_run_is_not_resumed),
         cmocka_unit_test(a_great_rate_diverges_cleanly),
+        cmocka_unit_test(few_images_are_learned_by_heart),
         cmocka_unit_test(schemes_learn_and_export_exactly),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
