@@ -150,22 +150,24 @@ static tn_status fill_position(loader_worker *worker, loader_slot *slot, size_t 
     tn_loader *loader = worker->loader;
     size_t elements = sample_elements(loader), index = slot->indices[i];
     size_t count = tn_dataset_count(loader->dataset);
-    tn_status status = fetch_sample(worker, index, NULL);
+    tn_status status = fetch_sample(worker, index, error);
     slot->labels[i] = tn_dataset_label(loader->dataset, index);
     slot->bad[i] = status == TN_ERROR_DATA;
     if (slot->bad[i]) {
         slot->labels[i] = TN_BAD_SAMPLE;
+        *error = (tn_error){0};
         for (size_t k = 1; loader->options.replace_bad && k < count && k < MAX_TRIES; k++) {
             size_t other = (index + k) % count;
-            status = decode_sample(worker, other, NULL);
+            status = decode_sample(worker, other, error);
             if (status == TN_OK)
                 slot->labels[i] = tn_dataset_label(loader->dataset, other);
             if (status != TN_ERROR_DATA)
                 break;
+            *error = (tn_error){0};
         }
     }
     if (status != TN_OK && status != TN_ERROR_DATA)
-        return fetch_sample(worker, index, error); /* once more, for the message */
+        return status;
     bool bad = status == TN_ERROR_DATA;
     const tn_image *image = &worker->final;
     bool grey = !bad && image->pixels && loader->augment.contrast > 0.0f;
