@@ -1,5 +1,6 @@
 #include "data/resize.h"
 
+#include "core/hot.h"
 #include "core/memory.h"
 
 #include <math.h>
@@ -7,6 +8,9 @@
 #include <string.h>
 
 enum { PRECISION_BITS = 32 - 8 - 2 };
+
+typedef int int_lanes __attribute__((vector_size(16)));
+typedef unsigned char byte_lanes __attribute__((vector_size(4)));
 
 /* Weights of one direction: dst pixel i is the sum over k < count[i] of weight[i * most + k] times
  * src pixel first[i] + k. */
@@ -78,38 +82,47 @@ static unsigned char clip8(int sum)
     return (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
+/* Three channels at once, in four lanes; the last tap must not read behind the image. */
+TN_HOT static void resize_row3(const unsigned char *restrict src, unsigned char *restrict dst,
+                               int width, const resize_weights *weights)
+{
+    for (int x = 0; x < width; x++, dst += 3) {
+        const int *weight = weights->weight + (size_t)x * (size_t)weights->most;
+        const unsigned char *from = src + 3 * (size_t)weights->first[x];
+        int last = weights->count[x] - 1, half = 1 << (PRECISION_BITS - 1);
+        int_lanes sum = {half, half, half, half};
+        for (int k = 0; k < last; k++, from += 3) {
+            byte_lanes pixel;
+            memcpy(&pixel, from, sizeof pixel);
+            sum += __builtin_convertvector(pixel, int_lanes) * weight[k];
+        }
+        for (int c = 0; c < 3; c++)
+            dst[c] = clip8(sum[c] + from[c] * weight[last]);
+    }
+}
+
 static void resize_row(const unsigned char *src, unsigned char *dst, int width, int channels,
                        const resize_weights *weights)
 {
+    if (channels == 3) {
+        resize_row3(src, dst, width, weights);
+        return;
+    }
     for (int x = 0; x < width; x++) {
         const int *weight = weights->weight + (size_t)x * (size_t)weights->most;
         const unsigned char *from = src + (size_t)weights->first[x] * (size_t)channels;
-        int count = weights->count[x];
-        if (channels == 3) {
-            int r = 1 << (PRECISION_BITS - 1), g = r, b = r;
-            for (int k = 0; k < count; k++, from += 3) {
-                r += from[0] * weight[k];
-                g += from[1] * weight[k];
-                b += from[2] * weight[k];
-            }
-            dst[0] = clip8(r);
-            dst[1] = clip8(g);
-            dst[2] = clip8(b);
-        } else {
-            for (int c = 0; c < channels; c++) {
-                int sum = 1 << (PRECISION_BITS - 1);
-                for (int k = 0; k < count; k++)
-                    sum += from[(size_t)k * (size_t)channels + (size_t)c] * weight[k];
-                dst[c] = clip8(sum);
-            }
+        for (int c = 0; c < channels; c++) {
+            int sum = 1 << (PRECISION_BITS - 1);
+            for (int k = 0; k < weights->count[x]; k++)
+                sum += from[(size_t)k * (size_t)channels + (size_t)c] * weight[k];
+            *dst++ = clip8(sum);
         }
-        dst += channels;
     }
 }
 
 /* One row of the result as a weighted sum of `count` rows; `sums` is scratch of `bytes` ints. */
-static void resize_column(const unsigned char *src, size_t stride, unsigned char *dst, size_t bytes,
-                          const int *weight, int count, int *restrict sums)
+TN_HOT static void resize_column(const unsigned char *src, size_t stride, unsigned char *dst,
+                                 size_t bytes, const int *weight, int count, int *restrict sums)
 {
     for (size_t i = 0; i < bytes; i++)
         sums[i] = 1 << (PRECISION_BITS - 1);

@@ -1,5 +1,7 @@
 #include "finetune/grid.h"
 
+#include "core/hot.h"
+
 #include <math.h>
 
 double tn_grid_value(const tn_qweight *weight, int64_t scale, int code)
@@ -24,10 +26,8 @@ int tn_grid_nearest(const tn_qweight *weight, int64_t scale, double x)
     return code < weight->low ? weight->low : code > weight->high ? weight->high : (int)code;
 }
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-void tn_grid_add_scaled(int64_t n, double factor, const double *restrict x, double *restrict y)
+TN_HOT void tn_grid_add_scaled(int64_t n, double factor, const double *restrict x,
+                               double *restrict y)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)

@@ -3,6 +3,7 @@
 #ifndef TERNION_NETWORK_CPU_CPU_H
 #define TERNION_NETWORK_CPU_CPU_H
 
+#include "core/hot.h"
 #include "network/cpu/dnnl_seam.h"
 #include "network/device.h"
 
@@ -15,15 +16,6 @@ typedef struct tn_cpu_kernel {
     tn_kernel base;
     tn_task task;
 } tn_cpu_kernel;
-
-/* Hot loops are compiled for several instruction sets and chosen when the program starts. Bits do
- * not differ: nothing is contracted or reordered. Sanitizers do not like the resolvers. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) &&                  \
-    !defined(__clang__)
-#define TN_HOT __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
-#else
-#define TN_HOT __attribute__((noinline))
-#endif
 
 enum {
     TN_CPU_GRAIN = 8192, /* elements one parallel piece should have at least */
