@@ -1,214 +1,12 @@
-#include "data/loader.h"
+#include "data/loader_state.h"
 
 #include "core/checked.h"
 #include "core/memory.h"
 #include "core/random.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { DEPTH = 4, MAX_THREADS = 64, KEPT_MESSAGES = 16, MAX_TRIES = 256 };
-enum { CACHE_EMPTY, CACHE_FULL };
-
-typedef struct loader_slot {
-    tn_batch batch;
-    float *values;
-    unsigned char *pixels;
-    int32_t *labels, *partner_labels;
-    float *partner_shares;
-    bool *bad; /* corrupt, perhaps replaced; the consumer counts them */
-    uint32_t *indices;
-    tn_augmentation *augmentations;
-    size_t chunks_left;
-    tn_status status; /* the worst that happened, apart from corrupt samples */
-    size_t failed_at;
-    tn_error error;
-} loader_slot;
-
-typedef struct loader_worker {
-    tn_loader *loader;
-    pthread_t thread;
-    tn_image decoded, scratch, final;
-} loader_worker;
-
-struct tn_loader {
-    const tn_dataset *dataset;
-    tn_loader_options options;
-    tn_preprocess preprocess;
-    tn_augment_options augment;
-    tn_sample_shape shape; /* of what comes out */
-    tn_normalization normalization;
-    uint32_t epoch;
-    uint32_t *order; /* samples of the epoch */
-    size_t n_order, n_batches, local_batch, chunk;
-    /* guarded by the lock */
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    size_t next_batch, next_chunk; /* to be handed to a worker */
-    size_t consumed;               /* batches given back by the consumer */
-    size_t busy;                   /* workers inside a chunk */
-    bool holding, running, stop;
-    loader_slot slots[DEPTH];
-    loader_worker workers[MAX_THREADS];
-    int n_threads, n_started;
-    /* decoded samples; flags go from EMPTY to FULL once */
-    unsigned char *cache;
-    atomic_uchar *cached;
-    /* corrupt samples, touched by the consumer alone */
-    unsigned char *bad_seen;
-    size_t n_bad;
-    char bad_message[KEPT_MESSAGES][320];
-};
-
-static size_t sample_elements(const tn_loader *loader)
-{
-    return (size_t)loader->shape.width * (size_t)loader->shape.height *
-           (size_t)loader->shape.channels;
-}
-
-/* --- one sample ------------------------------------------------------------------------------ */
-
-static tn_status decode_sample(loader_worker *worker, size_t index, tn_error *error)
-{
-    const tn_loader *loader = worker->loader;
-    tn_status status = tn_dataset_read(loader->dataset, index, &worker->decoded, error);
-    if (status != TN_OK)
-        return status;
-    if (loader->augment.min_area > 0.0f) {
-        tn_resize_box box =
-            tn_augment_draw_box(&loader->augment, loader->options.seed, loader->epoch, index,
-                                worker->decoded.width, worker->decoded.height);
-        bool convert = worker->decoded.channels != loader->shape.channels;
-        tn_image *sized = convert ? &worker->scratch : &worker->final;
-        status = tn_image_resize(&worker->decoded, &box, loader->shape.width, loader->shape.height,
-                                 sized, error);
-        if (status == TN_OK && convert)
-            status =
-                tn_image_convert_channels(sized, loader->shape.channels, &worker->final, error);
-    } else {
-        status = tn_preprocess_geometry(&loader->preprocess, &worker->decoded, &worker->scratch,
-                                        &worker->final, error);
-    }
-    if (status != TN_OK)
-        return status;
-    const tn_image *f = &worker->final;
-    if (f->width != loader->shape.width || f->height != loader->shape.height ||
-        f->channels != loader->shape.channels)
-        return tn_fail(error, TN_ERROR_DATA, "sample %zu is %dx%dx%d, not %dx%dx%d as the others",
-                       index, f->width, f->height, f->channels, loader->shape.width,
-                       loader->shape.height, loader->shape.channels);
-    return TN_OK;
-}
-
-/* The sample before augmentation, in worker->final: from the cache or decoded. */
-static tn_status fetch_sample(loader_worker *worker, size_t index, tn_error *error)
-{
-    tn_loader *loader = worker->loader;
-    size_t bytes = sample_elements(loader);
-    if (loader->cache &&
-        atomic_load_explicit(&loader->cached[index], memory_order_acquire) == CACHE_FULL) {
-        tn_status status = tn_image_reserve(&worker->final, loader->shape.width,
-                                            loader->shape.height, loader->shape.channels, error);
-        if (status == TN_OK)
-            memcpy(worker->final.pixels, loader->cache + index * bytes, bytes);
-        return status;
-    }
-    tn_status status = decode_sample(worker, index, error);
-    /* a sample stands once in an epoch, so nobody else fills this place now */
-    if (status == TN_OK && loader->cache) {
-        memcpy(loader->cache + index * bytes, worker->final.pixels, bytes);
-        atomic_store_explicit(&loader->cached[index], CACHE_FULL, memory_order_release);
-    }
-    return status;
-}
-
-static void augment_values(const tn_loader *loader, const unsigned char *src,
-                           const tn_augmentation *a, const unsigned char *partner,
-                           const tn_augmentation *b, float *dst)
-{
-    int width = loader->shape.width, height = loader->shape.height;
-    int channels = loader->shape.channels;
-    size_t plane = (size_t)width * (size_t)height;
-    bool planar = loader->options.output == TN_LOADER_VALUES_NCHW;
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++) {
-            float v[TN_PIXEL_CHANNELS];
-            size_t at = (size_t)y * (size_t)width + (size_t)x;
-            tn_pixel_mixed(src, a, partner, b, width, height, channels, &loader->normalization, x,
-                           y, v);
-            for (size_t k = 0; k < (size_t)channels; k++)
-                dst[planar ? k * plane + at : at * (size_t)channels + k] = v[k];
-        }
-}
-
-/* Position `i` of a slot: pixels (or values) and label. Corrupt samples are marked or replaced. */
-static tn_status fill_position(loader_worker *worker, loader_slot *slot, size_t i, tn_error *error)
-{
-    tn_loader *loader = worker->loader;
-    size_t elements = sample_elements(loader), index = slot->indices[i];
-    size_t count = tn_dataset_count(loader->dataset);
-    tn_status status = fetch_sample(worker, index, error);
-    slot->labels[i] = tn_dataset_label(loader->dataset, index);
-    slot->bad[i] = status == TN_ERROR_DATA;
-    if (slot->bad[i]) {
-        slot->labels[i] = TN_BAD_SAMPLE;
-        *error = (tn_error){0};
-        for (size_t k = 1; loader->options.replace_bad && k < count && k < MAX_TRIES; k++) {
-            size_t other = (index + k) % count;
-            status = decode_sample(worker, other, error);
-            if (status == TN_OK)
-                slot->labels[i] = tn_dataset_label(loader->dataset, other);
-            if (status != TN_ERROR_DATA)
-                break;
-            *error = (tn_error){0};
-        }
-    }
-    if (status != TN_OK && status != TN_ERROR_DATA)
-        return status;
-    bool bad = status == TN_ERROR_DATA;
-    const tn_image *image = &worker->final;
-    bool grey = !bad && image->pixels && loader->augment.contrast > 0.0f;
-    slot->augmentations[i] = tn_augment_draw(
-        &loader->augment, loader->options.seed, loader->epoch, index, loader->shape.width,
-        loader->shape.height,
-        grey ? tn_augment_mean_grey(image->pixels, elements / (size_t)image->channels,
-                                    image->channels)
-             : 0.0f);
-    if (slot->pixels && bad)
-        memset(slot->pixels + i * elements, 0, elements);
-    else if (slot->pixels)
-        memcpy(slot->pixels + i * elements, image->pixels, elements);
-    if (slot->values && bad)
-        memset(slot->values + i * elements, 0, elements * sizeof(float));
-    else if (slot->values && !slot->pixels)
-        tn_preprocess_values(&loader->preprocess, image,
-                             loader->options.output == TN_LOADER_VALUES_NCHW ? TN_IMAGE_NCHW
-                                                                             : TN_IMAGE_NHWC,
-                             slot->values + i * elements);
-    return TN_OK;
-}
-
-/* Values of positions [first, last) from the slot's pixels: augmentation on the host. Chunks are
- * even, so partners lie inside. */
-static void finish_positions(const tn_loader *loader, loader_slot *slot, size_t first, size_t last)
-{
-    size_t elements = sample_elements(loader);
-    for (size_t i = first; i < last; i++) {
-        size_t p = i ^ 1;
-        bool mixes = loader->augment.mixup > 0.0f && p < last && slot->labels[p] >= 0;
-        if (!mixes)
-            slot->augmentations[i].mix = 0.0f;
-        if (slot->values && slot->pixels && slot->labels[i] != TN_BAD_SAMPLE)
-            augment_values(loader, slot->pixels + i * elements, &slot->augmentations[i],
-                           mixes ? slot->pixels + p * elements : NULL, &slot->augmentations[p],
-                           slot->values + i * elements);
-        slot->partner_labels[i] = mixes ? slot->labels[p] : slot->labels[i];
-        slot->partner_shares[i] = slot->augmentations[i].mix;
-    }
-}
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
@@ -220,7 +18,7 @@ static size_t chunk_count(const tn_loader *loader, const loader_slot *slot)
 /* Sets up a slot for the batch about to be handed out. Called with the lock held. */
 static void begin_batch(tn_loader *loader, size_t number)
 {
-    loader_slot *slot = &loader->slots[number % DEPTH];
+    loader_slot *slot = &loader->slots[number % TN_LOADER_DEPTH];
     size_t ranks = (size_t)loader->options.ranks, rank = (size_t)loader->options.rank;
     size_t first = number * loader->options.batch;
     size_t left = loader->n_order - first;
@@ -244,8 +42,8 @@ static bool take_chunk(tn_loader *loader, size_t *number, size_t *chunk)
         if (loader->stop)
             return false;
         if (loader->running && loader->next_batch < loader->n_batches &&
-            loader->next_batch < loader->consumed + DEPTH) {
-            loader_slot *slot = &loader->slots[loader->next_batch % DEPTH];
+            loader->next_batch < loader->consumed + TN_LOADER_DEPTH) {
+            loader_slot *slot = &loader->slots[loader->next_batch % TN_LOADER_DEPTH];
             if (loader->next_chunk == 0)
                 begin_batch(loader, loader->next_batch);
             size_t chunks = chunk_count(loader, slot);
@@ -271,7 +69,7 @@ static void *work(void *argument)
     size_t number, chunk;
     pthread_mutex_lock(&loader->lock);
     while (take_chunk(loader, &number, &chunk)) {
-        loader_slot *slot = &loader->slots[number % DEPTH];
+        loader_slot *slot = &loader->slots[number % TN_LOADER_DEPTH];
         loader->busy++;
         pthread_mutex_unlock(&loader->lock);
         size_t first = chunk * loader->chunk;
@@ -281,9 +79,9 @@ static void *work(void *argument)
         tn_status status = TN_OK;
         size_t i = first;
         for (; i < last && status == TN_OK; i++)
-            status = fill_position(worker, slot, i, &error);
+            status = tn_loader_fill(worker, slot, i, &error);
         if (status == TN_OK)
-            finish_positions(loader, slot, first, last);
+            tn_loader_finish(loader, slot, first, last);
         pthread_mutex_lock(&loader->lock);
         loader->busy--;
         if (status != TN_OK && (slot->status == TN_OK || i < slot->failed_at)) {
@@ -328,7 +126,7 @@ static tn_status find_shape(tn_loader *loader, tn_error *error)
         /* take the first readable sample's size: sets of equal pictures need no crop */
         tn_image image = {0};
         tn_status status = TN_ERROR_DATA;
-        for (size_t i = 0; i < MAX_TRIES && i < tn_dataset_count(loader->dataset); i++)
+        for (size_t i = 0; i < TN_LOADER_TRIES && i < tn_dataset_count(loader->dataset); i++)
             if ((status = tn_dataset_read(loader->dataset, i, &image, NULL)) == TN_OK)
                 break;
         if (status != TN_OK)
@@ -355,12 +153,12 @@ static tn_status find_shape(tn_loader *loader, tn_error *error)
 
 static tn_status make_slots(tn_loader *loader, tn_error *error)
 {
-    size_t elements = sample_elements(loader), n = loader->local_batch, total;
+    size_t elements = tn_loader_elements(loader), n = loader->local_batch, total;
     bool bytes = !loader->shape.is_float &&
                  (loader->options.output == TN_LOADER_PIXELS || tn_augment_is_on(&loader->augment));
     bool values = loader->options.output != TN_LOADER_PIXELS;
     bool fits = tn_checked_mul_size(elements, n, &total);
-    for (size_t i = 0; fits && i < DEPTH; i++) {
+    for (size_t i = 0; fits && i < TN_LOADER_DEPTH; i++) {
         loader_slot *slot = &loader->slots[i];
         slot->labels = tn_alloc_array(n, sizeof *slot->labels);
         slot->partner_labels = tn_alloc_array(n, sizeof *slot->partner_labels);
@@ -398,7 +196,7 @@ static void make_cache(tn_loader *loader)
     size_t most = loader->options.cache_bytes ? loader->options.cache_bytes : (size_t)1 << 30;
     if (loader->shape.is_float || loader->augment.min_area > 0.0f ||
         loader->options.n_subset < count / 2 || /* not worth the room */
-        !tn_checked_mul_size(sample_elements(loader), count, &total) || total > most)
+        !tn_checked_mul_size(tn_loader_elements(loader), count, &total) || total > most)
         return;
     loader->cache = tn_alloc(total);
     loader->cached = tn_alloc_zero(count, sizeof *loader->cached);
@@ -425,7 +223,8 @@ static void set_normalization(tn_loader *loader)
 static int choose_threads(const tn_loader *loader)
 {
     if (loader->options.threads > 0)
-        return loader->options.threads < MAX_THREADS ? loader->options.threads : MAX_THREADS;
+        return loader->options.threads < TN_LOADER_THREADS ? loader->options.threads
+                                                           : TN_LOADER_THREADS;
     if (tn_dataset_shape(loader->dataset).width > 0)
         return 1; /* nothing to decode */
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -516,7 +315,7 @@ void tn_loader_destroy(tn_loader *loader)
         tn_image_done(&worker->scratch);
         tn_image_done(&worker->final);
     }
-    for (size_t i = 0; i < DEPTH; i++) {
+    for (size_t i = 0; i < TN_LOADER_DEPTH; i++) {
         loader_slot *slot = &loader->slots[i];
         tn_free(slot->labels);
         tn_free(slot->partner_labels);
@@ -582,7 +381,7 @@ static tn_status count_bad(tn_loader *loader, loader_slot *slot, tn_error *error
         tn_status again = tn_dataset_read(loader->dataset, index, &image, &why);
         tn_image_done(&image);
         const char *message = again == TN_OK ? "does not fit the others" : why.message;
-        if (loader->n_bad < KEPT_MESSAGES)
+        if (loader->n_bad < TN_LOADER_MESSAGES)
             snprintf(loader->bad_message[loader->n_bad], sizeof loader->bad_message[0],
                      "%s: %.150s", tn_quote(name), message);
         loader->n_bad++;
@@ -608,7 +407,7 @@ tn_status tn_loader_next(tn_loader *loader, const tn_batch **batch, tn_error *er
         *batch = NULL;
         return TN_OK;
     }
-    loader_slot *slot = &loader->slots[loader->consumed % DEPTH];
+    loader_slot *slot = &loader->slots[loader->consumed % TN_LOADER_DEPTH];
     while (loader->next_batch <= loader->consumed || slot->chunks_left > 0)
         pthread_cond_wait(&loader->done, &loader->lock);
     pthread_mutex_unlock(&loader->lock);
@@ -653,5 +452,5 @@ size_t tn_loader_bad_count(const tn_loader *loader)
 
 const char *tn_loader_bad_message(const tn_loader *loader, size_t i)
 {
-    return i < loader->n_bad && i < KEPT_MESSAGES ? loader->bad_message[i] : NULL;
+    return i < loader->n_bad && i < TN_LOADER_MESSAGES ? loader->bad_message[i] : NULL;
 }
