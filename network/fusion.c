@@ -1,7 +1,7 @@
-/* Merges steps: BN into the convolution before it (its weights) or with the Concat before it, and
- * Relu or another function and the residual Add into the step that computes their operand, where
- * the device says it can. A merged step stands where the last of its nodes stood. QuantizeLinear
- * and DequantizeLinear with one step become one. */
+/* Merges steps: slices of slices; BN into the convolution before it (its weights) or with the
+ * Concat before it, and Relu or another function and the residual Add into the step that computes
+ * their operand, where the device says it can. A merged step stands where the last of its nodes
+ * stood. QuantizeLinear and DequantizeLinear with one step become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
@@ -145,6 +145,27 @@ static bool fuse_batch_norm(tn_plan *plan, const uses *u, size_t at)
     tn_plan_node *merged = &plan->steps[at];
     for (int i = 0; i < 4; i++)
         merged->params[merged->n_params++] = params[i];
+    return true;
+}
+
+/* A slice of a slice, as exporters write one of two axes. */
+static bool fuse_slice(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *step = &plan->steps[at];
+    size_t before = u->writer[step->src[0]];
+    if (step->task.verb != TN_VERB_SLICE || !is_private(plan, u, step->src[0]) ||
+        before == TN_NONE || plan->steps[before].task.verb != TN_VERB_SLICE)
+        return false;
+    const tn_slice_task *first = &plan->steps[before].task.slice;
+    tn_task task = step->task;
+    task.slice.src = first->src;
+    for (int i = 0; i < first->src.rank; i++) {
+        task.slice.start[i] = first->start[i] + step->task.slice.start[i] * first->step[i];
+        task.slice.step[i] = first->step[i] * step->task.slice.step[i];
+    }
+    if (first->dst.rank != step->task.slice.src.rank || !supported(plan, &task))
+        return false;
+    merge(plan, before, at, &task);
     return true;
 }
 
@@ -351,7 +372,8 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
         if (plan->steps[at].dead || plan->steps[at].n_src == 0)
             continue;
         if (fuse_batch_norm(plan, &u, at) || fuse_concat(plan, &u, at) ||
-            fuse_residual(plan, &u, at, error, &status) || fuse_function(plan, &u, at))
+            fuse_slice(plan, &u, at) || fuse_residual(plan, &u, at, error, &status) ||
+            fuse_function(plan, &u, at))
             u.writer[plan->values[plan->steps[at].dst].root] = at;
     }
     if (status == TN_OK)
