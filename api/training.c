@@ -9,6 +9,7 @@
 #include "finetune/new_head.h"
 #include "finetune/new_resolution.h"
 #include "finetune/restore_bn.h"
+#include "finetune/runlog.h"
 #include "finetune/train.h"
 
 #include <math.h>
@@ -335,6 +336,39 @@ static tn_status train(job *j, tn_error *error)
     return status;
 }
 
+static json_t *accuracy_json(const tn_evaluate_report *accuracy)
+{
+    if (!accuracy)
+        return json_null();
+    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "images", (json_int_t)accuracy->images, "top1",
+                     tn_runlog_real(accuracy->top1), "top1_low", tn_runlog_real(accuracy->top1_low),
+                     "top1_high", tn_runlog_real(accuracy->top1_high), "loss",
+                     tn_runlog_real(accuracy->loss));
+}
+
+/* The last line of the run's journal: what was written and how good it is. */
+static tn_status log_result(const job *j, const tn_conversion_report *made, tn_error *error)
+{
+    tn_runlog log = {.descriptor = -1};
+    const char *recipe = j->packing.pack.recipe;
+    json_t *options = recipe ? json_loads(recipe, 0, NULL) : NULL;
+    tn_status status = tn_runlog_open(j->options.folder, &log, error);
+    if (status == TN_OK)
+        status = tn_runlog_write(
+            &log, "result",
+            json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:o, s:s, s:o, s:o, s:o}", "input",
+                      made->input, "output", made->output, "bytes_in", (json_int_t)made->bytes_in,
+                      "bytes_out", (json_int_t)made->bytes_out, "form", made->form,
+                      "bits_per_weight", tn_runlog_real(made->bits_per_weight), "sparsity",
+                      tn_runlog_real(made->sparsity), "needs", made->needs ? made->needs : "",
+                      "float", accuracy_json(made->before), "quantized", accuracy_json(made->after),
+                      "options", options ? json_incref(options) : json_object()),
+            error);
+    tn_runlog_close(&log);
+    json_decref(options);
+    return status;
+}
+
 /* Writes the trained network and proves that the file computes it. */
 static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *error)
 {
@@ -366,6 +400,8 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
         status = tn_trained_prove(&j->trained, written, &j->data, &j->options, error);
     if (written && status == TN_OK)
         status = evaluate(j, written, packing->output, &report->conversion->after, error);
+    if (status == TN_OK)
+        status = log_result(j, report->conversion, error);
     tn_model_destroy(written);
     tn_free(preprocess);
     packing->pack.preprocess = packing->pack.activations = NULL;

@@ -6,7 +6,10 @@
 
 extern const cli_command cli_inspect_command, cli_quantize_command, cli_export_command,
     cli_compare_command, cli_verify_command, cli_create_command, cli_recipe_command,
-    cli_help_command_row, cli_evaluate_command, cli_data_command, cli_finetune_command;
-extern const cli_command cli_report_command; /* planned_commands.c */
+    cli_help_command_row, cli_evaluate_command, cli_data_command, cli_finetune_command,
+    cli_report_command;
+
+/* The page of a run and its figures beside it (report_command.c); --report of finetune too. */
+tn_status cli_report_write(const char *run, const char *path, bool force, tn_error *error);
 
 #endif

@@ -143,6 +143,9 @@ static tn_status run(cli_context *context)
     tn_status status = cli_require_output(context);
     if (status == TN_OK)
         status = parse_seconds(context, &seconds);
+    if (status == TN_OK && arguments->report && !arguments->checkpoint)
+        status = cli_fail(&context->error, TN_ERROR_USAGE,
+                          "--report needs the journal that --checkpoint DIR keeps");
     if (status != TN_OK)
         return status;
     char *recipe = cli_json_recipe(context);
@@ -160,7 +163,10 @@ static tn_status run(cli_context *context)
         return status;
     print(context, report);
     tn_train_report_free(report);
-    return TN_OK;
+    if (arguments->report)
+        status = cli_report_write(arguments->checkpoint, arguments->report, arguments->force,
+                                  &context->error);
+    return status;
 }
 
 #define AT(member) offsetof(cli_arguments, member)
@@ -171,6 +177,8 @@ static const cli_option data_options[] = {
      "what the accuracy is measured on", AT(val)},
     {"checkpoint", 0, CLI_TEXT, "DIR", "DIR", 0, 0, NULL,
      "keep checkpoints and the journal run.jsonl there", AT(checkpoint)},
+    {"report", 0, CLI_TEXT, "FILE.html", "FILE", 0, 0, NULL,
+     "write the page of `ternion report` at the end; needs --checkpoint", AT(report)},
     {"resume", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "go on from the last checkpoint", AT(resume)},
     {"save-every", 0, CLI_TEXT, "TIME", NULL, 0, 0, "10m",
      "time between checkpoints inside an epoch", AT(save_every)},

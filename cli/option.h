@@ -74,7 +74,7 @@ typedef struct cli_arguments {
     bool sensitivity;
     /* finetune */
     const char *val, *checkpoint, *save_every, *optimizer, *schedule, *distill, *augment;
-    const char *batch_norm;
+    const char *batch_norm, *report;
     int64_t epochs, accumulate, early_stop;
     double lr, momentum, weight_decay, final_lr, warmup_epochs, scale_lr, clip_norm;
     double label_smoothing, ema, temperature, distill_weight;

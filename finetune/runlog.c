@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,4 +62,9 @@ void tn_runlog_close(tn_runlog *log)
     if (log->descriptor >= 0)
         close(log->descriptor);
     log->descriptor = -1;
+}
+
+json_t *tn_runlog_real(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
 }

@@ -19,4 +19,7 @@ tn_status tn_runlog_write(tn_runlog *log, const char *event, json_t *fields,
                           tn_error *error) TN_MUST_CHECK;
 void tn_runlog_close(tn_runlog *log);
 
+/* A number, null when it is not finite: JSON has no such numbers. */
+json_t *tn_runlog_real(double value);
+
 #endif

@@ -66,6 +66,9 @@ typedef struct tn_train_options {
 tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
                            tn_error *error) TN_MUST_CHECK;
 
+/* Resolved options by their names on the command line, for the journal. */
+struct json_t *tn_train_options_to_json(const tn_train_options *options);
+
 typedef struct tn_train_data {
     const tn_model *origin;  /* what the user gave, before calibration; NULL: the model trained */
     const tn_dataset *train; /* labelled, or unlabelled with a teacher */

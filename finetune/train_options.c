@@ -3,6 +3,7 @@
 
 #include "finetune/schedule.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -88,4 +89,50 @@ tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *re
     if (status == TN_OK)
         *resolved = o;
     return status;
+}
+
+json_t *tn_train_options_to_json(const tn_train_options *o)
+{
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"scheme", o->policy.scheme},
+                 {"bits", o->policy.bits},
+                 {"granularity", o->policy.granularity},
+                 {"threshold", o->policy.threshold},
+                 {"levels", o->policy.levels},
+                 {"first-layer", o->policy.first_layer},
+                 {"last-layer", o->policy.last_layer},
+                 {"conv-bits", o->policy.conv_bits},
+                 {"linear-bits", o->policy.linear_bits},
+                 {"optimizer", o->optimizer},
+                 {"schedule", o->schedule},
+                 {"distill", o->distill},
+                 {"activation-scheme", o->activations ? o->activation_scheme : NULL},
+                 {"batch-norm", o->batch_norm == TN_BATCH_NORM_FREEZE ? "freeze" : "train"}};
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"epochs", o->epochs},
+                   {"batch-size", o->batch},
+                   {"accumulate", o->accumulate},
+                   {"lr", o->lr},
+                   {"momentum", o->momentum},
+                   {"weight-decay", o->weight_decay},
+                   {"final-lr", o->final_lr},
+                   {"warmup-epochs", o->warmup_epochs},
+                   {"scale-lr", o->scale_lr},
+                   {"clip-norm", o->clip_norm},
+                   {"label-smoothing", o->label_smoothing},
+                   {"ema", o->ema},
+                   {"temperature", o->distill ? o->temperature : 0},
+                   {"distill-weight", o->distill ? o->distill_weight : 0},
+                   {"early-stop", o->early_stop},
+                   {"sparsity-ramp", o->sparsity_ramp}};
+    json_t *object = json_object();
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].value)
+            json_object_set_new(object, texts[i].name, json_string(texts[i].value));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        json_object_set_new(object, numbers[i].name, json_real(numbers[i].value));
+    return object;
 }

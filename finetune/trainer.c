@@ -124,11 +124,12 @@ static tn_status begin(trainer *t, const tn_conversion *start, tn_error *error)
         return status;
     t->last_save = now();
     return tn_runlog_write(&t->log, found ? "resume" : "start",
-                           json_pack("{s:I, s:i, s:I, s:s, s:s, s:s, s:s}", "step",
+                           json_pack("{s:I, s:i, s:I, s:s, s:s, s:s, s:s, s:o}", "step",
                                      (json_int_t)t->state.step, "epoch", (int)t->state.epoch,
                                      "seed", (json_int_t)t->options.seed, "recipe_hash",
                                      t->identity.recipe, "model_hash", t->identity.model,
-                                     "data_hash", t->identity.data, "machine", t->identity.machine),
+                                     "data_hash", t->identity.data, "machine", t->identity.machine,
+                                     "recipe", tn_train_options_to_json(&t->options)),
                            error);
 }
 
@@ -327,11 +328,13 @@ static tn_status report_epoch(trainer *t, tn_error *error)
            t->options.epochs, f->lr, f->train_loss, 100 * f->train_top1, val, f->images_per_s);
     return tn_runlog_write(
         &t->log, "epoch",
-        json_pack("{s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:i, s:o}", "epoch",
-                  f->epoch, "step", (json_int_t)f->step, "lr", f->lr, "train_loss", f->train_loss,
-                  "train_top1", f->train_top1, "val_loss", f->val_loss, "val_top1", f->val_top1,
-                  "val_top5", f->val_top5, "images_per_s", f->images_per_s, "sparsity", f->sparsity,
-                  "flips", f->flips, "state_hash", f->state_hash, "dropped_steps",
+        json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o}", "epoch",
+                  f->epoch, "step", (json_int_t)f->step, "lr", tn_runlog_real(f->lr), "train_loss",
+                  tn_runlog_real(f->train_loss), "train_top1", tn_runlog_real(f->train_top1),
+                  "val_loss", tn_runlog_real(f->val_loss), "val_top1", tn_runlog_real(f->val_top1),
+                  "val_top5", tn_runlog_real(f->val_top5), "images_per_s",
+                  tn_runlog_real(f->images_per_s), "sparsity", tn_runlog_real(f->sparsity), "flips",
+                  tn_runlog_real(f->flips), "state_hash", f->state_hash, "dropped_steps",
                   (int)t->state.guard.dropped, "layers", layers),
         error);
 }
@@ -426,11 +429,12 @@ static tn_status finish(trainer *t, const tn_model *model, tn_trained *trained, 
     trained->dropped_steps = t->state.guard.dropped;
     trained->rollbacks = t->state.guard.rollbacks;
     return tn_runlog_write(&t->log, "end",
-                           json_pack("{s:i, s:I, s:f, s:f, s:f, s:b, s:b}", "epoch",
+                           json_pack("{s:i, s:I, s:o, s:o, s:o, s:b, s:b}", "epoch",
                                      (int)t->state.epoch, "step", (json_int_t)t->state.step,
-                                     "val_loss", t->figures.val_loss, "val_top1",
-                                     t->figures.val_top1, "val_top5", t->figures.val_top5,
-                                     "reestimated", reestimated, "stopped", t->stopped),
+                                     "val_loss", tn_runlog_real(t->figures.val_loss), "val_top1",
+                                     tn_runlog_real(t->figures.val_top1), "val_top5",
+                                     tn_runlog_real(t->figures.val_top5), "reestimated",
+                                     reestimated, "stopped", t->stopped),
                            error);
 }
 

@@ -77,7 +77,7 @@ run 2 create resnet21 -o r.onnx --color never
 ! grep -q "$(printf '\033')" err || fail "--color never gives colour"
 
 # not there yet: says so
-run 2 report run
+run 2 report one.onnx two.onnx
 says "not supported"
 
 run 0 help --completion bash

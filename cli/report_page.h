@@ -1,0 +1,11 @@
+/* The page of a run: one HTML file that needs nothing else. */
+#ifndef TERNION_CLI_REPORT_PAGE_H
+#define TERNION_CLI_REPORT_PAGE_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* figures: of cli_run_journal_read. */
+void cli_report_page(FILE *out, const json_t *figures);
+
+#endif
