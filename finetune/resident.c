@@ -160,7 +160,7 @@ static bool ask_device(tn_resident *r)
 
 static tn_status no_memory(const tn_resident *r, size_t bytes, tn_error *error)
 {
-    return tn_fail(error, TN_ERROR_LIMIT,
+    return tn_fail(error, tn_device_memory_status(r->device),
                    "no memory on %s for %zu bytes of latent weights and optimizer state: use a "
                    "smaller --batch-size or --device cpu",
                    r->device->id, bytes);

@@ -78,7 +78,7 @@ tn_status tn_blaslt_create(tn_blaslt **blaslt, tn_error *error)
     else if (t->create(&t->handle) != CUBLAS_STATUS_SUCCESS)
         status = tn_fail(error, TN_ERROR_DEVICE, "cuBLASLt does not start on this GPU");
     else if (cudaMalloc(&t->workspace, WORKSPACE) != cudaSuccess)
-        status = tn_fail(error, TN_ERROR_LIMIT, "no GPU memory for cuBLASLt's workspace");
+        status = tn_fail(error, TN_ERROR_DEVICE, "no GPU memory for cuBLASLt's workspace");
     if (status == TN_OK)
         *blaslt = t;
     else

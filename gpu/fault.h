@@ -1,4 +1,5 @@
-/* Fault injection for the calls of runtime.h; its implementations ask before each. */
+/* Fault injection for the calls of runtime.h; its implementations ask before each. In any program
+ * the environment variable TERNION_GPU_FAULT=N lets the N-th call fail. */
 #ifndef TERNION_GPU_FAULT_H
 #define TERNION_GPU_FAULT_H
 

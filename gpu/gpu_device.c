@@ -71,7 +71,7 @@ static tn_status reserve(tn_gpu_device *d, size_t bytes, tn_error *error)
         return TN_OK;
     void *grown = tn_gpu_alloc(d->gpu, bytes);
     if (!grown)
-        return tn_fail(error, TN_ERROR_LIMIT, "no memory on %s for a copy of %zu bytes", d->base.id,
+        return tn_fail(error, TN_ERROR_DEVICE, "no memory on %s for a copy of %zu bytes", d->base.id,
                        bytes);
     tn_gpu_free(d->gpu, d->staging);
     d->staging = grown;

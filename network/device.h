@@ -385,6 +385,12 @@ struct tn_device {
     bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
 };
 
+/* What it is when a device has no memory left: LIMIT for the host's, DEVICE for a device's own. */
+static inline tn_status tn_device_memory_status(const tn_device *device)
+{
+    return device->host_memory ? TN_ERROR_LIMIT : TN_ERROR_DEVICE;
+}
+
 /* The CPU device: oneDNN and OpenMP, with as many threads as tn_threads_get() says now. */
 tn_status tn_device_create_cpu(tn_device **device, tn_error *error) TN_MUST_CHECK;
 void tn_device_destroy(tn_device *device); /* NULL is fine; plans on it must be gone */

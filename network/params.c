@@ -92,8 +92,9 @@ static tn_status append(tn_params *params, const tn_value *value, const tn_node 
     set_role(p, node, input);
     p->data = params->device->type->alloc(params->device, (size_t)p->count * sizeof(float));
     if (!p->data)
-        return tn_fail(error, TN_ERROR_LIMIT, "no memory on %s for %s (%lld values)",
-                       params->device->id, tn_quote(value->name), (long long)p->count);
+        return tn_fail(error, tn_device_memory_status(params->device),
+                       "no memory on %s for %s (%lld values)", params->device->id,
+                       tn_quote(value->name), (long long)p->count);
     params->n++;
     return TN_OK;
 }
@@ -277,8 +278,9 @@ tn_status tn_params_place_gradients(tn_params *params, tn_error *error)
             count += params->params[i].count;
     params->gradients = params->device->type->alloc(params->device, (size_t)count * sizeof(float));
     if (!params->gradients)
-        return tn_fail(error, TN_ERROR_LIMIT, "no memory on %s for gradients (%lld values)",
-                       params->device->id, (long long)count);
+        return tn_fail(error, tn_device_memory_status(params->device),
+                       "no memory on %s for gradients (%lld values)", params->device->id,
+                       (long long)count);
     params->n_gradients = count;
     for (size_t i = 0; i < params->n; i++) {
         tn_param *p = &params->params[i];

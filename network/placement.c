@@ -306,7 +306,7 @@ static tn_status allocate(placement *p, size_t values, tn_error *error)
     plan->sizes.arena = values + packed + workspace + loss + draw;
     plan->memory = plan->device->type->alloc(plan->device, plan->sizes.arena);
     if (!plan->memory)
-        return tn_fail(error, TN_ERROR_LIMIT,
+        return tn_fail(error, tn_device_memory_status(plan->device),
                        "the network needs %.1f MB on %s for batch %lld, more than there is: use a "
                        "smaller batch",
                        (double)plan->sizes.arena / 1e6, plan->device->id, (long long)plan->batch);

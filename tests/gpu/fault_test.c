@@ -1,0 +1,138 @@
+/* Every call of the runtime fails once: opening the device, building a student, restoring a
+ * checkpoint, three steps (eager, recorded, replayed), saving. Each time a clean DEVICE error that
+ * says what failed, and the checkpoint as it was. fault_test [FIRST [STRIDE]] */
+#include "core/memory.h"
+#include "finetune/checkpoint.h"
+#include "finetune/safetensors.h"
+#include "finetune/student.h"
+#include "gpu/cuda_device.h"
+#include "gpu/runtime.h"
+#include "onnx_io/zoo/zoo.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BATCH = 2, SIZE = 8, PIXELS = 3 * SIZE * SIZE };
+
+static char folder[64];
+static float images[BATCH * PIXELS];
+static const int32_t labels[BATCH] = {3, 1};
+
+static tn_status steps(tn_student *student, tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (int step = 0; step < 3 && status == TN_OK; step++) {
+        tn_loss_result loss;
+        double norm = 0;
+        const tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH};
+        status = tn_student_batch(student, &batch, false, 1.0, &loss, error);
+        if (status == TN_OK)
+            status = tn_student_collect(student, &norm, error);
+        if (status == TN_OK)
+            status = tn_student_update(student, 0.01, norm, error);
+    }
+    return status;
+}
+
+/* Opens, trains and saves; with `restore` it goes on from the checkpoint. */
+static tn_status train(const tn_model *model, bool restore, tn_error *error)
+{
+    const tn_train_options asked = {
+        .policy = {.scheme = "ttq"}, .batch = BATCH, .precision = TN_PRECISION_FP32};
+    tn_train_options options = asked;
+    tn_device *device = NULL;
+    tn_student student = {0};
+    tn_progress_state progress = {.best_loss = 1};
+    const tn_run_identity identity = {"recipe", "model", "data", "machine"};
+    tn_status status = tn_device_create_cuda(0, &device, error);
+    options.device = device;
+    if (status == TN_OK)
+        status = tn_train_resolve(&options, &options, error);
+    bool made = false, found = false;
+    if (status == TN_OK) {
+        status = tn_student_create(model, NULL, &options, &student, error);
+        made = status == TN_OK;
+    }
+    tn_checkpoint checkpoint = {&student.optimizer, student.params, &progress, &identity};
+    if (status == TN_OK && restore)
+        status = tn_checkpoint_restore(folder, NULL, &checkpoint, &found, error);
+    if (status == TN_OK && restore && !found)
+        status = tn_fail(error, TN_ERROR_IO, "the checkpoint is lost");
+    if (status == TN_OK)
+        status = steps(&student, error);
+    if (status == TN_OK)
+        status = tn_student_fetch(&student, error);
+    if (status == TN_OK && !restore)
+        status = tn_checkpoint_save(folder, false, &checkpoint, error);
+    else if (status == TN_OK) /* beside it */
+        status = tn_checkpoint_save(folder, true, &checkpoint, error);
+    if (made)
+        tn_student_done(&student);
+    tn_device_destroy(device);
+    return status;
+}
+
+static bool is_intact(void)
+{
+    char path[128];
+    tn_error error = {0};
+    tn_safetensors file;
+    snprintf(path, sizeof(path), "%s/step-0000000000.safetensors", folder);
+    if (tn_safetensors_read(path, &file, &error) != TN_OK)
+        return false;
+    bool whole = file.verified;
+    tn_safetensors_close(&file);
+    return whole;
+}
+
+/* The n-th call fails; false when the failure is not clean. */
+static bool fail_call(const tn_model *model, uint64_t n)
+{
+    tn_error error = {0};
+    tn_gpu_fail_call(n);
+    tn_status status = train(model, true, &error);
+    bool clean = status == TN_ERROR_DEVICE && error.message[0] && is_intact();
+    if (!clean)
+        printf("call %llu: status %d, %s%s\n", (unsigned long long)n, (int)status, error.message,
+               is_intact() ? "" : "; the checkpoint is damaged");
+    return clean;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    uint64_t stride = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    const tn_zoo_options zoo = {.input = {3, SIZE, SIZE}, .seed = 5};
+    tn_error error = {0};
+    tn_device *device;
+    tn_model *model;
+    int bad = 0;
+    if (tn_device_create_cuda(0, &device, &error) != TN_OK) {
+        printf("skipped: %s\n", error.message);
+        return 77;
+    }
+    tn_device_destroy(device);
+    snprintf(folder, sizeof(folder), "fault_test.%ld", (long)getpid());
+    char command[96];
+    snprintf(command, sizeof(command), "mkdir -p %s", folder);
+    for (int i = 0; i < BATCH * PIXELS; i++)
+        images[i] = sinf((float)(i * i));
+    if (system(command) != 0 || tn_zoo_create("resnet8", &zoo, &model, &error) != TN_OK ||
+        train(model, false, &error) != TN_OK) {
+        printf("FAILED: %s\n", error.message);
+        return 1;
+    }
+    tn_gpu_fail_call(0);
+    bool whole = train(model, true, &error) == TN_OK;
+    uint64_t calls = tn_gpu_calls(), tried = 0;
+    for (uint64_t n = first; n <= calls && bad < 5; n += stride, tried++)
+        bad += !fail_call(model, n);
+    printf("%llu of %llu calls failed in turn, %d of them badly\n", (unsigned long long)tried,
+           (unsigned long long)calls, bad);
+    tn_model_destroy(model);
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    return system(command) != 0 || !whole || bad > 0;
+}
