@@ -2,15 +2,19 @@
 
 #include "core/memory.h"
 #include "gpu/blaslt.h"
+#include "gpu/cudnn_plan.h"
 #include "gpu/fault.h"
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 struct tn_gpu {
     int index;
     cudaStream_t stream;
     tn_blaslt *blaslt;
+    tn_cudnn *cudnn; /* NULL: it is not there */
     char name[64];
     int processors, major;
     size_t bytes;
@@ -67,7 +71,40 @@ static tn_status start(tn_gpu *gpu, tn_error *error)
                        gpu->index, gpu->name, properties.major, properties.minor);
     status = check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking),
                    "creating a stream", error);
-    return status == TN_OK ? tn_blaslt_create(&gpu->blaslt, error) : status;
+    if (status == TN_OK)
+        status = tn_blaslt_create(&gpu->blaslt, error);
+    const char *wish = getenv("TERNION_CUDNN");
+    if (status == TN_OK && !(wish && strcmp(wish, "off") == 0))
+        (void)!tn_cudnn_open(NULL, &gpu->cudnn, NULL); /* convolution by columns without it */
+    return status;
+}
+
+tn_gpu_convolution *tn_gpu_convolution_create(tn_gpu *gpu, const tn_conv_task *task,
+                                              tn_conv_pass pass, tn_precision precision)
+{
+    tn_gpu_convolution *plan = NULL;
+    if (!gpu->cudnn || tn_cudnn_plan(gpu->cudnn, task, pass, precision, TN_CONVOLUTION_WORKSPACE,
+                                     &plan, NULL) != TN_OK)
+        return NULL;
+    return plan;
+}
+
+void tn_gpu_convolution_destroy(tn_gpu_convolution *convolution)
+{
+    tn_cudnn_plan_destroy(convolution);
+}
+
+size_t tn_gpu_convolution_workspace(const tn_gpu_convolution *convolution)
+{
+    return tn_cudnn_plan_workspace(convolution);
+}
+
+tn_status tn_gpu_convolve(tn_gpu *gpu, const tn_gpu_convolution *convolution, const void *x,
+                          const void *w, const void *y, void *workspace, tn_error *error)
+{
+    if (tn_gpu_fault())
+        return tn_fail(error, TN_ERROR_DEVICE, "cuDNN: a convolution failed");
+    return tn_cudnn_run(convolution, gpu->stream, x, w, y, workspace, error);
 }
 
 tn_status tn_gpu_open(int index, tn_gpu **gpu, tn_error *error)
@@ -96,6 +133,7 @@ void tn_gpu_close(tn_gpu *gpu)
         (void)cudaStreamDestroy(gpu->stream);
     }
     tn_blaslt_destroy(gpu->blaslt);
+    tn_cudnn_close(gpu->cudnn);
     tn_free(gpu);
 }
 
@@ -104,6 +142,9 @@ void tn_gpu_describe(const tn_gpu *gpu, char *text, size_t size)
     size_t version = tn_blaslt_version(gpu->blaslt);
     snprintf(text, size, "%s, %d SMs, %zu GiB, cuBLASLt %zu.%zu", gpu->name, gpu->processors,
              gpu->bytes >> 30, version / 10000, version % 10000 / 100);
+    size_t used = strlen(text), cudnn = gpu->cudnn ? tn_cudnn_version(gpu->cudnn) : 0;
+    if (cudnn > 0)
+        snprintf(text + used, size - used, ", cuDNN %zu.%zu", cudnn / 10000, cudnn % 10000 / 100);
 }
 
 bool tn_gpu_has_bf16(const tn_gpu *gpu)

@@ -1,14 +1,16 @@
-/* Convolution: columns of a chunk of images, a matrix product per group, the epilogue; 1x1
- * convolutions in fp32 read the activations themselves; depthwise ones have kernels of their own.
- * The gradient of the weights adds the chunks in order. */
-#include "gpu/gpu.h"
+/* Convolution: by the runtime's library (cuDNN) where it is there; else columns of a chunk of
+ * images, a matrix product per group, the epilogue; 1x1 convolutions in fp32 read the activations
+ * themselves; depthwise ones have kernels of their own. The gradient of the weights adds the chunks
+ * in order. */
+#include "gpu/gpu_conv_library.h"
 
 enum { COLUMN_BYTES = 32 << 20, ALIGN = 256, PAD = 8 };
 
 typedef struct conv_kernel {
     tn_gpu_task plain;
     tn_conv_shape s;
-    bool bf16, direct, depthwise;
+    bool bf16, direct, depthwise, by_library;
+    tn_conv_library library;
     int64_t images;      /* of a chunk */
     int64_t dy_ld;       /* of dy as an operand */
     size_t packed_bytes; /* state: [packed weights][folded bias] */
@@ -136,7 +138,10 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
         : t->bias ? args->params[1]
                   : NULL;
     tn_status status =
-        k->depthwise ? depthwise_forward(k, args, error) : product_forward(k, args, error);
+        k->depthwise    ? depthwise_forward(k, args, error)
+        : k->by_library ? tn_conv_library_forward(&k->library, tn_gpu_of(kernel), args->workspace,
+                                                  args->src[0], args->state, args->dst, error)
+                        : product_forward(k, args, error);
     if (status != TN_OK)
         return status;
     return tn_gpu_epilogue(tn_gpu_of(kernel), args->dst, bias, t->residual ? args->src[1] : NULL,
@@ -152,6 +157,20 @@ static tn_status unpack_weights(const conv_kernel *k, const tn_arguments *args, 
         args->accumulate_params};
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_unpack, &u, s->out_channels * s->k,
                          error);
+}
+
+static tn_status library_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
+{
+    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
+    tn_status status = TN_OK;
+    if (args->dsrc[0])
+        status = tn_conv_library_data(&k->library, gpu, args->workspace, args->ddst, args->state,
+                                      args->dsrc[0], args->accumulate[0], error);
+    if (status != TN_OK || !args->dparams[0])
+        return status;
+    status = tn_conv_library_weights(&k->library, gpu, args->workspace, args->src[0], args->ddst,
+                                     at(args, k->weights_at), error);
+    return status == TN_OK ? unpack_weights(k, args, error) : status;
 }
 
 static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
@@ -238,8 +257,9 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
     const tn_conv_task *t = &k->plain.task.conv;
-    tn_status status =
-        k->depthwise ? depthwise_backward(k, args, error) : product_backward(k, args, error);
+    tn_status status = k->depthwise    ? depthwise_backward(k, args, error)
+                       : k->by_library ? library_backward(k, args, error)
+                                       : product_backward(k, args, error);
     if (status == TN_OK && t->bias && args->dparams[1])
         status = tn_gpu_column_sums(tn_gpu_of(kernel), args->ddst, t->batch * k->s.out_pixels,
                                     t->out_channels, at(args, k->partial_at), args->dparams[1],
@@ -247,8 +267,13 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     return status;
 }
 
-static const tn_kernel_class conv_class = {tn_gpu_task_destroy, conv_pack, conv_forward,
-                                           conv_backward};
+static void conv_destroy(tn_kernel *kernel)
+{
+    tn_conv_library_done(&((conv_kernel *)kernel)->library);
+    tn_gpu_task_destroy(kernel);
+}
+
+static const tn_kernel_class conv_class = {conv_destroy, conv_pack, conv_forward, conv_backward};
 
 static bool reads_activations(const conv_kernel *k)
 {
@@ -282,7 +307,7 @@ static void set_shape(conv_kernel *k)
     s->k = s->cells * s->per_group;
     k->depthwise = s->per_group == 1 && s->group > 1;
     k->direct = !k->depthwise && reads_activations(k);
-    s->ld = k->direct || k->depthwise ? s->k : (s->k + PAD - 1) / PAD * PAD;
+    s->ld = k->direct || k->depthwise || k->by_library ? s->k : (s->k + PAD - 1) / PAD * PAD;
     bool padded = k->bf16 && s->group == 1;
     k->dy_ld = padded ? (s->out_channels + PAD - 1) / PAD * PAD : s->out_channels;
 }
@@ -295,14 +320,19 @@ static void place(conv_kernel *k, bool backward)
     size_t total = 0;
     k->images = k->direct ? batch : COLUMN_BYTES / (int64_t)sizeof(float) / (image ? image : 1);
     k->images = k->images < 1 ? 1 : k->images > batch ? batch : k->images;
-    if (!k->depthwise && !k->direct) {
+    if (k->by_library) {
+        total += round_up(k->library.bytes);
+    } else if (!k->depthwise && !k->direct) {
         k->columns_at = total;
         total += round_up((size_t)(k->images * image) * element(k));
     }
     if (backward) {
         int64_t rows = batch * s->out_pixels, count = s->out_channels * s->cells;
         int64_t sums = tn_gpu_chunks(rows, s->out_channels) * s->out_channels;
-        if (!k->depthwise) {
+        if (k->by_library) {
+            k->weights_at = total;
+            total += round_up((size_t)(s->out_channels * s->ld) * sizeof(float));
+        } else if (!k->depthwise) {
             k->back_at = total;
             total += k->direct ? 0 : round_up((size_t)(k->images * image) * sizeof(float));
             k->dy_at = total;
@@ -344,13 +374,20 @@ tn_status tn_gpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
     conv_kernel *k = (conv_kernel *)created;
     k->bf16 = task->precision == TN_PRECISION_BF16;
     set_shape(k);
+    if (!k->depthwise && !k->direct)
+        k->by_library = tn_conv_library_init(&k->library, tn_gpu_of(created), &task->conv,
+                                             task->precision, task->backward);
+    if (k->by_library)
+        set_shape(k); /* weights lie without gaps then */
     place(k, task->backward);
     if (k->depthwise)
         created->name = "cuda depthwise";
+    else if (k->by_library)
+        created->name = "cuDNN";
     else
         status = prepare_products(k, tn_gpu_of(created), task->backward, error);
     if (status != TN_OK) {
-        tn_gpu_task_destroy(created);
+        conv_destroy(created);
         return status;
     }
     k->packed_bytes = round_up((size_t)(k->s.out_channels * k->s.ld) * sizeof(float));

@@ -71,8 +71,8 @@ static tn_status reserve(tn_gpu_device *d, size_t bytes, tn_error *error)
         return TN_OK;
     void *grown = tn_gpu_alloc(d->gpu, bytes);
     if (!grown)
-        return tn_fail(error, TN_ERROR_DEVICE, "no memory on %s for a copy of %zu bytes", d->base.id,
-                       bytes);
+        return tn_fail(error, TN_ERROR_DEVICE, "no memory on %s for a copy of %zu bytes",
+                       d->base.id, bytes);
     tn_gpu_free(d->gpu, d->staging);
     d->staging = grown;
     d->staging_bytes = bytes;
@@ -169,29 +169,12 @@ static const char *refusal(tn_device *device, const tn_task *task)
 {
     if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
         return "the CUDA device does not have it";
-    if (task->precision == TN_PRECISION_BF16 && !device->bf16)
-        return "this GPU has no bf16";
-    if (task->precision == TN_PRECISION_TF32 && !device->tf32_runs)
-        return "this GPU has no tf32";
+    const char *reason = tn_task_refusal(device, task);
+    if (reason)
+        return reason;
     switch (task->verb) {
-    case TN_VERB_CONV:
-        return task->backward && (task->conv.function != TN_FUNCTION_NONE || task->conv.residual ||
-                                  task->conv.fold)
-                   ? "a fused convolution has no gradient"
-                   : NULL;
-    case TN_VERB_GEMM:
-        return task->backward && task->gemm.function != TN_FUNCTION_NONE &&
-                       task->gemm.function != TN_FUNCTION_RELU
-                   ? "with a gradient it fuses Relu alone"
-                   : NULL;
     case TN_VERB_BATCH_NORM:
-        if (task->batch_norm.n_parts)
-            return "batch norm takes one source";
-        return task->batch_norm.function != TN_FUNCTION_NONE &&
-                       task->batch_norm.function != TN_FUNCTION_RELU &&
-                       task->batch_norm.function != TN_FUNCTION_CLIP
-                   ? "batch norm fuses Relu and Clip alone"
-                   : NULL;
+        return task->batch_norm.n_parts ? "batch norm takes one source" : NULL;
     case TN_VERB_BINARY:
         return tn_gpu_binary_refusal(&task->binary);
     case TN_VERB_NORM:

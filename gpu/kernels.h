@@ -28,6 +28,7 @@
     X(binary_sum, binary_sum) \
     X(chunks, chunks) \
     X(affine, affine) \
+    X(widen, widen) \
     X(fake_quantize, fake_quantize) \
     X(fake_quantize_backward, fake_quantize) \
     X(fake_quantize_sums, fake_quantize) \

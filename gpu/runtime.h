@@ -54,6 +54,28 @@ tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product,
 tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,
                           const void *b, float beta, float *c, tn_error *error) TN_MUST_CHECK;
 
+/* Convolutions by cuDNN, where it is there. */
+typedef enum tn_conv_pass {
+    TN_CONV_FORWARD, /* x, w -> y */
+    TN_CONV_DATA,    /* dy, w -> dx */
+    TN_CONV_WEIGHTS, /* x, dy -> dw */
+    TN_N_CONV_PASSES
+} tn_conv_pass;
+
+enum { TN_CONVOLUTION_WORKSPACE = 256 << 20 }; /* at most */
+
+typedef struct tn_gpu_convolution tn_gpu_convolution;
+
+/* All three arrays channels-last and fp32, or bf16 in bf16; weights [O, k..., I / g]. NULL where
+ * there is no cuDNN (the environment variable TERNION_CUDNN=off hides it), or no plan. */
+tn_gpu_convolution *tn_gpu_convolution_create(tn_gpu *gpu, const tn_conv_task *task,
+                                              tn_conv_pass pass, tn_precision precision);
+void tn_gpu_convolution_destroy(tn_gpu_convolution *convolution); /* NULL is fine */
+size_t tn_gpu_convolution_workspace(const tn_gpu_convolution *convolution);
+tn_status tn_gpu_convolve(tn_gpu *gpu, const tn_gpu_convolution *convolution, const void *x,
+                          const void *w, const void *y, void *workspace,
+                          tn_error *error) TN_MUST_CHECK;
+
 /* What is queued between begin and end is recorded, not done: launches, products, copies within the
  * device, zeroes. DEVICE for all else. end with NULL drops it. */
 tn_status tn_gpu_record_begin(tn_gpu *gpu, tn_error *error) TN_MUST_CHECK;

@@ -15,6 +15,39 @@ const char *tn_precision_name(tn_precision precision)
     return (unsigned)precision < 4 ? names[precision] : "unknown";
 }
 
+/* Which functions a verb fuses with, forward and with a gradient; other verbs fuse what they say.
+ */
+static const struct {
+    uint32_t forward, backward; /* bits 1 << tn_function */
+    const char *reason;
+} fusions[TN_N_VERBS] = {
+    [TN_VERB_CONV] = {UINT32_MAX, 1u << TN_FUNCTION_NONE, "a fused convolution has no gradient"},
+    [TN_VERB_GEMM] = {UINT32_MAX, 1u << TN_FUNCTION_NONE | 1u << TN_FUNCTION_RELU,
+                      "with a gradient it fuses Relu alone"},
+    [TN_VERB_BATCH_NORM] = {1u << TN_FUNCTION_NONE | 1u << TN_FUNCTION_RELU |
+                                1u << TN_FUNCTION_CLIP,
+                            1u << TN_FUNCTION_NONE | 1u << TN_FUNCTION_RELU |
+                                1u << TN_FUNCTION_CLIP,
+                            "batch norm fuses Relu and Clip alone"},
+};
+
+const char *tn_task_refusal(const tn_device *device, const tn_task *task)
+{
+    if (task->precision == TN_PRECISION_BF16 && !device->bf16 && !device->bf16_runs)
+        return "bf16 needs a processor with AMX or AVX-512 BF16, or a GPU";
+    if (task->precision == TN_PRECISION_TF32 && !device->tf32_runs)
+        return "tf32 needs a GPU";
+    tn_function function = task->verb == TN_VERB_CONV         ? task->conv.function
+                           : task->verb == TN_VERB_GEMM       ? task->gemm.function
+                           : task->verb == TN_VERB_BATCH_NORM ? task->batch_norm.function
+                                                              : TN_FUNCTION_NONE;
+    uint32_t fuses = task->backward ? fusions[task->verb].backward : fusions[task->verb].forward;
+    bool more = task->verb == TN_VERB_CONV && (task->conv.residual || task->conv.fold);
+    if (!fusions[task->verb].reason)
+        return NULL;
+    return !(fuses >> function & 1) || (more && task->backward) ? fusions[task->verb].reason : NULL;
+}
+
 int64_t tn_extent_count(const tn_extent *shape)
 {
     int64_t count = 1;

@@ -385,6 +385,10 @@ struct tn_device {
     bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
 };
 
+/* Why no device takes a task: fused functions and gradients that do not go together, a precision the
+ * device lacks. NULL: no such reason. */
+const char *tn_task_refusal(const tn_device *device, const tn_task *task);
+
 /* What it is when a device has no memory left: LIMIT for the host's, DEVICE for a device's own. */
 static inline tn_status tn_device_memory_status(const tn_device *device)
 {

@@ -326,4 +326,23 @@ TN_BODY void tn_fake_quantize_sums_body(const tn_fake_quantize_args *k, int64_t 
     k->partial[chunk] = sum;
 }
 
+/* dst (+)= src, which may be bf16. */
+typedef struct tn_widen_args {
+    const void *src;
+    float *dst;
+    bool bf16, accumulate;
+} tn_widen_args;
+
+TN_BODY void tn_widen_body(const tn_widen_args *k, int64_t i)
+{
+    float x;
+    if (k->bf16) {
+        uint32_t bits = (uint32_t)((const tn_bf16 *)k->src)[i] << 16;
+        memcpy(&x, &bits, sizeof(x));
+    } else {
+        x = ((const float *)k->src)[i];
+    }
+    k->dst[i] = k->accumulate ? k->dst[i] + x : x;
+}
+
 #endif

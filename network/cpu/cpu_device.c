@@ -112,29 +112,16 @@ static tn_cpu_prepare *const prepares[TN_N_VERBS] = {
 
 static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size_t why_size)
 {
-    (void)device;
-    const char *reason = NULL;
+    const char *reason;
     if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
         reason = "the CPU device does not have it";
-    else if (task->precision == TN_PRECISION_BF16 && !device->bf16 && !device->bf16_runs)
-        reason = "bf16 needs a processor with AMX or AVX-512 BF16";
-    else if (task->precision == TN_PRECISION_TF32)
-        reason = "tf32 needs a GPU";
     else if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         reason = "oneDNN does not fuse this function";
-    else if (task->backward && task->verb == TN_VERB_CONV &&
-             (task->conv.function != TN_FUNCTION_NONE || task->conv.residual || task->conv.fold))
-        reason = "a fused convolution has no gradient";
-    else if (task->backward && task->verb == TN_VERB_GEMM &&
-             task->gemm.function != TN_FUNCTION_NONE && task->gemm.function != TN_FUNCTION_RELU)
-        reason = "with a gradient it fuses Relu alone";
-    else if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.function != TN_FUNCTION_NONE &&
-             task->batch_norm.function != TN_FUNCTION_RELU &&
-             task->batch_norm.function != TN_FUNCTION_CLIP)
-        reason = "batch norm fuses Relu and Clip alone";
     else if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts &&
              (task->backward || task->batch_norm.residual))
         reason = "of several sources it has no gradient and no residual";
+    else
+        reason = tn_task_refusal(device, task);
     if (reason && why)
         snprintf(why, why_size, "%s: %s", tn_verb_name(task->verb), reason);
     return reason == NULL;

@@ -1,7 +1,8 @@
 /* gpu/runtime.h on the processor: device memory that the host cannot touch outside of calls (any
  * slip is a segmentation fault), poisoned when allocated, kernels as loops over their bodies. With
  * TERNION_EMULATION=reverse threads run last to first: results must not change;
- * with TERNION_EMULATION=fp32 the device has neither bf16 nor tf32. */
+ * with TERNION_EMULATION=fp32 the device has neither bf16 nor tf32; with
+ * TERNION_EMULATION=cudnn there is a library of convolutions. */
 #include "gpu/runtime.h"
 
 #include "core/memory.h"
@@ -337,6 +338,112 @@ tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alph
     for (int64_t r = 0; r < rows; r++)
         multiply_row(product, alpha, a, b, beta, c, r / product->m, r % product->m);
     leave(gpu);
+    return TN_OK;
+}
+
+/* --- the library's convolutions, with TERNION_EMULATION=cudnn -------------------------------- */
+
+struct tn_gpu_convolution {
+    tn_conv_task task;
+    tn_conv_pass pass;
+    tn_precision precision;
+};
+
+tn_gpu_convolution *tn_gpu_convolution_create(tn_gpu *gpu, const tn_conv_task *task,
+                                              tn_conv_pass pass, tn_precision precision)
+{
+    const char *mode = getenv("TERNION_EMULATION");
+    (void)gpu;
+    if (!mode || strcmp(mode, "cudnn") != 0 || task->spatial != 2)
+        return NULL;
+    tn_gpu_convolution *c = tn_alloc_zero(1, sizeof(*c));
+    if (c)
+        *c = (tn_gpu_convolution){*task, pass, precision};
+    return c;
+}
+
+void tn_gpu_convolution_destroy(tn_gpu_convolution *convolution)
+{
+    tn_free(convolution);
+}
+
+size_t tn_gpu_convolution_workspace(const tn_gpu_convolution *convolution)
+{
+    (void)convolution;
+    return 1000;
+}
+
+static void store(void *to, int64_t i, tn_precision precision, double sum)
+{
+    tn_store_operand(to, i, precision == TN_PRECISION_BF16, (float)sum);
+}
+
+/* Adds x w, dy w or x dy of one output pixel and kernel cell to `sums`, which has the layout of
+ * what is computed. */
+static void add_cell(const tn_gpu_convolution *c, const void *x, const void *w, const void *y,
+                     double *sums, int64_t out, int64_t in, int64_t cell)
+{
+    const tn_conv_task *t = &c->task;
+    int64_t per = t->in_channels / t->group, filters = t->out_channels / t->group;
+    int64_t cells = t->kernel[0] * t->kernel[1];
+    for (int64_t o = 0; o < t->out_channels; o++)
+        for (int64_t i = 0; i < per; i++) {
+            int64_t xi = in * t->in_channels + o / filters * per + i;
+            int64_t wi = (o * cells + cell) * per + i, yi = out * t->out_channels + o;
+            if (c->pass == TN_CONV_FORWARD)
+                sums[yi] +=
+                    (double)element(x, xi, c->precision) * (double)element(w, wi, c->precision);
+            else if (c->pass == TN_CONV_DATA)
+                sums[xi] +=
+                    (double)element(y, yi, c->precision) * (double)element(w, wi, c->precision);
+            else
+                sums[wi] +=
+                    (double)element(x, xi, c->precision) * (double)element(y, yi, c->precision);
+        }
+}
+
+static void convolve(const tn_gpu_convolution *c, const void *x, const void *w, const void *y,
+                     double *sums)
+{
+    const tn_conv_task *t = &c->task;
+    for (int64_t n = 0; n < t->batch; n++)
+        for (int64_t p = 0; p < t->out[0] * t->out[1]; p++)
+            for (int64_t cell = 0; cell < t->kernel[0] * t->kernel[1]; cell++) {
+                int64_t r = p / t->out[1] * t->stride[0] - t->pad_begin[0] +
+                            cell / t->kernel[1] * t->dilation[0];
+                int64_t s = p % t->out[1] * t->stride[1] - t->pad_begin[1] +
+                            cell % t->kernel[1] * t->dilation[1];
+                if (r >= 0 && r < t->in[0] && s >= 0 && s < t->in[1])
+                    add_cell(c, x, w, y, sums, n * t->out[0] * t->out[1] + p,
+                             (n * t->in[0] + r) * t->in[1] + s, cell);
+            }
+}
+
+tn_status tn_gpu_convolve(tn_gpu *gpu, const tn_gpu_convolution *c, const void *x, const void *w,
+                          const void *y, void *workspace, tn_error *error)
+{
+    const tn_conv_task *t = &c->task;
+    int64_t counts[3] = {t->batch * t->out_channels * t->out[0] * t->out[1],
+                         t->batch * t->in_channels * t->in[0] * t->in[1],
+                         t->out_channels * (t->in_channels / t->group) * t->kernel[0] *
+                             t->kernel[1]};
+    void *to = (void *)(uintptr_t)(c->pass == TN_CONV_FORWARD ? y
+                                   : c->pass == TN_CONV_DATA  ? x
+                                                              : w);
+    (void)workspace;
+    if (tn_gpu_fault())
+        return tn_fail(error, TN_ERROR_DEVICE, "cuDNN: a convolution failed");
+    if (gpu->recording)
+        return not_recorded("an emulated convolution", error);
+    double *sums = tn_alloc_zero((size_t)counts[c->pass], sizeof(*sums));
+    if (!sums)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    enter(gpu);
+    convolve(c, x, w, y, sums);
+    for (int64_t i = 0; i < counts[c->pass]; i++)
+        store(to, i, c->precision, sums[i]);
+    leave(gpu);
+    tn_free(sums);
     return TN_OK;
 }
 

@@ -148,6 +148,8 @@ int main(int argc, char **argv)
         return 1;
     for (size_t i = 0; i < sizeof(nets) / sizeof(nets[0]); i++) {
         double worst = (double)INFINITY;
+        if (argc > 3 && strcmp(argv[3], nets[i].id) != 0)
+            continue;
         if (!tn_architecture_find(nets[i].id)) {
             printf("%s: no such network\n", nets[i].id);
             bad++;
