@@ -93,6 +93,9 @@ static tn_status no_memory(tn_error *error)
 
 /* --- values ---------------------------------------------------------------------------------- */
 
+/* Of one value: what no machine has, so that sums over all values and workspaces cannot wrap. */
+static const size_t most_bytes = (size_t)1 << 46;
+
 static tn_status new_value(tn_plan *plan, size_t *index, tn_error *error)
 {
     if (plan->n_values == plan->values_capacity) {
@@ -116,7 +119,8 @@ tn_status tn_lower_temporary(tn_plan *plan, int rank, const int64_t *dims, bool 
 {
     int64_t count;
     size_t bytes;
-    if (!tn_dims_count(rank, dims, &count) || !tn_dtype_bytes(TN_FLOAT, (uint64_t)count, &bytes))
+    if (!tn_dims_count(rank, dims, &count) || !tn_dtype_bytes(TN_FLOAT, (uint64_t)count, &bytes) ||
+        bytes > most_bytes)
         return tn_fail(error, TN_ERROR_LIMIT, "a value is too large");
     if (count == 0)
         return tn_fail(error, TN_ERROR_MODEL,
