@@ -1,11 +1,11 @@
 /* The CUDA device: the verbs of network/device.h on an NVIDIA GPU (compute capability 8.0 or
- * newer, CUDA 13, cuBLASLt found when it is opened).
+ * newer, CUDA 13; cuBLASLt, and cuDNN 9 where it is there, are found when it is opened).
  *
  * Activations are fp32 channels-last like the CPU device's; in bf16 plans the operands of
  * convolutions and matrix products are rounded to bf16 and accumulated in fp32. Convolution is
- * columns in chunks of images and a matrix product; depthwise and all else are kernels of our own
- * (kernels/), whose bodies the tests also run on the processor. No atomics, sums in orders fixed
- * by the shapes, algorithms pinned: two runs give the same bits.
+ * cuDNN's, or without it columns in chunks of images and a matrix product; depthwise and all else
+ * are kernels of our own (kernels/), whose bodies the tests also run on the processor. No atomics,
+ * sums in orders fixed by the shapes, algorithms pinned: two runs give the same bits.
  *
  * What has never run on a GPU is listed in docs/results/gpu.md. */
 #ifndef TERNION_GPU_CUDA_DEVICE_H

@@ -1,47 +1,136 @@
 #!/bin/sh
-# What is worth checking on a machine with a GPU. usage: gpu-check.sh [--list] BUILD [PART...]
-# BUILD: a build with -Dgpu=enabled. Each part has a limit of 10 minutes. 77 without a GPU.
+# What is worth checking on a machine with an NVIDIA GPU. The parts need a build and no more; `peers`
+# measures PyTorch where python3 has it.
+#
+#   tools/gpu-check.sh --build BUILD [ARCH]   configures and builds, with all cores (minutes); ARCH
+#                                             80 or 90 builds for that architecture alone
+#   tools/gpu-check.sh --list                 the parts
+#   tools/gpu-check.sh BUILD [PART...]        runs them, all without names; each has a time limit
+#
+# Ends in a table; exit 77 without a GPU. Environment: TERNION_CUDNN=off: without cuDNN.
 set -u
-parts="parity parity-bf16 memcheck racecheck evaluate"
-if [ "${1-}" = --list ]; then
-    echo "parity       a training step of six networks in fp32 against the CPU"
-    echo "parity-bf16  the same in bf16"
-    echo "memcheck     parity under compute-sanitizer"
-    echo "racecheck    parity under compute-sanitizer --tool racecheck"
-    echo "evaluate     MODEL and DATA (environment) on cuda and on cpu"
-    exit 0
-fi
-build=${1:?usage: gpu-check.sh [--list] BUILD [PART...]}
+parts="parity verbs columns tf32 bf16 steps ceilings kernels determinism memcheck racecheck faults
+accuracy peers"
+
+list() {
+    cat <<'END'
+parity       60 s  a training step of six networks in fp32 against the CPU
+verbs        60 s  quantizers, optimizers, steps with the state on the GPU; replayed = eager
+columns      60 s  parity without cuDNN
+tf32         60 s  parity in tf32
+bf16         60 s  parity in bf16
+steps       240 s  images a second of whole training steps: float, lsq, eager, ttq, tf32
+ceilings     30 s  copies, matrix products
+kernels      30 s  bytes a second of the network's and the trainer's kernels against a copy's
+determinism 120 s  two runs of a training, equal state hashes
+memcheck    300 s  compute-sanitizer, one network
+racecheck   300 s  the same with --tool racecheck
+faults      120 s  runtime calls that fail: clean errors, the checkpoint intact
+accuracy    120 s  a network trained on the GPU, evaluated on GPU and CPU
+peers       240 s  the same networks in PyTorch, eager and compiled
+END
+}
+
+build() {
+    folder=${1:?usage: gpu-check.sh --build BUILD [ARCH]}
+    [ -d "$folder/meson-info" ] || meson setup "$folder" --buildtype=release -Dgpu=enabled \
+        ${2:+-Dgpu_architectures=$2} || return 1
+    ninja -C "$folder" -j "$(nproc)" cli/ternion tests/gpu/gpu_parity_test tests/gpu/gpu_bench \
+        tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_fault
+}
+
+case ${1-} in
+--list) list; exit 0 ;;
+--build) shift; build "$@"; exit $? ;;
+-* | '') sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=$(cd "$1" && pwd) || exit 2
 shift
 [ $# -gt 0 ] || set -- $parts
-test_program=$build/tests/gpu/gpu_parity_test
+tests=$build/tests/gpu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Trains on generated pictures on the GPU; the last state hash.
+train() {
+    [ -d "$work/glyphs" ] || "$build/cli/ternion" data generate glyphs "$work/glyphs" -q || return 1
+    "$build/cli/ternion" finetune "$root/recipes/glyphs-resnet8.onnx" -o "$work/$1.onnx" \
+        --data "$work/glyphs" --epochs 2 --seed 1 --device "${GPU_CHECK_DEVICE-cuda}" --no-calibration \
+        --checkpoint "$work/$1" >"$work/$1.log" 2>&1 || { tail -3 "$work/$1.log"; return 1; }
+    grep -o '"state_hash": *"[0-9a-f]*"' "$work/$1/run.jsonl" | tail -1
+}
+
+determinism() {
+    first=$(train first) && second=$(train second) || { echo "$first$second"; return 1; }
+    echo "$first and $second"
+    [ -n "$first" ] && [ "$first" = "$second" ]
+}
+
+accuracy() {
+    train trained || return 1
+    for device in cuda cpu; do
+        "$build/cli/ternion" evaluate "$work/trained.onnx" --data "$work/glyphs" --device $device |
+            sed "s/^/$device: /" || return 1
+    done
+}
+
+sanitize() {
+    command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 77; }
+    compute-sanitizer --error-exitcode 1 "$@" "$tests/gpu_parity_test" fp32 1 resnet20 \
+        >"$work/sanitizer.log" 2>&1
+    code=$?
+    tail -4 "$work/sanitizer.log"
+    return $code
+}
+
+peers() {
+    python3 -c 'import torch, torchvision' 2>/dev/null || { echo "no PyTorch"; return 77; }
+    python3 "$root/tests/bench/gpu_peers.py"
+}
+
+# limit in seconds; what runs
+limit() {
+    list | awk -v part="$1" '$1 == part { print $2 }'
+}
+
 one() {
     case $1 in
-    parity) timeout 600 "$test_program" ;;
-    parity-bf16) timeout 600 "$test_program" bf16 ;;
-    memcheck) timeout 600 compute-sanitizer --error-exitcode 1 "$test_program" ;;
-    racecheck) timeout 600 compute-sanitizer --tool racecheck --error-exitcode 1 "$test_program" ;;
-    evaluate)
-        [ -n "${MODEL-}" ] && [ -n "${DATA-}" ] || return 77
-        for device in cuda cpu; do
-            timeout 300 "$build/cli/ternion" evaluate "$MODEL" --data "$DATA" --device $device ||
-                return 1
-        done ;;
+    parity) "$tests/gpu_parity_test" ;;
+    columns) TERNION_CUDNN=off "$tests/gpu_parity_test" ;;
+    tf32 | bf16) "$tests/gpu_parity_test" "$1" ;;
+    verbs) "$tests/gpu_training_verbs" && "$tests/gpu_resident_step" ;;
+    steps | ceilings | kernels) "$tests/gpu_bench" "$1" ;;
+    determinism | accuracy | peers) "$1" ;;
+    memcheck) sanitize ;;
+    racecheck) sanitize --tool racecheck ;;
+    faults) (cd "$work" && "$tests/gpu_fault" 1 29) ;;
     *) echo "no part $1"; return 2 ;;
     esac
 }
+
+if [ "${GPU_CHECK_PART-}" ]; then # called by itself under a time limit
+    one "$GPU_CHECK_PART"
+    exit $?
+fi
+"$tests/gpu_fault" 1 1000000 >"$work/start.log" 2>&1
+[ $? -ne 77 ] || { cat "$work/start.log"; exit 77; }
 table=
 bad=0
+ran=0
 for part; do
+    printf '== %s\n' "$part"
     start=$(date +%s)
-    one "$part"
+    GPU_CHECK_PART=$part timeout "$(limit "$part")" sh "$0" "$build" "$part"
     code=$?
     result="failed ($code)"
-    [ $code -eq 0 ] && result=ok
+    [ $code -eq 0 ] && result=ok && ran=1
     [ $code -eq 77 ] && result=skipped
+    [ $code -eq 124 ] && result="out of time"
     [ $code -eq 0 ] || [ $code -eq 77 ] || bad=1
     table="$table$(printf '%-12s %-12s %4d s' "$part" "$result" $(($(date +%s) - start)))
 "
 done
 printf '\n%s' "$table"
-exit $bad
+[ $bad -eq 0 ] || exit 1
+[ $ran -eq 1 ] || exit 77
