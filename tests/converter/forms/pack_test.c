@@ -1,5 +1,6 @@
 /* What surrounds the forms: shared and otherwise used weights, MatMul + Add, scheme half, --rest
  * float16, fallbacks and refusals, target runtimes, failing allocations, damaged records. */
+#include "converter/byte_census.h"
 #include "converter/pack.h"
 #include "converter/record.h"
 #include "converter/unpack.h"
@@ -371,13 +372,14 @@ static void test_read_back(void **state)
 }
 
 /* Any damage to the record's text: ignored or read, never worse. */
-static void test_damaged_record(void **state)
+static void damage_record(bool compact)
 {
     scene s;
     tn_model *packed;
-    (void)state;
+    const tn_pack_options options = {.prune_dead = compact,
+                                     .activations = "{\"range\":\"mse\",\"values\":{\"x\":8}}"};
     start_product(&s, 13, true, false);
-    must(tn_pack(s.graph, s.item, 1, &(tn_pack_options){0}, NULL, &packed, &error));
+    must(tn_pack(s.graph, s.item, 1, &options, NULL, &packed, &error));
     char *whole = strdup(tn_model_metadata(packed, "ternion"));
     size_t length = strlen(whole);
     tn_random random = tn_random_make(11, TN_PURPOSE_TEST, 0, 0);
@@ -398,11 +400,24 @@ static void test_damaged_record(void **state)
         if (tn_unpack(graph, NULL, &unpacked, &ignored) == TN_OK)
             tn_unpacked_done(&unpacked);
         tn_graph_destroy(graph);
+        tn_verification verification;
+        tn_byte_census census;
+        /* the values are not quantized: never right, whatever the text says */
+        if (tn_verify(packed, NULL, &verification, &ignored) == TN_OK)
+            assert_int_equal(verification.activations, 0);
+        must(tn_byte_census_take(packed, &census, &error));
         free(text);
     }
     free(whole);
     tn_model_destroy(packed);
     close_scene(&s);
+}
+
+static void test_damaged_record(void **state)
+{
+    (void)state;
+    damage_record(false);
+    damage_record(true);
 }
 
 int main(void)
