@@ -5,6 +5,7 @@
 run 0 data generate glyphs g --train-images 320 --test-images 64
 run 0 create resnet8 -o new.onnx --seed 3
 common="--data g --batch-size 32 --threads 1 --no-preflight"
+fast="$common --no-calibration --distill none" # from rounded weights: what is tested is not their accuracy
 run 0 finetune new.onnx -o float.onnx $common --scheme float -e 3 --lr 0.05
 
 # the same bits for every number of threads, with mixup, Dropout's stream and quantized activations
@@ -20,7 +21,7 @@ prints "reads 4 bits"
 
 # activations: each way of training their steps; not twice, not without quantized weights
 for scheme in pact fixed; do
-    run 0 finetune float.onnx -o $scheme.onnx $common -e 1 --activation-bits 3 \
+    run 0 finetune float.onnx -o $scheme.onnx $fast -e 1 --activation-bits 3 \
         --activation-scheme $scheme
 done
 cmp -s pact.onnx fixed.onnx && fail "pact does not train the steps"
@@ -43,7 +44,7 @@ run 3 finetune t1.onnx -o x.onnx $common -e 1 --latent other.onnx
 says "no layer like"
 
 # another resolution, kept in the written model
-run 0 finetune float.onnx -o small.onnx $common -e 1 --input 3x24x24 --distill self
+run 0 finetune float.onnx -o small.onnx $common --no-calibration -e 1 --input 3x24x24 --distill self
 run 0 inspect small.onnx
 prints "3x24x24"
 run 0 evaluate small.onnx --data g
@@ -62,10 +63,10 @@ says "fewer than one step"
 absent x.onnx
 
 # SIGTERM: saved, the command to go on printed, and that command ends where the whole run does
-run 0 finetune float.onnx -o whole.onnx $common -e 6
+run 0 finetune float.onnx -o whole.onnx $fast -e 6
 last="finetune and SIGTERM"
 rm err
-"$ternion" finetune float.onnx -o term.onnx $common -e 6 --checkpoint run >out 2>err &
+"$ternion" finetune float.onnx -o term.onnx $fast -e 6 --checkpoint run >out 2>err &
 pid=$!
 tries=0
 until grep -qs "^epoch 1" err || [ $tries -ge 200 ]; do
@@ -85,18 +86,18 @@ cmp -s whole.onnx term.onnx || fail "a run stopped by SIGTERM and resumed ends e
 
 # a full disk: exit code 6, the last whole checkpoint stays and is gone on from
 last="finetune with a full disk"
-run 0 finetune float.onnx -o x.onnx $common -e 1 --checkpoint full
+run 0 finetune float.onnx -o x.onnx $fast -e 1 --checkpoint full
 size=$(stat -c %s full/step-*.safetensors | head -n 1)
 rm -r full x.onnx
 code=0
 (
     trap '' XFSZ
     ulimit -f $((size / 512 / 2))
-    exec "$ternion" finetune float.onnx -o full.onnx $common -e 6 --checkpoint full
+    exec "$ternion" finetune float.onnx -o full.onnx $fast -e 6 --checkpoint full
 ) >out 2>err || code=$?
 [ "$code" -eq 6 ] || fail "$last: exit code $code, expected 6"
 says "checkpoint\|safetensors"
 absent full.onnx
-run 0 finetune float.onnx -o full.onnx $common -e 6 --checkpoint full --resume
+run 0 finetune float.onnx -o full.onnx $fast -e 6 --checkpoint full --resume
 cmp -s whole.onnx full.onnx || fail "a run after a full disk ends elsewhere"
 finish
