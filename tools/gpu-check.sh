@@ -70,8 +70,11 @@ determinism() {
 accuracy() {
     train trained || return 1
     for device in cuda cpu; do
-        "$build/cli/ternion" evaluate "$work/trained.onnx" --data "$work/glyphs" --device $device |
-            sed "s/^/$device: /" || return 1
+        "$build/cli/ternion" evaluate "$work/trained.onnx" --data "$work/glyphs" \
+            --device $device >"$work/$device.log" 2>&1
+        code=$?
+        sed "s/^/$device: /" "$work/$device.log"
+        [ $code -eq 0 ] || return 1
     done
 }
 

@@ -179,10 +179,12 @@ static void elementwise(double ceiling)
     l.args.src = src;
     l.args.dst = y;
     report("relu", &l, 8.0 * (double)n, ceiling);
-    tn_task norm = {.verb = TN_VERB_BATCH_NORM,
-                    .precision = TN_PRECISION_FP32,
-                    .backward = true,
-                    .batch_norm = {rows, channels, 1e-5f, false, TN_FUNCTION_RELU, 0.0f, 0.0f}};
+    tn_task norm = {
+        .verb = TN_VERB_BATCH_NORM,
+        .precision = TN_PRECISION_FP32,
+        .backward = true,
+        .batch_norm = {
+            .rows = rows, .channels = channels, .epsilon = 1e-5f, .function = TN_FUNCTION_RELU}};
     l = prepare(&norm);
     l.args.src = src;
     l.args.dst = y;

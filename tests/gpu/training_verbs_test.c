@@ -296,10 +296,84 @@ static void fill(float *values, int64_t n)
         values[i] = (float)uniform();
 }
 
-/* Some steps with averages and a floor; the norm bit for bit. */
+static const int64_t counts[TENSORS] = {1, 4096, 70001, 12, 333};
+
+/* The same tensors for the optimizer here and there. */
+static void make_tensors(tn_device *device, tn_optimizer *here, tn_optimizer_item *there,
+                         float **values, float **gradients)
+{
+    tn_error error = {0};
+    for (int i = 0; i < TENSORS; i++) {
+        float rate = i == 2 ? 1.0f : 0.3f, decay = i == 1 ? 0.01f : 0.0f;
+        values[i] = floats(counts[i]);
+        gradients[i] = floats(counts[i]);
+        fill(values[i], counts[i]);
+        must(tn_optimizer_add(here, "tensor", values[i], gradients[i], counts[i], rate, decay,
+                              &error),
+             &error);
+        const float *zeros = here->slots[i].first;
+        there[i] = (tn_optimizer_item){.value = on_device(device, values[i], counts[i]),
+                                       .gradient = on_device(device, NULL, counts[i]),
+                                       .count = counts[i],
+                                       .rate = rate,
+                                       .decay = decay,
+                                       .floor = -INFINITY,
+                                       .first = on_device(device, zeros, counts[i]),
+                                       .second = on_device(device, zeros, counts[i]),
+                                       .average = on_device(device, values[i], counts[i])};
+    }
+}
+
+static void compare_tensors(tn_device *device, const tn_optimizer *here,
+                            const tn_optimizer_item *there)
+{
+    for (int i = 0; i < TENSORS; i++) {
+        const tn_slot *slot = &here->slots[i];
+        const struct {
+            const float *here, *there;
+        } pairs[] = {{slot->value, there[i].value},
+                     {slot->first, there[i].first},
+                     {slot->second, there[i].second},
+                     {slot->average, there[i].average}};
+        float *numbers = floats(counts[i]);
+        for (int k = 0; k < 4; k++) {
+            if (!pairs[k].here)
+                continue;
+            to_host(device, numbers, pairs[k].there, counts[i]);
+            if (memcmp(numbers, pairs[k].here, (size_t)counts[i] * sizeof(float)) != 0) {
+                printf("optimizer %d: array %d of tensor %d differs\n", (int)here->rule.kind, k, i);
+                bad++;
+            }
+        }
+        tn_free(numbers);
+    }
+}
+
+/* New gradients here and there, and the norm of both. */
+static void next_gradients(tn_device *device, const tn_optimizer *here,
+                           const tn_optimizer_item *there, float **gradients, tn_kernel *norm,
+                           const tn_arguments *args)
+{
+    tn_error error = {0};
+    double squares;
+    for (int i = 0; i < TENSORS; i++) {
+        fill(gradients[i], counts[i]);
+        must(device->type->upload(device, (void *)(uintptr_t)there[i].gradient, gradients[i],
+                                  (size_t)counts[i] * sizeof(float), &error),
+             &error);
+    }
+    must(norm->type->forward(norm, args, &error), &error);
+    must(device->type->download(device, &squares, args->dst, sizeof(squares), &error), &error);
+    double mine = tn_optimizer_gradient_norm(here);
+    if (sqrt(squares) != mine) {
+        printf("norm: %.17g on the device, %.17g here\n", sqrt(squares), mine);
+        bad++;
+    }
+}
+
+/* Some steps with averages, bit for bit. */
 static void optimizer(tn_device *device, tn_optimizer_kind kind)
 {
-    const int64_t counts[TENSORS] = {1, 4096, 70001, 12, 333};
     tn_error error = {0};
     tn_optimizer here = {.rule = {kind, 0.9f, kind == TN_OPTIMIZER_SGD, 0.9f, 0.999f, 1e-8f},
                          .ema = 0.99f};
@@ -307,27 +381,7 @@ static void optimizer(tn_device *device, tn_optimizer_kind kind)
     float *values[TENSORS], *gradients[TENSORS];
     tn_task task = {.precision = TN_PRECISION_FP32, .optimizer = {here.rule, there, TENSORS}};
     tn_kernel *update, *norm;
-    for (int i = 0; i < TENSORS; i++) {
-        values[i] = floats(counts[i]);
-        gradients[i] = floats(counts[i]);
-        fill(values[i], counts[i]);
-        float rate = i == 2 ? 1.0f : 0.3f, decay = i == 1 ? 0.01f : 0.0f;
-        must(tn_optimizer_add(&here, "tensor", values[i], gradients[i], counts[i], rate, decay,
-                              &error),
-             &error);
-        float *average = on_device(device, values[i], counts[i]);
-        float *first = on_device(device, here.slots[i].first, counts[i]);
-        float *second = on_device(device, here.slots[i].first, counts[i]);
-        there[i] = (tn_optimizer_item){.value = on_device(device, values[i], counts[i]),
-                                       .gradient = on_device(device, NULL, counts[i]),
-                                       .count = counts[i],
-                                       .rate = rate,
-                                       .decay = decay,
-                                       .floor = -INFINITY,
-                                       .first = first,
-                                       .second = second,
-                                       .average = average};
-    }
+    make_tensors(device, &here, there, values, gradients);
     task.verb = TN_VERB_OPTIMIZER;
     must(device->type->prepare(device, &task, &update, &error), &error);
     task.verb = TN_VERB_NORM;
@@ -338,44 +392,15 @@ static void optimizer(tn_device *device, tn_optimizer_kind kind)
                       .dst = device->type->alloc(device, sizeof(double))};
     must(norm->type->pack(norm, &n, &error), &error);
     for (int step = 0; step < STEPS; step++) {
-        double squares;
-        for (int i = 0; i < TENSORS; i++) {
-            fill(gradients[i], counts[i]);
-            must(device->type->upload(device, (void *)(uintptr_t)there[i].gradient, gradients[i],
-                                      (size_t)counts[i] * sizeof(float), &error),
-                 &error);
-        }
-        must(norm->type->forward(norm, &n, &error), &error);
-        must(device->type->download(device, &squares, n.dst, sizeof(squares), &error), &error);
-        double mine = tn_optimizer_gradient_norm(&here);
-        if (sqrt(squares) != mine) {
-            printf("norm: %.17g on the device, %.17g here\n", sqrt(squares), mine);
-            bad++;
-        }
+        next_gradients(device, &here, there, gradients, norm, &n);
         tn_update next = tn_optimizer_next(&here, 0.1, 0.7);
         u.update = &next;
         must(update->type->pack(update, &u, &error), &error);
         must(update->type->forward(update, &u, &error), &error);
         tn_optimizer_step(&here, 0.1, 0.7);
     }
+    compare_tensors(device, &here, there);
     for (int i = 0; i < TENSORS; i++) {
-        const struct {
-            const float *here, *there;
-        } pairs[] = {{values[i], there[i].value},
-                     {here.slots[i].first, there[i].first},
-                     {here.slots[i].second, there[i].second},
-                     {here.slots[i].average, there[i].average}};
-        float *numbers = floats(counts[i]);
-        for (int k = 0; k < 4; k++) {
-            if (!pairs[k].here)
-                continue;
-            to_host(device, numbers, pairs[k].there, counts[i]);
-            if (memcmp(numbers, pairs[k].here, (size_t)counts[i] * sizeof(float)) != 0) {
-                printf("optimizer %d: array %d of tensor %d differs\n", (int)kind, k, i);
-                bad++;
-            }
-        }
-        tn_free(numbers);
         tn_free(values[i]);
         tn_free(gradients[i]);
     }
