@@ -4,13 +4,14 @@
 #include "finetune/adaround.h"
 #include "finetune/descent.h"
 #include "finetune/gptq.h"
+#include "finetune/grid.h"
 
 #include <dnnl.h>
 #include <math.h>
 #include <string.h>
 
 /* Positions used per weight of a row: more cost time and change little. */
-enum { POSITIONS_PER_COL = 40 };
+enum { POSITIONS_PER_COL = 40, TOGETHER = 8 };
 
 /* What the target function reads. */
 typedef struct target_context {
@@ -100,6 +101,8 @@ typedef struct fit_state {
     double *correction; /* [channels] */
     float *rows;        /* [channels, cols] values in weight order */
     float *tile_rows;   /* the same in tile order */
+    double *products;   /* [channels, cols] */
+    double *left, *all; /* [channels] */
     int64_t limit;
 } fit_state;
 
@@ -121,42 +124,66 @@ static tn_status solve(fit_state *state, tn_error *error)
     return tn_descent(&state->gram, &descent, state->weight, NULL, error);
 }
 
-/* slope and shift of every channel from the sums, the damping taken out again. */
+/* G v of some rows of one group: a row of G is read once for all of them. */
+static void multiply_rows(const tn_gram *gram, int64_t first, int64_t count, const float *values,
+                          double *products)
+{
+    int64_t cols = gram->cols, group = first / (gram->rows / gram->groups);
+    memset(products, 0, (size_t)(count * cols) * sizeof *products);
+    for (int64_t i = 0; i < cols; i++)
+        for (int64_t r = 0; r < count; r++) {
+            double v = (double)values[(first + r) * cols + i];
+            if (v != 0)
+                tn_grid_add_scaled(cols, v, gram->inner + (group * cols + i) * cols,
+                                   products + r * cols);
+        }
+}
+
+/* slope and shift of one channel from the sums, the damping taken out again; what is left of the
+ * target's variance, and that variance. */
+static void measure_row(const fit_state *state, int64_t o, const double *product, tn_layer_fit *fit,
+                        double *left, double *all)
+{
+    const tn_gram *gram = &state->gram;
+    int64_t cols = gram->cols, group = o / (gram->rows / gram->groups);
+    const float *v = state->rows + o * cols, *w = state->view->w + o * cols;
+    double l = state->damping[group], vb = 0, vgv = 0, mean = 0;
+    for (int64_t i = 0; i < cols; i++) {
+        double vi = (double)v[i];
+        vb += vi * (gram->cross[o * cols + i] - l * (double)w[i]);
+        mean += vi * gram->sum_x[group * cols + i] / gram->count;
+        vgv += vi * (product[i] - l * vi);
+    }
+    double slope = vgv > 0 ? vb / vgv : 1;
+    slope = slope > 0.1 && slope < 10 ? slope : 1;
+    double wanted = gram->sum_y[o] / gram->count, variance = gram->sum_yy[o];
+    fit->slope[o] = slope;
+    fit->shift[o] = state->view->centered ? wanted - slope * mean : 0;
+    if (state->view->centered)
+        variance -= gram->sum_y[o] * wanted;
+    *left = variance - 2 * slope * vb + slope * slope * vgv;
+    *all = variance;
+}
+
 static void measure(fit_state *state, tn_layer_fit *fit)
 {
     const tn_gram *gram = &state->gram;
-    int64_t cols = gram->cols, outputs = gram->rows / gram->groups;
-    tn_qweight_dequantize(state->weight, state->rows);
+    int64_t outputs = gram->rows / gram->groups, each = (outputs + TOGETHER - 1) / TOGETHER;
     double left = 0, all = 0;
-#pragma omp parallel for schedule(static, 1) ordered
+    tn_qweight_dequantize(state->weight, state->rows);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t b = 0; b < gram->groups * each; b++) {
+        int64_t at = b % each * TOGETHER, first = b / each * outputs + at;
+        int64_t count = outputs - at < TOGETHER ? outputs - at : TOGETHER;
+        double *products = state->products + first * gram->cols;
+        multiply_rows(gram, first, count, state->rows, products);
+        for (int64_t r = 0; r < count; r++)
+            measure_row(state, first + r, products + r * gram->cols, fit, &state->left[first + r],
+                        &state->all[first + r]);
+    }
     for (int64_t o = 0; o < gram->rows; o++) {
-        const float *v = state->rows + o * cols, *w = state->view->w + o * cols;
-        int64_t group = o / outputs;
-        double l = state->damping[group], vb = 0, vgv = 0, mean = 0;
-        for (int64_t i = 0; i < cols; i++) {
-            const double *g = gram->inner + (group * cols + i) * cols;
-            double vi = (double)v[i], product = 0;
-            vb += vi * (gram->cross[o * cols + i] - l * (double)w[i]);
-            mean += vi * gram->sum_x[group * cols + i] / gram->count;
-            if (vi == 0)
-                continue;
-            for (int64_t j = 0; j < cols; j++)
-                product += g[j] * (double)v[j];
-            vgv += vi * (product - l * vi);
-        }
-        double slope = vgv > 0 ? vb / vgv : 1;
-        slope = slope > 0.1 && slope < 10 ? slope : 1;
-        double wanted = gram->sum_y[o] / gram->count;
-        fit->slope[o] = slope;
-        fit->shift[o] = state->view->centered ? wanted - slope * mean : 0;
-        double variance = gram->sum_yy[o];
-        if (state->view->centered)
-            variance -= gram->sum_y[o] * wanted;
-#pragma omp ordered
-        {
-            left += variance - 2 * slope * vb + slope * slope * vgv;
-            all += variance;
-        }
+        left += state->left[o];
+        all += state->all[o];
     }
     fit->error = all > 0 ? left / all : 0;
 }
@@ -265,8 +292,12 @@ tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *sou
     state.correction = tn_alloc_zero((size_t)view->channels, sizeof *state.correction);
     state.rows = tn_alloc_array(weights, sizeof *state.rows);
     state.tile_rows = tn_alloc_array(weights, sizeof *state.tile_rows);
+    state.products = tn_alloc_array(weights, sizeof *state.products);
+    state.left = tn_alloc_array((size_t)view->channels, 2 * sizeof *state.left);
+    state.all = state.left ? state.left + view->channels : NULL;
     tn_status status = tn_gram_init(&state.gram, view->channels, cols, view->patches.group, error);
-    if (status == TN_OK && (!state.damping || !state.correction || !state.rows || !state.tile_rows))
+    if (status == TN_OK && (!state.damping || !state.correction || !state.rows ||
+                            !state.tile_rows || !state.products || !state.left))
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu weights", weights);
     if (status == TN_OK) {
         find_correction(&state);
@@ -277,5 +308,7 @@ tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *sou
     tn_free(state.correction);
     tn_free(state.rows);
     tn_free(state.tile_rows);
+    tn_free(state.products);
+    tn_free(state.left);
     return status;
 }

@@ -8,6 +8,11 @@
 
 enum { SWEEPS = 30 };
 
+/* Rows that share a Gram matrix are swept together, a block of columns at a time: a row of G is
+ * then read once for all of them. Each sum gets its terms in the same order as one row after the
+ * other would give it. */
+enum { BUNDLE = 8, BLOCK = 256 };
+
 /* One row under way. A class is the set of weights that share one scale: (group, sign). */
 typedef struct row_state {
     int64_t cols, row;
@@ -25,24 +30,41 @@ static double dot(int64_t n, const double *x, const double *y)
     return sum;
 }
 
-static void row_start(row_state *state, const tn_qweight *weight)
+/* Up to BUNDLE rows with one Gram matrix. */
+typedef struct bundle {
+    row_state row[BUNDLE];
+    bool active[BUNDLE];
+    int64_t changes[BUNDLE]; /* of the last sweep */
+    int count;
+    double delta[BUNDLE][BLOCK]; /* changes of values in the block under way */
+} bundle;
+
+static void bundle_start(bundle *rows, const tn_qweight *weight)
 {
-    memset(state->p, 0, (size_t)state->cols * sizeof *state->p);
-    for (int64_t i = 0; i < state->cols; i++) {
-        int code = weight->codes[state->row * state->cols + i];
-        state->v[i] = tn_grid_value(weight, tn_qweight_scale_index(weight, state->row, i), code);
-        if (state->v[i] != 0)
-            tn_grid_add_scaled(state->cols, state->v[i], state->gram + i * state->cols, state->p);
+    int64_t n = rows->row[0].cols;
+    for (int r = 0; r < rows->count; r++) {
+        row_state *state = &rows->row[r];
+        memset(state->p, 0, (size_t)n * sizeof *state->p);
+        for (int64_t i = 0; i < n; i++)
+            state->v[i] = tn_grid_value(weight, tn_qweight_scale_index(weight, state->row, i),
+                                        weight->codes[state->row * n + i]);
     }
+    for (int64_t i = 0; i < n; i++)
+        for (int r = 0; r < rows->count; r++)
+            if (rows->row[r].v[i] != 0)
+                tn_grid_add_scaled(n, rows->row[r].v[i], rows->row[r].gram + i * n, rows->row[r].p);
 }
 
-/* One cyclic pass over the codes; how many changed. */
-static int64_t row_sweep(row_state *state, tn_qweight *weight)
+/* One pass over the codes of columns [first, last), whose part of p is kept up; how many changed.
+ */
+static int64_t block_sweep(row_state *state, tn_qweight *weight, int64_t first, int64_t last,
+                           double *delta)
 {
     int64_t changes = 0, n = state->cols;
     int16_t *codes = weight->codes + state->row * n;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = first; i < last; i++) {
         double diagonal = state->gram[i * (n + 1)];
+        delta[i - first] = 0;
         if (!(diagonal > 0))
             continue; /* an input that is always 0 says nothing */
         int64_t scale = tn_qweight_scale_index(weight, state->row, i);
@@ -53,12 +75,36 @@ static int64_t row_sweep(row_state *state, tn_qweight *weight)
         double value = tn_grid_value(weight, scale, code);
         if (fabs(value - best) >= fabs(state->v[i] - best))
             continue; /* a tie: stay */
-        tn_grid_add_scaled(n, value - state->v[i], state->gram + i * n, state->p);
+        delta[i - first] = value - state->v[i];
+        tn_grid_add_scaled(last - first, delta[i - first], state->gram + i * n + first,
+                           state->p + first);
         state->v[i] = value;
         codes[i] = (int16_t)code;
         changes++;
     }
     return changes;
+}
+
+/* One cyclic pass over the codes of all active rows. */
+static void bundle_sweep(bundle *rows, tn_qweight *weight)
+{
+    int64_t n = rows->row[0].cols;
+    memset(rows->changes, 0, sizeof rows->changes);
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        int64_t last = first + BLOCK < n ? first + BLOCK : n;
+        for (int r = 0; r < rows->count; r++)
+            if (rows->active[r])
+                rows->changes[r] += block_sweep(&rows->row[r], weight, first, last, rows->delta[r]);
+        for (int64_t i = first; i < last; i++)
+            for (int r = 0; r < rows->count; r++) {
+                const row_state *state = &rows->row[r];
+                double delta = rows->active[r] ? rows->delta[r][i - first] : 0;
+                if (delta == 0)
+                    continue;
+                tn_grid_add_scaled(first, delta, state->gram + i * n, state->p);
+                tn_grid_add_scaled(n - last, delta, state->gram + i * n + last, state->p + last);
+            }
+    }
 }
 
 /* A class: columns [first, last) whose code has the sign (0: any). */
@@ -154,23 +200,62 @@ static row_state row_state_of(const tn_gram *gram, int64_t row, double *memory)
                        .scratch = memory + 2 * gram->cols};
 }
 
+/* Bundles do not cross groups of a convolution. */
+static int64_t bundles_of(const tn_gram *gram)
+{
+    int64_t outputs = gram->rows / gram->groups;
+    return gram->groups * ((outputs + BUNDLE - 1) / BUNDLE);
+}
+
+static void bundle_make(const tn_gram *gram, int64_t which, double *memory, bundle *rows)
+{
+    int64_t outputs = gram->rows / gram->groups, each = (outputs + BUNDLE - 1) / BUNDLE;
+    int64_t first = which % each * BUNDLE, rest = outputs - first;
+    rows->count = (int)(rest < BUNDLE ? rest : BUNDLE);
+    for (int r = 0; r < rows->count; r++) {
+        int64_t row = which / each * outputs + first + r;
+        rows->row[r] = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        rows->active[r] = true;
+    }
+}
+
+/* A row is done when its codes have settled; of a long one, all but a few: the last of them go on
+ * moving where there are more weights than positions. */
+static bool settled(int64_t changes, int64_t cols)
+{
+    return changes <= (cols < 1024 ? 0 : cols / 256);
+}
+
+static void descend_bundle(bundle *rows, const tn_descent_options *options, int sweeps,
+                           tn_qweight *weight)
+{
+    bool any = true;
+    bundle_start(rows, weight);
+    for (int sweep = 0; any && sweep < sweeps; sweep++) {
+        for (int r = 0; !options->keep_scales && r < rows->count; r++)
+            if (rows->active[r])
+                row_scales(&rows->row[r], weight);
+        bundle_sweep(rows, weight);
+        any = false;
+        for (int r = 0; r < rows->count; r++) {
+            rows->active[r] = rows->active[r] && !settled(rows->changes[r], rows->row[r].cols);
+            any = any || rows->active[r];
+        }
+    }
+    for (int r = 0; sweeps > 0 && !options->keep_scales && r < rows->count; r++)
+        row_scales(&rows->row[r], weight);
+}
+
 static void descend_rows(const tn_gram *gram, const tn_descent_options *options, int sweeps,
                          tn_qweight *weight, double *memory, double *objective)
 {
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t row = 0; row < gram->rows; row++) {
-        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
-        row_start(&state, weight);
-        for (int sweep = 0; sweep < sweeps; sweep++) {
-            if (!options->keep_scales)
-                row_scales(&state, weight);
-            if (row_sweep(&state, weight) == 0)
-                break;
-        }
-        if (sweeps > 0 && !options->keep_scales)
-            row_scales(&state, weight);
-        if (objective)
-            objective[row] = row_objective(&state);
+    for (int64_t b = 0; b < bundles_of(gram); b++) {
+        bundle rows;
+        bundle_make(gram, b, memory, &rows);
+        descend_bundle(&rows, options, sweeps, weight);
+        for (int r = 0; objective && r < rows.count; r++)
+            objective[rows.row[r].row] = row_objective(&rows.row[r]);
     }
 }
 
@@ -206,18 +291,22 @@ static void descend_tensor(const tn_gram *gram, const tn_descent_options *option
                            tn_qweight *weight, double *memory, double *terms, double *objective)
 {
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t row = 0; row < gram->rows; row++) {
-        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
-        row_start(&state, weight);
+    for (int64_t b = 0; b < bundles_of(gram); b++) {
+        bundle rows;
+        bundle_make(gram, b, memory, &rows);
+        bundle_start(&rows, weight);
     }
     for (int sweep = 0; sweep < sweeps; sweep++) {
         int64_t changes = 0;
         if (!options->keep_scales)
             tensor_scales(gram, weight, memory, terms);
 #pragma omp parallel for schedule(dynamic) reduction(+ : changes)
-        for (int64_t row = 0; row < gram->rows; row++) {
-            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
-            changes += row_sweep(&state, weight);
+        for (int64_t b = 0; b < bundles_of(gram); b++) {
+            bundle rows;
+            bundle_make(gram, b, memory, &rows);
+            bundle_sweep(&rows, weight);
+            for (int r = 0; r < rows.count; r++)
+                changes += rows.changes[r];
         }
         if (changes == 0)
             break;
