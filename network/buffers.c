@@ -49,25 +49,35 @@ bool tn_plan_step_reads(const tn_plan *plan, size_t step, const bool *marked)
     return false;
 }
 
+tn_status tn_plan_find_spans(tn_plan *plan, tn_error *error)
+{
+    plan->spans = tn_arena_array(&plan->arena, plan->n_values + 1, sizeof *plan->spans);
+    if (!plan->spans)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    for (size_t s = 0; s < plan->n_steps; s++) {
+        const tn_plan_node *step = &plan->steps[s];
+        for (int k = 0; k < step->n_src; k++)
+            plan->spans[plan->values[step->src[k]].root].read_before = s + 1;
+        tn_plan_span *span = &plan->spans[plan->values[step->dst].root];
+        span->first_write = span->written ? span->first_write : s;
+        span->written = true;
+    }
+    for (size_t i = 0; i < plan->n_values; i++) /* outputs stay */
+        if (plan->values[i].root != TN_NONE && plan->values[i].keep)
+            plan->spans[plan->values[i].root].kept = true;
+    return TN_OK;
+}
+
 size_t tn_plan_live(const tn_plan *plan, size_t step, tn_plan_buffer *buffers)
 {
     size_t n = 0;
     for (size_t i = 0; i < plan->n_values; i++) {
         const tn_plan_value *v = &plan->values[i];
+        const tn_plan_span *span = &plan->spans[i];
         if (v->root != i || v->param != TN_NONE || !v->data)
             continue;
-        bool made = false, needed = false, written = false;
-        for (size_t s = 0; s < plan->n_steps; s++) {
-            const tn_plan_node *node = &plan->steps[s];
-            bool writes = plan->values[node->dst].root == i;
-            written = written || writes;
-            made = made || (writes && s < step);
-            for (int k = 0; s >= step && k < node->n_src; k++)
-                needed = needed || plan->values[node->src[k]].root == i;
-        }
-        for (size_t k = 0; k < plan->n_values; k++) /* outputs stay */
-            needed = needed || (plan->values[k].root == i && plan->values[k].keep && written);
-        if (needed && (made || !written))
+        bool needed = span->read_before > step || (span->kept && span->written);
+        if (needed && (!span->written || span->first_write < step))
             buffers[n++] = buffer_at(plan, i);
     }
     return n;

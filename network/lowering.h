@@ -29,6 +29,13 @@ typedef struct tn_plan_value {
     bool gradient_valid; /* something to read */
 } tn_plan_value;
 
+/* When a buffer is in use; of roots. */
+typedef struct tn_plan_span {
+    size_t first_write; /* step, when written: inputs are not */
+    size_t read_before; /* the last step that reads it, plus 1; 0: none */
+    bool written, kept; /* kept: stays readable */
+} tn_plan_span;
+
 typedef struct tn_plan_node { /* one step */
     tn_task task;
     const tn_node *node; /* first node it computes */
@@ -65,6 +72,7 @@ struct tn_plan {
     size_t n_values, values_capacity;
     tn_plan_node *steps;
     size_t n_steps, steps_capacity;
+    tn_plan_span *spans;  /* [n_values], for buffers.c */
     size_t *plain, *last; /* plan values of graph values; TN_NONE */
     size_t *step_of_node; /* of graph nodes */
     const char *logits;
@@ -91,6 +99,9 @@ tn_status tn_plan_lower(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 tn_status tn_plan_fuse(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 /* Prepares kernels, then places every buffer in one arena (placement.c). */
 tn_status tn_plan_place(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
+
+/* Fills plan->spans (buffers.c). */
+tn_status tn_plan_find_spans(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 
 /* The canonical plan value of a name. USAGE when it has none. */
 tn_status tn_plan_find_value(const tn_plan *plan, const char *name, size_t *index,

@@ -148,6 +148,8 @@ static tn_status build(tn_plan *plan, const tn_plan_options *o, tn_error *error)
     if (status == TN_OK)
         status = tn_plan_place(plan, error);
     if (status == TN_OK)
+        status = tn_plan_find_spans(plan, error);
+    if (status == TN_OK)
         status = tn_plan_set_dropout(plan, 0, 0, 0, error);
     if (status != TN_OK)
         return status;
