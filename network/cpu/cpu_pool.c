@@ -51,10 +51,19 @@ static inline int64_t pixel_of(const tn_pool_task *t, const window *w, int64_t a
         for (int64_t b = (w).first[1]; b < (w).last[1]; b++)                                       \
             for (int64_t c = (w).first[2]; c < (w).last[2]; c++)
 
-TN_HOT static void take_max(const float *restrict src, float *restrict dst, int64_t n)
+/* One call a pixel: calls of hot functions are indirect. */
+TN_HOT static void max_window(const tn_pool_task *t, const window *w, const float *restrict image,
+                              float *restrict dst)
 {
+    int64_t n = t->channels;
     for (int64_t i = 0; i < n; i++)
-        dst[i] = src[i] > dst[i] || src[i] != src[i] ? src[i] : dst[i];
+        dst[i] = -INFINITY;
+    EACH_CELL(*w)
+    {
+        const float *restrict src = image + pixel_of(t, w, a, b, c) * n;
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = src[i] > dst[i] || src[i] != src[i] ? src[i] : dst[i];
+    }
 }
 
 TN_HOT static void take_max_index(const float *restrict src, float *restrict dst,
@@ -79,6 +88,10 @@ static void forward_pixel(const pool_kernel *k, const float *image, int64_t pixe
 {
     const tn_pool_task *t = &k->t;
     window w = window_at(t, pixel);
+    if (t->max && !index) {
+        max_window(t, &w, image, dst);
+        return;
+    }
     for (int64_t i = 0; i < t->channels; i++)
         dst[i] = t->max ? -INFINITY : 0.0f;
     if (index)
@@ -89,8 +102,6 @@ static void forward_pixel(const pool_kernel *k, const float *image, int64_t pixe
         const float *src = image + p * t->channels;
         if (index)
             take_max_index(src, dst, index, (int32_t)p, t->channels);
-        else if (t->max)
-            take_max(src, dst, t->channels);
         else
             add_scaled(src, 1.0f, dst, t->channels);
     }
