@@ -215,8 +215,8 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
     if (status != TN_OK)
         return status;
     double n = used > 0 ? (double)used : 1, mean = sum / n, variance = square / n - mean * mean;
-    *result = (tn_probe_result){.kl = kl / n,
-                                .loss = 100 * mean,
-                                .deviation = 100 * sqrt((variance > 0 ? variance : 0) / n)};
+    /* one image more or less that is lost: few images without a change are no proof */
+    double doubt = (variance > 0 ? variance : 0) / n + 1 / (n * n);
+    *result = (tn_probe_result){.kl = kl / n, .loss = 100 * mean, .deviation = 100 * sqrt(doubt)};
     return TN_OK;
 }

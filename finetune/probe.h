@@ -15,7 +15,7 @@ typedef struct tn_probe tn_probe;
 typedef struct tn_probe_result {
     double kl;        /* mean of KL(float || calibrated) */
     double loss;      /* expected loss of top-1, points */
-    double deviation; /* standard error of that */
+    double deviation; /* standard error of that, at least one image in all */
 } tn_probe_result;
 
 /* Runs the float network on up to 1,024 images (256 MB of them) that the options' seed draws after

@@ -95,6 +95,33 @@ static void a_size_is_kept_and_used(void **state)
     tn_budget_done(&budget);
 }
 
+/* On the twelve images that are held out, one image is 8 points: a bound of 2 cannot be promised.
+ */
+static void a_loss_is_kept(void **state)
+{
+    (void)state;
+    tn_budget budget;
+    tn_calibration calibration;
+    tn_error error = {0};
+    tn_budget_options options = options_for(0);
+    options.target_drop = 2;
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, &error),
+                     TN_ERROR_USAGE);
+    assert_non_null(strstr(error.message, "12 images"));
+    tn_error_clear(&error);
+    options.target_drop = 20;
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, NULL), TN_OK);
+    print_message("%llu bytes, %.3f points (+- %.3f) on %lld images\n",
+                  (unsigned long long)budget.bytes, budget.result.loss, budget.result.deviation,
+                  (long long)budget.images);
+    assert_int_equal(budget.images, IMAGES / 4);
+    assert_true(budget.result.loss >= 0 && budget.result.deviation > 8.3);
+    assert_true(budget.result.loss + budget.result.deviation <= 20);
+    assert_true(budget.bytes <= bytes_at(&budget, TN_BUDGET_WIDTHS - 1));
+    tn_calibration_done(&calibration);
+    tn_budget_done(&budget);
+}
+
 static void what_cannot_be_is_refused(void **state)
 {
     (void)state;
@@ -134,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_alone_chooses_nothing),
         cmocka_unit_test(a_size_is_kept_and_used),
+        cmocka_unit_test(a_loss_is_kept),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
