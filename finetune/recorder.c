@@ -27,7 +27,7 @@ tn_status tn_recorder_run(tn_recorder *recorder, int part, tn_recorded_work *wor
 {
     const tn_device_class *type = recorder->device->type;
     tn_status status = TN_OK;
-    if (recorder->eager || !type->record_begin || !recorder->warm[part]) {
+    if (recorder->eager || !recorder->device->records || !recorder->warm[part]) {
         recorder->warm[part] = true;
         return work(context, error);
     }

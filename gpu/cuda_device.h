@@ -7,6 +7,9 @@
  * are kernels of our own (kernels/), whose bodies the tests also run on the processor. No atomics,
  * sums in orders fixed by the shapes, algorithms pinned: two runs give the same bits.
  *
+ * Environment: TERNION_CUDNN=off and TERNION_CUDA_GRAPHS=off do without cuDNN and without recorded
+ * steps, TERNION_GPU_FAULT=N lets the N-th call of the runtime fail.
+ *
  * What has never run on a GPU is listed in docs/results/gpu.md. */
 #ifndef TERNION_GPU_CUDA_DEVICE_H
 #define TERNION_GPU_CUDA_DEVICE_H

@@ -3,6 +3,8 @@
 #include "core/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static tn_gpu *gpu_of(tn_device *device)
 {
@@ -220,6 +222,8 @@ tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
         return status;
     }
     d->base.type = &gpu_class;
+    const char *graphs = getenv("TERNION_CUDA_GRAPHS");
+    d->base.records = !graphs || strcmp(graphs, "off") != 0;
     d->base.bf16 = d->base.tf32_runs = tn_gpu_has_bf16(d->gpu);
     snprintf(d->base.id, sizeof(d->base.id), "cuda:%d", index);
     tn_gpu_describe(d->gpu, d->base.summary, sizeof(d->base.summary));

@@ -365,8 +365,8 @@ typedef struct tn_device_class {
     tn_status (*prepare)(tn_device *device, const tn_task *task, tn_kernel **kernel,
                          tn_error *error);
     /* Records the work queued from record_begin to record_end instead of doing it: kernels, copies
-     * within the device, zeroes, add and scale; all else fails meanwhile. NULL on devices that
-     * queue nothing. record_end with `recording` NULL drops it, without error. Replaying does the
+     * within the device, zeroes, add and scale; all else fails meanwhile. Only on devices that
+     * record. record_end with `recording` NULL drops it, without error. Replaying does the
      * work on the same memory, bit for bit as if it were queued again. */
     tn_status (*record_begin)(tn_device *device, tn_error *error);
     tn_status (*record_end)(tn_device *device, tn_recording **recording, tn_error *error);
@@ -381,12 +381,13 @@ struct tn_device {
     char summary[160]; /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
     bool host_memory;  /* its pointers can be read and written by the host */
     bool bf16;         /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
+    bool records;      /* its work can be recorded and replayed */
     bool tf32_runs;    /* tf32 can be asked for */
     bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
 };
 
-/* Why no device takes a task: fused functions and gradients that do not go together, a precision the
- * device lacks. NULL: no such reason. */
+/* Why no device takes a task: fused functions and gradients that do not go together, a precision
+ * the device lacks. NULL: no such reason. */
 const char *tn_task_refusal(const tn_device *device, const tn_task *task);
 
 /* What it is when a device has no memory left: LIMIT for the host's, DEVICE for a device's own. */

@@ -7,7 +7,8 @@
 #   tools/gpu-check.sh --list                 the parts
 #   tools/gpu-check.sh BUILD [PART...]        runs them, all without names; each has a time limit
 #
-# Ends in a table; exit 77 without a GPU. Environment: TERNION_CUDNN=off: without cuDNN.
+# Ends in a table; exit 77 without a GPU. Environment: TERNION_CUDNN=off,
+# TERNION_CUDA_GRAPHS=off: without cuDNN, without recorded steps.
 set -u
 parts="parity verbs columns tf32 bf16 steps ceilings kernels determinism memcheck racecheck faults
 accuracy peers"
@@ -42,7 +43,7 @@ build() {
 case ${1-} in
 --list) list; exit 0 ;;
 --build) shift; build "$@"; exit $? ;;
--* | '') sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
+-* | '') sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1" && pwd) || exit 2
