@@ -2,6 +2,7 @@
 #include "api/calibrated.h"
 
 #include "converter/activation_record.h"
+#include "converter/equalize.h"
 #include "converter/unpack.h"
 
 static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
@@ -12,6 +13,32 @@ static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_
         status = tn_network_file_open(packing->input, in, 0, packing->reporter, file, error);
     packing->graph = file->graph;
     packing->bytes_in = file->bytes;
+    return status;
+}
+
+/* Changes the model before anything else looks at its weights. */
+static tn_status equalize(tn_packing *packing, const char *asked, const tn_policy *policy,
+                          tn_network_file *file, tn_error *error)
+{
+    tn_equalize_when when;
+    tn_layers layers = {NULL, 0};
+    tn_equalized done = {0};
+    tn_status status = tn_equalize_parse(asked, &when, error);
+    if (status != TN_OK || when == TN_EQUALIZE_NEVER)
+        return status;
+    status = tn_layers_select(file->graph, policy, &layers, error);
+    if (status == TN_OK)
+        status = tn_equalize(file->model, file->graph, &layers, when, &done, error);
+    if (status != TN_OK || done.rows + done.links + done.clipped == 0)
+        return status;
+    tn_log(packing->reporter, TN_LOG_INFO,
+           "equalized: rows of %zu convolutions, inputs of %zu; %zu behind a Clip left as they are",
+           done.rows, done.links, done.clipped);
+    const tn_graph_options options = {.batch = 0};
+    tn_graph_destroy(file->graph);
+    file->graph = NULL;
+    status = tn_graph_create(file->model, &options, &file->graph, error);
+    packing->graph = file->graph;
     return status;
 }
 
@@ -92,6 +119,8 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
                          "%s needs images to measure ranges on: --calibration-data DATA, or "
                          "--calibration-data synthesize",
                          request->activation_bits ? "--activation-bits" : "--input-bits");
+    if (status == TN_OK)
+        status = equalize(&packing, request->equalize, &policy, &file, error);
     if (status == TN_OK)
         status = request->calibration_data
                      ? tn_calibrated_convert(&packing, &file, request, &made, error)

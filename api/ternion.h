@@ -211,7 +211,9 @@ typedef struct tn_quantize_request {
     int activation_bits, input_bits; /* 2 to 16: of what quantized layers read, and of the network's
                                         input; 0: as they are. They need calibration_data */
     int bias_bits;                   /* 2 to 8, 16: of the quantized layers' biases; 0 */
-    const char *activation_range;    /* "minmax" | "percentile" | "entropy" | "mse"; NULL: mse */
+    const char *equalize; /* "auto" | "never" | "always": channels brought to one range before;
+                             NULL: never */
+    const char *activation_range; /* "minmax" | "percentile" | "entropy" | "mse"; NULL: mse */
     const char *val; /* a labelled data set: accuracy of input and output; NULL: unknown */
     tn_image_options images;
 } tn_quantize_request;

@@ -68,6 +68,7 @@ typedef struct cli_arguments {
     const char *calibration_data, *method, *bn, *activation_range, *activation_scheme, *latent;
     int64_t activation_bits, input_bits;
     const char *bias_bits;
+    const char *equalize;
     int64_t calibration_samples;
     uint64_t target_size;
     double target_drop;

@@ -119,6 +119,11 @@ static const cli_option calibration[] = {
      "what happens to BatchNormalization; auto: the best on images held out", AT(bn)},
     {"bias-bits", 0, CLI_TEXT, "N", "2|3|4|5|6|7|8|16", 0, 0, "as they are",
      "bits of the quantized layers' biases, min to max; needs no images", AT(bias_bits)},
+    {"equalize", 0, CLI_TEXT, "WHEN", "auto|never|always", 0, 0, "never",
+     "bring the channels of convolutions to one range before, in weights and "
+     "BatchNormalization, the network's function unchanged; "
+     "auto: where a weight has one scale per tensor; always: inputs of all others too",
+     AT(equalize)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option activations[] = {

@@ -39,6 +39,7 @@ static tn_status run(cli_context *context)
                                          .input_bits = (int)arguments->input_bits,
                                          .bias_bits =
                                              arguments->bias_bits ? atoi(arguments->bias_bits) : 0,
+                                         .equalize = arguments->equalize,
                                          .activation_range = arguments->activation_range,
                                          .val = arguments->val,
                                          .samples = arguments->calibration_samples,
