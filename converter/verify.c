@@ -128,8 +128,12 @@ static tn_status compare_untouched(const tn_record *record, const tn_graph *grap
                     (same_bytes(after->constant, before->constant) ||
                      (record->rest_float16 && same_halves(after->constant, before->constant)));
         if (!same)
-            return tn_fail(error, TN_ERROR_DIFFERS, "tensor %s is not what it was",
-                           tn_quote(before->name));
+            return tn_fail(
+                error, TN_ERROR_DIFFERS,
+                "tensor %s is not what it was: right for a file that was calibrated or fine-tuned, "
+                "which changes BatchNormalization, biases and float layers too (verify it "
+                "without --against); wrong for one converted without data",
+                tn_quote(before->name));
         result->untouched++;
     }
     return TN_OK;

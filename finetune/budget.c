@@ -135,6 +135,24 @@ static tn_status judge(budget_search *search, size_t which, tn_error *error)
     return status;
 }
 
+static tn_status check_lowest(const budget_search *search, tn_error *error)
+{
+    uint64_t limit = search->options->target_size, lowest = UINT64_MAX;
+    for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
+        uint64_t bytes = search->candidates[search->uniform[b]].bytes;
+        lowest = bytes < lowest ? bytes : lowest;
+    }
+    if (limit == 0 || lowest <= limit)
+        return TN_OK;
+    return tn_fail(
+        error, TN_ERROR_USAGE,
+        "with every layer at its smallest the file has %llu bytes, %llu more than the %llu "
+        "asked for: quantize the first and last layer too, or add --prune-dead --rest "
+        "float16",
+        (unsigned long long)lowest, (unsigned long long)(lowest - limit),
+        (unsigned long long)limit);
+}
+
 /* Every uniform width, and what it says about the table: sums that should be the whole network's
  * KL, bytes a layer that codes and scales leave out, widths that another one beats for the same
  * bytes. */
@@ -145,16 +163,20 @@ static tn_status judge_uniform(budget_search *search, tn_error *error)
     tn_status status =
         width ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
     for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
+        for (size_t i = 0; i < table->count; i++)
+            width[i] = b;
+        status = add_candidate(search, width, &search->uniform[b], error);
+    }
+    if (status == TN_OK)
+        status = check_lowest(search, error);
+    for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
         double sum = 0;
         uint64_t known = 0;
         for (size_t i = 0; i < table->count; i++) {
-            width[i] = b;
             sum += table->row[i].kl[b];
             known += table->row[i].bytes[b] - table->row[i].bytes[0];
         }
-        status = add_candidate(search, width, &search->uniform[b], error);
-        if (status == TN_OK)
-            status = judge(search, search->uniform[b], error);
+        status = judge(search, search->uniform[b], error);
         if (status != TN_OK)
             break;
         const candidate *c = &search->candidates[search->uniform[b]];
@@ -384,30 +406,11 @@ static tn_status nothing_keeps(const budget_search *search, tn_error *error)
                    (long long)tn_probe_images(search->probe));
 }
 
-static tn_status check_lowest(const budget_search *search, tn_error *error)
-{
-    uint64_t limit = search->options->target_size, lowest = UINT64_MAX;
-    for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
-        uint64_t bytes = search->candidates[search->uniform[b]].bytes;
-        lowest = bytes < lowest ? bytes : lowest;
-    }
-    if (limit == 0 || lowest <= limit)
-        return TN_OK;
-    return tn_fail(error, TN_ERROR_USAGE,
-                   "with every layer ternary the file has %llu bytes, %llu more than the %llu "
-                   "asked for: quantize the first and last layer too, or add --prune-dead --rest "
-                   "float16",
-                   (unsigned long long)lowest, (unsigned long long)(lowest - limit),
-                   (unsigned long long)limit);
-}
-
 static tn_status choose(budget_search *search, tn_calibration *out, tn_error *error)
 {
     const tn_budget_options *options = search->options;
     tn_budget *budget = search->budget;
-    tn_status status = check_lowest(search, error);
-    if (status == TN_OK && options->target_size > 0)
-        status = choose_size(search, error);
+    tn_status status = options->target_size > 0 ? choose_size(search, error) : TN_OK;
     if (status == TN_OK && options->target_drop > 0)
         status = choose_drop(search, error);
     size_t best = best_candidate(search);

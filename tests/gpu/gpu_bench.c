@@ -179,6 +179,7 @@ static void elementwise(double ceiling)
     l.args.src = src;
     l.args.dst = y;
     report("relu", &l, 8.0 * (double)n, ceiling);
+    tn_kernel_destroy(l.kernel);
     tn_task norm = {
         .verb = TN_VERB_BATCH_NORM,
         .precision = TN_PRECISION_FP32,
@@ -202,6 +203,7 @@ static void elementwise(double ceiling)
     l.args.accumulate = accumulate;
     l.backward = true;
     report("batch norm backward", &l, 20.0 * (double)n, ceiling);
+    tn_kernel_destroy(l.kernel);
 }
 
 static void optimizer(double ceiling)
@@ -223,11 +225,13 @@ static void optimizer(double ceiling)
     l.args.update = &update;
     must(l.kernel->type->pack(l.kernel, &l.args, &error), &error);
     report("sgd", &l, 20.0 * (double)n, ceiling);
+    tn_kernel_destroy(l.kernel);
     task.verb = TN_VERB_NORM;
     l = prepare(&task);
     l.args.dst = memory(sizeof(double));
     must(l.kernel->type->pack(l.kernel, &l.args, &error), &error);
     report("gradient norm", &l, 4.0 * (double)n, ceiling);
+    tn_kernel_destroy(l.kernel);
 }
 
 static void quantizer(const char *id, double ceiling)
@@ -261,6 +265,7 @@ static void quantizer(const char *id, double ceiling)
     snprintf(name, sizeof(name), "%s backward", id);
     l.backward = true;
     report(name, &l, 12.0 * (double)n, ceiling);
+    tn_kernel_destroy(l.kernel);
     tn_qweight_done(&shape);
 }
 
