@@ -130,16 +130,12 @@ static double *column(const curves *c, const char *key)
     return y;
 }
 
-static void chart(const curves *c, const char *title, bool percent, const char *const keys[2],
-                  const char *const names[2])
+static void draw(const curves *c, const char *title, bool percent, bool legend,
+                 const cli_series *series, size_t count)
 {
-    cli_series series[2];
-    size_t count = 0;
-    for (int i = 0; i < 2 && keys[i]; i++, count++)
-        series[i] = (cli_series){names[i], column(c, keys[i]), 210 + 150 * i};
     const cli_chart drawn = {.title = title,
                              .percent = percent,
-                             .legend = count > 1,
+                             .legend = legend,
                              .x = c->x,
                              .n = c->n,
                              .series = series,
@@ -147,6 +143,16 @@ static void chart(const curves *c, const char *title, bool percent, const char *
                              .marks = c->marks,
                              .n_marks = c->n_marks};
     cli_svg_chart(c->out, &drawn);
+}
+
+static void chart(const curves *c, const char *title, bool percent, const char *const keys[2],
+                  const char *const names[2])
+{
+    cli_series series[2];
+    size_t count = 0;
+    for (int i = 0; i < 2 && keys[i]; i++, count++)
+        series[i] = (cli_series){names[i], column(c, keys[i]), 210 + 150 * i};
+    draw(c, title, percent, count > 1, series, count);
 }
 
 /* One line a layer; layers are those of the last epoch, found by name in the others. */
@@ -165,16 +171,7 @@ static void layer_chart(const curves *c, const char *title, const char *key)
         }
         series[l] = (cli_series){name, y, count > 1 ? 300.0 * (double)l / (double)count : 210};
     }
-    const cli_chart drawn = {.title = title,
-                             .percent = true,
-                             .legend = count <= 8,
-                             .x = c->x,
-                             .n = c->n,
-                             .series = series,
-                             .n_series = count,
-                             .marks = c->marks,
-                             .n_marks = c->n_marks};
-    cli_svg_chart(c->out, &drawn);
+    draw(c, title, true, count <= 8, series, count);
 }
 
 static void print_curves(FILE *out, const json_t *figures)
