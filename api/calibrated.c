@@ -1,10 +1,13 @@
 #include "api/activation_ranges.h"
 #include "api/calibrated.h"
 
+#include "core/file.h"
+#include "data/numpy_array.h"
 #include "finetune/budget.h"
 #include "finetune/synthesize.h"
 
 #include <string.h>
+#include <unistd.h>
 
 _Static_assert((int)TN_WIDTHS == (int)TN_BUDGET_WIDTHS, "one list of widths");
 
@@ -194,6 +197,43 @@ static tn_status write_and_report(job *j, tn_conversion_report **report, tn_erro
     return status;
 }
 
+/* Before minutes are spent on images that could not be kept. */
+static tn_status check_save(const job *j, bool made, tn_error *error)
+{
+    const char *path = j->request->save_synthesized;
+    const size_t length = path ? strlen(path) : 0;
+    if (!path)
+        return TN_OK;
+    if (!made)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "there are images to save with --calibration-data synthesize only, not with "
+                       "the data set %s",
+                       tn_quote(j->request->calibration_data));
+    if (length < 5 || strcmp(path + length - 4, ".npy") != 0)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "synthesized images are saved as a NumPy array and found again by its "
+                       "ending: %s.npy instead of %s",
+                       path, tn_quote(path));
+    if (tn_file_is_same(path, j->packing->input) || strcmp(path, j->packing->output) == 0)
+        return tn_fail(error, TN_ERROR_USAGE, "%s is the model's own file: save the images in one "
+                       "of their own", tn_quote(path));
+    if (!j->request->out.replace && access(path, F_OK) == 0)
+        return tn_fail(error, TN_ERROR_USAGE, "%s exists already: give another name, or --force",
+                       tn_quote(path));
+    return TN_OK;
+}
+
+static tn_status save_synthesized(const job *j, tn_error *error)
+{
+    const tn_synthesis *made = &j->synthesis;
+    const size_t dims[4] = {made->samples, (size_t)made->channels, (size_t)made->height,
+                            (size_t)made->width};
+    if (!j->request->save_synthesized || j->request->out.dry_run)
+        return TN_OK;
+    return tn_numpy_write(j->request->save_synthesized, j->request->out.replace, made->images, 4,
+                          dims, error);
+}
+
 /* Images made to fit the network's BatchNorms, in place of a data set. */
 static tn_status synthesize(job *j, const tn_model *model, tn_error *error)
 {
@@ -205,7 +245,7 @@ static tn_status synthesize(job *j, const tn_model *model, tn_error *error)
     tn_status status = tn_synthesize(model, &options, &j->synthesis, error);
     j->options.images = j->synthesis.images;
     j->options.samples = j->synthesis.samples;
-    return status;
+    return status == TN_OK ? save_synthesized(j, error) : status;
 }
 
 /* The images and the options of calibration. `./synthesize` is a folder, `synthesize` is not. */
@@ -216,16 +256,20 @@ static tn_status open_images(job *j, const tn_model *model, char **preprocess, t
     tn_image_options images = request->images;
     if (!images.device || strcmp(images.device, "auto") == 0)
         images.device = "cpu"; /* what calibration runs on */
-    tn_status status =
-        made ? tn_image_device(images.device, &j->source.device, error)
-             : tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, model, &images,
-                                    j->packing->reporter, &j->source, error);
+    tn_status status = check_save(j, made, error);
+    if (status == TN_OK)
+        status = made ? tn_image_device(images.device, &j->source.device, error)
+                      : tn_image_source_open(request->calibration_data, TN_SPLIT_TRAIN, true, model,
+                                             &images, j->packing->reporter, &j->source, error);
     j->source.evaluate.reporter = j->packing->reporter;
+    const bool prepared = j->source.dataset && tn_dataset_shape(j->source.dataset).prepared;
+    if (prepared && request->val)
+        j->source.asked = false; /* what was asked for is for its images */
     if (status == TN_OK)
         status = calibrate_options(request, &j->source, &j->options, error);
     if (status == TN_OK && made)
         status = synthesize(j, model, error);
-    else if (status == TN_OK)
+    else if (status == TN_OK && !prepared)
         status = keep_preprocess(j->packing, model, &j->source, preprocess, error);
     return status;
 }

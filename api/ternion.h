@@ -201,7 +201,9 @@ typedef struct tn_quantize_request {
     tn_input_options in;
     tn_output_options out;
     tn_scheme_options scheme;
-    const char *calibration_data; /* a data set, labels unread; NULL: from the weights alone */
+    const char *calibration_data; /* a data set, labels unread; "synthesize": images made to fit the
+                                     network; NULL: from the weights alone */
+    const char *save_synthesized; /* FILE.npy that keeps what "synthesize" made: a data set */
     const char *method;           /* "auto" | "round" | "cd" | "gptq" | "adaround"; NULL: auto */
     const char *bn;       /* "auto" | "keep" | "reestimate" | "control" | "affine"; NULL: auto */
     int64_t samples;      /* 0: 256 images, drawn by images.seed */

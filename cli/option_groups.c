@@ -101,6 +101,9 @@ static const cli_option calibration[] = {
      "choose codes and scales by what some hundred images give, labels unread; synthesize: by "
      "images made to fit the network's BatchNormalization",
      AT(calibration_data)},
+    {"save-synthesized", 0, CLI_TEXT, "FILE.npy", "FILE", 0, 0, NULL,
+     "keep the images that were synthesized, as a data set for --calibration-data",
+     AT(save_synthesized)},
     {"calibration-samples", 0, CLI_INTEGER, "N", NULL, 1, 10000000, "256",
      "images, drawn by the seed", AT(calibration_samples)},
     {"target-size", 0, CLI_BYTES, "BYTES", NULL, 0, 0, NULL,

@@ -30,6 +30,7 @@ static tn_status run(cli_context *context)
                                          .out = cli_output_options(arguments, recipe),
                                          .scheme = cli_scheme_options(arguments),
                                          .calibration_data = arguments->calibration_data,
+                                         .save_synthesized = arguments->save_synthesized,
                                          .method = arguments->method,
                                          .bn = arguments->bn,
                                          .target_size = arguments->target_size,
@@ -65,6 +66,9 @@ static const cli_example examples[] = {
      "ternary weights at 2 bits; first and last layer stay float"},
     {"ternion quantize resnet18.onnx -o resnet18-t.onnx --calibration-data photos",
      "the same, fitted to 256 unlabelled images: most of the accuracy comes back"},
+    {"ternion quantize resnet18.onnx -o resnet18-t.onnx --calibration-data synthesize "
+     "--save-synthesized made.npy",
+     "without images; the next run takes --calibration-data made.npy"},
     {"ternion quantize resnet18.onnx -o r4.onnx --scheme fixed --bits 4",
      "4-bit weights, one scale a channel"},
     {"ternion quantize resnet18.onnx -o r8.onnx --scheme fixed --bits 8 --activation-bits 8 "

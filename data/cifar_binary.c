@@ -149,7 +149,7 @@ static tn_status open_batches(tn_dataset *dataset, const tn_location *where, tn_
         return status;
     dataset->count = files->first[files->n_files];
     dataset->classes = ten ? 10 : 100;
-    dataset->shape = (tn_sample_shape){SIDE, SIDE, 3, false};
+    dataset->shape = (tn_sample_shape){.width = SIDE, .height = SIDE, .channels = 3};
     read_class_names(dataset, where->path, !ten);
     snprintf(dataset->description, sizeof dataset->description,
              "CIFAR-%d binary, %s: %zu images of %dx%d, %d classes", dataset->classes,

@@ -284,7 +284,7 @@ static tn_status open_batches(tn_dataset *dataset, const tn_location *where, tn_
         return status;
     dataset->count = files->first[files->n_files];
     dataset->classes = ten ? 10 : 100;
-    dataset->shape = (tn_sample_shape){SIDE, SIDE, 3, false};
+    dataset->shape = (tn_sample_shape){.width = SIDE, .height = SIDE, .channels = 3};
     snprintf(dataset->description, sizeof dataset->description,
              "CIFAR-%d python, %s: %zu images of %dx%d, %d classes", dataset->classes,
              tn_split_phrase(split), dataset->count, SIDE, SIDE, dataset->classes);

@@ -40,6 +40,7 @@ void tn_dataset_sample_name(const tn_dataset *dataset, size_t index, char *name,
 typedef struct tn_sample_shape {
     int width, height, channels;
     bool is_float; /* samples have values, not pixels */
+    bool prepared; /* and these are what the network reads: no preprocessing applies */
 } tn_sample_shape;
 tn_sample_shape tn_dataset_shape(const tn_dataset *dataset);
 

@@ -34,4 +34,9 @@ tn_status tn_numpy_open(const tn_source *source, const tn_numpy_place *place, tn
 tn_status tn_numpy_load(const tn_source *source, const tn_numpy_array *array,
                         unsigned char **elements, tn_error *error) TN_MUST_CHECK;
 
+/* Writes a whole .npy file (format 1.0, little-endian float32, C order), atomically. values:
+ * the product of dims[rank], rank 1 to TN_MAX_RANK. */
+tn_status tn_numpy_write(const char *path, bool replace, const float *values, int rank,
+                         const size_t *dims, tn_error *error) TN_MUST_CHECK;
+
 #endif

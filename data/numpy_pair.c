@@ -1,5 +1,7 @@
 /* Arrays of images and labels as NumPy saves them: one .npz, or .npy files in a folder. Images are
- * [n, h, w], [n, h, w, c] or [n, c, h, w], bytes or floats; labels [n] or [n, 1] integers. */
+ * [n, h, w], [n, h, w, c] or [n, c, h, w], bytes or floats; labels [n] or [n, 1] integers. One .npy
+ * alone has no labels: bytes are pictures, floats say nothing of their scale and so are taken for
+ * what a network reads. */
 #include "data/reader.h"
 
 #include "core/checked.h"
@@ -67,10 +69,16 @@ static bool is_npz(const char *name)
     return ends_with(name, ".npz");
 }
 
+/* One array of images without labels. */
+static bool is_alone(const tn_location *where)
+{
+    return !where->is_folder && ends_with(where->path, ".npy");
+}
+
 static bool match(const tn_location *where)
 {
     if (!where->is_folder)
-        return is_npz(where->path);
+        return is_npz(where->path) || is_alone(where);
     if (pair_in_folder(where->path, parts[0]) || pair_in_folder(where->path, parts[1]) ||
         pair_in_folder(where->path, whole))
         return true;
@@ -144,27 +152,29 @@ static bool is_channels(size_t n)
     return n == 1 || n == 3;
 }
 
-/* What the images look like. */
-static tn_status set_shape(tn_dataset *dataset, const char *name, tn_error *error)
+/* What the images look like. Floats without labels are a network's inputs: [n, c, h, w]. */
+static tn_status set_shape(tn_dataset *dataset, const char *name, bool alone, tn_error *error)
 {
     array_images *images = dataset->store;
     const tn_numpy_array *a = &images->array;
-    bool is_float = tn_dtype_is_float(a->dtype);
+    bool is_float = tn_dtype_is_float(a->dtype), prepared = alone && is_float;
     const size_t *d = a->dims;
-    if ((a->dtype != TN_UINT8 && !is_float) || a->rank < 3 || a->rank > 4)
-        return tn_fail(error, TN_ERROR_DATA,
-                       "%s: %s is %s of rank %d; images are bytes or floats [n, h, w], "
-                       "[n, h, w, c] or [n, c, h, w]",
+    if ((a->dtype != TN_UINT8 && !is_float) || a->rank < (prepared ? 4 : 3) || a->rank > 4)
+        return tn_fail(error, TN_ERROR_DATA, "%s: %s is %s of rank %d; %s",
                        tn_quote(images->source.path), tn_quote(name), tn_dtype_name(a->dtype),
-                       a->rank);
-    images->planar = a->rank == 4 && is_channels(d[1]) && !is_channels(d[3]);
+                       a->rank,
+                       prepared ? "floats without labels are a network's inputs [n, c, h, w]"
+                                : "images are bytes or floats [n, h, w], [n, h, w, c] or "
+                                  "[n, c, h, w]");
+    images->planar = prepared || (a->rank == 4 && is_channels(d[1]) && !is_channels(d[3]));
     size_t height = images->planar ? d[2] : d[1], width = images->planar ? d[3] : d[2];
     size_t channels = a->rank == 3 ? 1 : images->planar ? d[1] : d[3];
     if (!is_channels(channels) && !(is_float && channels > 0 && channels <= 1024))
         return tn_fail(error, TN_ERROR_DATA, "%s: %s has images of %zu channels; 1 or 3 are read",
                        tn_quote(images->source.path), tn_quote(name), channels);
     dataset->count = d[0];
-    dataset->shape = (tn_sample_shape){(int)width, (int)height, (int)channels, is_float};
+    dataset->shape =
+        (tn_sample_shape){(int)width, (int)height, (int)channels, is_float, prepared};
     return tn_image_check_size(width, height, error);
 }
 
@@ -224,16 +234,37 @@ static tn_status open_labels(tn_dataset *dataset, const char *path, bool packed,
     return status;
 }
 
+static tn_status open_alone(tn_dataset *dataset, const tn_location *where, tn_error *error)
+{
+    array_images *images = dataset->store;
+    if (!where->allow_unlabelled || where->split_asked)
+        return tn_fail(error, TN_ERROR_DATA,
+                       where->split_asked
+                           ? "%s is one array, which has no parts: leave out :train or :val"
+                           : "%s is an array of images without labels: put images.npy and "
+                             "labels.npy into one folder, or both into one .npz",
+                       tn_quote(where->path));
+    tn_status status = tn_source_open(where->path, &images->source, error);
+    if (status == TN_OK)
+        status = tn_numpy_open(&images->source, NULL, &images->array, error);
+    if (status == TN_OK)
+        status = set_shape(dataset, "the array", true, error);
+    if (status != TN_OK)
+        return status;
+    tn_dataset_hash_add(dataset, images->array.dims, sizeof images->array.dims);
+    snprintf(dataset->description, sizeof dataset->description,
+             "NumPy array of %s, unlabelled: %zu of %dx%dx%d",
+             dataset->shape.prepared ? "network inputs" : "images", dataset->count,
+             dataset->shape.width, dataset->shape.height, dataset->shape.channels);
+    return TN_OK;
+}
+
 static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_error *error)
 {
     const pair_names *pair = NULL;
     const char *phrase = "", *path = where->path;
     bool packed = !where->is_folder, found = false;
-    array_images *images = tn_arena_alloc(&dataset->arena, sizeof *images);
-    if (!images)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
-    images->source.descriptor = -1;
-    dataset->store = images;
+    array_images *images = dataset->store;
     if (where->is_folder && !pair_in_folder(path, parts[0]) && !pair_in_folder(path, parts[1]) &&
         !pair_in_folder(path, whole)) {
         packed = true;
@@ -248,7 +279,7 @@ static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_err
         status = open_array(dataset, path, packed, pair->images, &images->source, &images->array,
                             &found, error);
     if (status == TN_OK)
-        status = set_shape(dataset, pair->images, error);
+        status = set_shape(dataset, pair->images, false, error);
     if (status == TN_OK)
         status = open_labels(dataset, path, packed, pair->labels, error);
     if (status == TN_OK && images->array.place.deflated)
@@ -262,6 +293,16 @@ static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_err
              pair->labels, phrase, dataset->count, dataset->shape.width, dataset->shape.height,
              dataset->shape.channels, dataset->shape.is_float ? " floats" : "", dataset->classes);
     return TN_OK;
+}
+
+static tn_status open_arrays(tn_dataset *dataset, const tn_location *where, tn_error *error)
+{
+    array_images *images = tn_arena_alloc(&dataset->arena, sizeof *images);
+    if (!images)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
+    images->source.descriptor = -1;
+    dataset->store = images;
+    return is_alone(where) ? open_alone(dataset, where, error) : open_pair(dataset, where, error);
 }
 
 /* [c, h, w] to [h, w, c] of elements of `size` bytes. */
@@ -314,7 +355,7 @@ static tn_status read_array(const tn_dataset *dataset, size_t index, tn_image *i
 static void sample_name(const tn_dataset *dataset, size_t index, char *name, size_t size)
 {
     const array_images *images = dataset->store;
-    snprintf(name, size, "%s[%zu]", images->name ? images->name : "images", index);
+    snprintf(name, size, "%s[%zu]", images->name ? images->name : "inputs", index);
 }
 
 static void close_pair(tn_dataset *dataset)
@@ -328,9 +369,10 @@ static void close_pair(tn_dataset *dataset)
 
 const tn_reader tn_reader_numpy = {
     .id = "numpy",
-    .summary = "NumPy arrays: x_train, y_train, x_test, y_test (or images, labels) in .npz or .npy",
+    .summary = "NumPy arrays: x_train, y_train, x_test, y_test (or images, labels) in .npz or .npy; "
+               "one .npy of floats alone: inputs of the network as they are",
     .match = match,
-    .open = open_pair,
+    .open = open_arrays,
     .read = read_array,
     .name = sample_name,
     .close = close_pair,

@@ -2,6 +2,7 @@
 
 #include "core/checked.h"
 #include "core/memory.h"
+#include "core/random.h"
 #include "finetune/evaluate.h"
 
 #include <string.h>
@@ -94,6 +95,24 @@ static tn_status draw(const tn_dataset *dataset, const tn_preprocess *preprocess
     return status;
 }
 
+/* The images given, in the order in which a data set of them would be drawn: kept in a file and
+ * read again they give the same bits. */
+static tn_status take_given(const tn_calibrate_options *options, tn_calibrate_images *images,
+                            tn_error *error)
+{
+    const size_t count = (size_t)images->count;
+    const size_t size = (size_t)(images->channels * images->height * images->width);
+    uint32_t *order = tn_alloc_array(count, sizeof *order);
+    if (!order)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", count);
+    tn_status status = reserve(images, error);
+    tn_random_permutation(options->seed, TN_PURPOSE_CALIBRATE, 0, count, order);
+    for (size_t i = 0; status == TN_OK && i < count; i++)
+        memcpy(images->nchw + i * size, options->images + order[i] * size, size * sizeof(float));
+    tn_free(order);
+    return status;
+}
+
 tn_status tn_calibrate_images_load(const tn_model *model, const tn_dataset *dataset,
                                    const tn_calibrate_options *options, tn_calibrate_images *out,
                                    tn_error *error)
@@ -107,10 +126,7 @@ tn_status tn_calibrate_images_load(const tn_model *model, const tn_dataset *data
                                        .channels = size[0],
                                        .height = size[1],
                                        .width = size[2]};
-        status = reserve(&images, error);
-        if (status == TN_OK)
-            memcpy(images.nchw, options->images,
-                   (size_t)(images.count * size[0] * size[1] * size[2]) * sizeof(float));
+        status = take_given(options, &images, error);
     } else if (status == TN_OK && !dataset) {
         status = tn_fail(error, TN_ERROR_USAGE, "calibration needs a data set or images");
     } else if (status == TN_OK) {

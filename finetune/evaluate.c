@@ -107,6 +107,33 @@ static tn_status recorded_preprocess(const tn_model *model, tn_preprocess *prepr
     return status;
 }
 
+/* Inputs as they are: no preset, no record; only their size can be wrong. */
+static tn_status take_prepared(const tn_dataset *dataset, const tn_preprocess *asked,
+                               const image_input *input, tn_preprocess *preprocess, char *source,
+                               tn_error *error)
+{
+    const tn_sample_shape shape = tn_dataset_shape(dataset);
+    if (asked)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "the data set holds network inputs (%s), which no preprocessing applies to: "
+                       "leave out --preprocess, --resize, --crop, --mean, --std, --scale and "
+                       "--channel-order",
+                       tn_dataset_description(dataset));
+    if ((input->channels > 0 && input->channels != shape.channels) ||
+        (input->height > 0 && input->height != shape.height) ||
+        (input->width > 0 && input->width != shape.width))
+        return tn_fail(error, TN_ERROR_DATA,
+                       "the data set holds inputs [%d, %d, %d] (channels, height, width), the "
+                       "network reads [%d, %d, %d]: they were made for another network",
+                       shape.channels, shape.height, shape.width, input->channels, input->height,
+                       input->width);
+    tn_status status = tn_preprocess_preset("none", preprocess, error);
+    preprocess->channels = shape.channels;
+    if (source)
+        snprintf(source, SOURCE_SIZE, "none: the data set holds network inputs");
+    return status;
+}
+
 static tn_status choose_preprocess(const tn_model *model, const tn_dataset *dataset,
                                    const tn_preprocess *asked, const image_input *input,
                                    tn_preprocess *preprocess, char *source, tn_error *error)
@@ -151,7 +178,9 @@ tn_status tn_evaluate_preprocess(const tn_model *model, const tn_dataset *datase
     }
     const tn_value *value = graph->inputs[0];
     status = find_input(value->rank, value->dims, value->name, &input, error);
-    if (status == TN_OK)
+    if (status == TN_OK && tn_dataset_shape(dataset).prepared)
+        status = take_prepared(dataset, asked, &input, preprocess, source, error);
+    else if (status == TN_OK)
         status = choose_preprocess(model, dataset, asked, &input, preprocess, source, error);
 done:
     tn_graph_destroy(graph);

@@ -199,6 +199,16 @@ def numpy_pairs(d):
     expect("npy floats", f"{d}/np", 3, f[3, 0], 2, None, "1 floats")
     np.save(f"{d}/np/images.npy", f.astype(np.float64).transpose(0, 2, 3, 1))
     expect("npy doubles of two channels", f"{d}/np", 3, f[3].transpose(1, 2, 0), 2)
+    for kind in np.float32, np.float64, np.float16:
+        np.save(f"{d}/alone.npy", f.astype(kind))
+        expect("npy of inputs", f"{d}/alone.npy", 3, f.astype(kind)[3].astype(np.float32).transpose(1, 2, 0), -1,
+               None, "inputs[3]")
+        swept.discard(f"{d}/alone.npy")
+    refuse("npy of inputs, part", f"{d}/alone.npy:train", 4, "no parts")
+    np.save(f"{d}/alone.npy", f[0])
+    refuse("npy of floats, rank 3", f"{d}/alone.npy", 4, "rank 3")
+    np.save(f"{d}/alone.npy", x)
+    expect("npy of bytes", f"{d}/alone.npy", 2, x[2], -1, None, "of images, unlabelled")
     np.save(f"{d}/np/images.npy", x[..., 0])
     expect("npy grey", f"{d}/np", 4, x[4][..., 0], 3)
     np.save(f"{d}/np/images.npy", np.asfortranarray(x))

@@ -70,11 +70,12 @@ static void logits_of(const tn_model *model, float *logits)
     tn_device *device = NULL;
     tn_error error = {0};
     tn_graph_options options = {.batch = IMAGES};
+    const tn_plan_options fp32 = {.precision = TN_PRECISION_FP32}; /* bf16 drowns 16 bits */
     tn_status status = tn_device_create_cpu(&device, &error);
     if (status == TN_OK)
         status = tn_graph_create(model, &options, &graph, &error);
     if (status == TN_OK)
-        status = tn_plan_create(graph, device, NULL, &plan, &error);
+        status = tn_plan_create(graph, device, &fp32, &plan, &error);
     if (status == TN_OK)
         status = tn_plan_write_input(plan, 0, images, IMAGES, &error);
     if (status == TN_OK)

@@ -23,6 +23,7 @@ static const struct {
                {"images.npy", "labels.npy", false},
                {"labels.npy", "images.npy", false},
                {"a.npz", NULL, true},
+               {"a.npy", NULL, true},
                {"a.tar", NULL, true},
                {"labels.csv", NULL, false},
                {"val.txt", "1.png", false},
