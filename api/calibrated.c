@@ -37,18 +37,6 @@ static tn_status calibrate_options(const tn_quantize_request *request, tn_image_
     return TN_OK;
 }
 
-static void report_calibration(const tn_calibration *calibration, tn_conversion_report *report)
-{
-    report->images = (int64_t)calibration->images;
-    report->held_out = (int64_t)calibration->held_out;
-    report->method = tn_calibrate_method_name(calibration->method);
-    report->bn = tn_calibrate_bn_name(calibration->bn);
-    report->kl = calibration->kl;
-    report->kl_round = calibration->kl_round;
-    report->agreement = calibration->agreement;
-    report->seconds = calibration->seconds;
-}
-
 /* The preprocessing that was used goes into the record: evaluate takes it from there. */
 static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
                                  const tn_image_source *source, char **json, tn_error *error)
@@ -61,6 +49,8 @@ static tn_status keep_preprocess(tn_packing *packing, const tn_model *model,
     packing->pack.preprocess = *json;
     return status;
 }
+
+enum { UNSEEN = 64 };
 
 typedef struct job {
     tn_packing *packing;
@@ -119,14 +109,19 @@ static tn_status measure_activations(job *j, tn_error *error)
     return status;
 }
 
+static tn_budget_options budget_options(job *j)
+{
+    return (tn_budget_options){.calibrate = j->options,
+                               .target_size = j->request->target_size,
+                               .target_drop = j->request->target_drop,
+                               .sensitivity_only = j->only_table,
+                               .size = measure_size,
+                               .size_context = j};
+}
+
 static tn_status calibrate(job *j, const tn_model *model, tn_error *error)
 {
-    const tn_budget_options options = {.calibrate = j->options,
-                                       .target_size = j->request->target_size,
-                                       .target_drop = j->request->target_drop,
-                                       .sensitivity_only = j->only_table,
-                                       .size = measure_size,
-                                       .size_context = j};
+    const tn_budget_options options = budget_options(j);
     return j->has_budget
                ? tn_budget_choose(model, j->source.dataset, &options, &j->budget, &j->calibration,
                                   error)
@@ -164,7 +159,7 @@ static tn_status report_table(const job *j, tn_conversion_report **report, tn_er
     if (!made)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     made->input = tn_arena_strdup(tn_result_arena(made), j->packing->input);
-    made->output = made->needs = made->form = made->method = made->bn = "";
+    made->output = made->needs = made->form = made->method = made->bn = made->unseen_which = "";
     made->bytes_in = j->packing->bytes_in;
     tn_status status = made->input ? report_budget(j, made, error)
                                    : tn_fail(error, TN_ERROR_LIMIT, "out of memory");
@@ -175,7 +170,67 @@ static tn_status report_table(const job *j, tn_conversion_report **report, tn_er
     return status;
 }
 
-static tn_status write_and_report(job *j, tn_conversion_report **report, tn_error *error)
+static void report_calibration(const tn_calibration *calibration, tn_conversion_report *report)
+{
+    report->images = (int64_t)calibration->images;
+    report->held_out = (int64_t)calibration->held_out;
+    report->method = tn_calibrate_method_name(calibration->method);
+    report->bn = tn_calibrate_bn_name(calibration->bn);
+    report->kl = calibration->kl;
+    report->kl_round = calibration->kl_round;
+    report->agreement = calibration->agreement;
+    report->seconds = calibration->seconds;
+}
+
+static void report_unseen(tn_conversion_report *report, int64_t images, const char *which,
+                          double kl, double agreement)
+{
+    report->unseen = images;
+    report->unseen_which = which;
+    report->kl_unseen = kl;
+    report->agreement_unseen = agreement;
+}
+
+/* On the images drawn next: what a KL on those that were fitted to cannot tell. */
+static tn_status measure_unseen(const job *j, const tn_model *model, tn_conversion_report *report,
+                                tn_error *error)
+{
+    tn_probe *probe = NULL;
+    tn_probe_result result;
+    tn_status status = tn_probe_create(model, j->source.dataset, &j->options, UNSEEN,
+                                       j->source.device, &probe, error);
+    if (status == TN_OK)
+        status = tn_probe_measure(probe, &j->calibration, &result, error);
+    if (status == TN_OK)
+        report_unseen(report, tn_probe_images(probe), "images that come next in the data set", result.kl,
+                      result.agreement);
+    tn_probe_destroy(probe);
+    return status;
+}
+
+/* The best there is: other images, or those that were held out while something was chosen. */
+static tn_status judge_unseen(const job *j, const tn_model *model, tn_conversion_report *report,
+                              tn_error *error)
+{
+    const tn_calibration *calibration = &j->calibration;
+    const tn_budget *budget = &j->budget;
+    report->unseen_which = "";
+    if (j->has_budget)
+        report_unseen(report, budget->images,
+                      budget->held_out
+                          ? "images held out while widths were chosen"
+                          : "images that come next in the data set, by which widths were chosen",
+                      budget->result.kl, budget->result.agreement);
+    else if (tn_probe_unseen(j->source.dataset, &j->options) > 0)
+        return measure_unseen(j, model, report, error);
+    else if (calibration->held_out > 0)
+        report_unseen(report, (int64_t)calibration->held_out,
+                      "calibration images held out of a first, shorter fit", calibration->kl_held_out, -1);
+    return TN_OK;
+}
+
+static tn_status write_and_report(job *j, const tn_model *model, tn_conversion_report **report,
+                                  tn_error *error)
 {
     tn_conversion_report *made = NULL;
     j->packing->graph = j->calibration.graph;
@@ -186,8 +241,10 @@ static tn_status write_and_report(job *j, tn_conversion_report **report, tn_erro
         status = tn_packing_write(j->packing, error);
     if (status == TN_OK)
         status = tn_packing_report(j->packing, &j->calibration.layers, &made, error);
-    if (status == TN_OK)
+    if (status == TN_OK) {
         report_calibration(&j->calibration, made);
+        status = judge_unseen(j, model, made, error);
+    }
     if (status == TN_OK && j->has_budget)
         status = report_budget(j, made, error);
     if (status == TN_OK)
@@ -237,12 +294,15 @@ static tn_status save_synthesized(const job *j, tn_error *error)
 /* Images made to fit the network's BatchNorms, in place of a data set. */
 static tn_status synthesize(job *j, const tn_model *model, tn_error *error)
 {
+    const tn_budget_options budget = budget_options(j);
     const tn_synthesize_options options = {.samples = (size_t)j->request->samples,
                                            .seed = j->request->images.seed,
                                            .output = j->request->images.output,
                                            .device = j->source.device,
                                            .reporter = j->packing->reporter};
-    tn_status status = tn_synthesize(model, &options, &j->synthesis, error);
+    tn_status status = tn_budget_check(model, &budget, error);
+    if (status == TN_OK)
+        status = tn_synthesize(model, &options, &j->synthesis, error);
     j->options.images = j->synthesis.images;
     j->options.samples = j->synthesis.samples;
     return status == TN_OK ? save_synthesized(j, error) : status;
@@ -294,7 +354,7 @@ tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file
         status = calibrate(&j, file->model, error);
     if (status == TN_OK)
         status =
-            j.only_table ? report_table(&j, report, error) : write_and_report(&j, report, error);
+            j.only_table ? report_table(&j, report, error) : write_and_report(&j, file->model, report, error);
     tn_packing_done(packing);
     tn_activations_done(&j.activations);
     tn_free(j.record);

@@ -247,8 +247,12 @@ typedef struct tn_conversion_report {
     /* of calibration; images 0 without */
     int64_t images, held_out;
     const char *method, *bn;
-    double kl, kl_round, agreement; /* against the float network, on the calibration images;
-                                       kl_round: what rounding alone would have given */
+    double kl, kl_round, agreement; /* against the float network, on the calibration images, which
+                                       codes were fitted to; kl_round: of rounding alone */
+    int64_t unseen;           /* images codes were not fitted to; 0: there are none, and what
+                                 follows cannot be told */
+    const char *unseen_which; /* which these are */
+    double kl_unseen, agreement_unseen; /* agreement < 0: not measured */
     double seconds;
     tn_sensitivity_row *sensitivity; /* with a target or when asked for */
     size_t n_sensitivity;

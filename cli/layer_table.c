@@ -121,6 +121,17 @@ static json_t *json_sensitivity(const tn_conversion_report *report)
     return rows;
 }
 
+/* null where nothing tells. */
+static json_t *json_unseen(const tn_conversion_report *report)
+{
+    if (report->unseen == 0)
+        return json_null();
+    return json_pack("{s:I, s:s, s:o, s:o}", "images", (json_int_t)report->unseen, "which",
+                     report->unseen_which, "kl", cli_json_real(report->kl_unseen), "agreement",
+                     report->agreement_unseen < 0 ? json_null()
+                                                  : cli_json_real(report->agreement_unseen));
+}
+
 json_t *cli_json_conversion(const cli_context *context, const tn_conversion_report *report)
 {
     json_t *layers = json_array(), *object = cli_json_open(context);
@@ -148,6 +159,7 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
                       "method", report->method, "bn", report->bn, "kl", cli_json_real(report->kl),
                       "kl_round", cli_json_real(report->kl_round), "agreement",
                       cli_json_real(report->agreement), "seconds", cli_json_real(report->seconds));
+        json_object_set_new(calibration, "unseen", json_unseen(report));
         json_object_set_new(object, "calibration", calibration);
     }
     if (report->n_sensitivity)
@@ -157,6 +169,26 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
     if (report->after)
         json_object_set_new(object, "quantized", cli_json_evaluation(report->after));
     return object;
+}
+
+/* A KL on the images that codes were fitted to says little about others, with few images nothing. */
+static void print_calibration(const tn_conversion_report *report)
+{
+    printf("calibrated on %s images in %.1f s, method %s, BatchNormalization %s\n",
+           cli_count(report->images), report->seconds, report->method, report->bn);
+    fputs("KL to the float network ", stdout);
+    if (report->unseen == 0) {
+        puts("on other images: unknown, the data has none and these are too few to hold some out");
+    } else {
+        printf("%.4f on %s %s", report->kl_unseen, cli_count(report->unseen),
+               report->unseen_which);
+        if (report->agreement_unseen >= 0)
+            printf(", same class on %.1f %%", 100 * report->agreement_unseen);
+        fputc('\n', stdout);
+    }
+    printf("  on the calibration images themselves %.4f (rounding alone: %.4f), same class on "
+           "%.1f %%\n",
+           report->kl, report->kl_round, 100 * report->agreement);
 }
 
 void cli_print_conversion(const cli_context *context, const tn_conversion_report *report)
@@ -182,10 +214,7 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
     if (report->biases)
         printf("%s biases quantized\n", cli_count(report->biases));
     if (report->images > 0)
-        printf("calibrated on %s images in %.1f s, method %s, BatchNormalization %s: KL %.4f "
-               "(rounding: %.4f), same class as the float network on %.1f %%\n",
-               cli_count(report->images), report->seconds, report->method, report->bn, report->kl,
-               report->kl_round, 100 * report->agreement);
+        print_calibration(report);
     printf("%s: %s bytes\n", tn_escape(report->input, in, sizeof in),
            cli_count((int64_t)report->bytes_in));
     if (context->arguments->dry_run)

@@ -5,7 +5,11 @@
 
 #include <string.h>
 
-enum { BISECTIONS = 8 };
+enum {
+    BISECTIONS = 8,
+    MIN_IMAGES = 8,
+    NARROWEST = 2 /* ternary and 2 bits: which of them is smaller depends on the form */
+};
 
 /* A choice of widths and what was measured of it. */
 typedef struct candidate {
@@ -135,22 +139,50 @@ static tn_status judge(budget_search *search, size_t which, tn_error *error)
     return status;
 }
 
-static tn_status check_lowest(const budget_search *search, tn_error *error)
+static tn_status check_lowest(uint64_t lowest, uint64_t limit, tn_error *error)
 {
-    uint64_t limit = search->options->target_size, lowest = UINT64_MAX;
-    for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
-        uint64_t bytes = search->candidates[search->uniform[b]].bytes;
-        lowest = bytes < lowest ? bytes : lowest;
-    }
     if (limit == 0 || lowest <= limit)
         return TN_OK;
     return tn_fail(
         error, TN_ERROR_USAGE,
         "with every layer at its smallest the file has %llu bytes, %llu more than the %llu "
-        "asked for: quantize the first and last layer too, or add --prune-dead --rest "
-        "float16",
-        (unsigned long long)lowest, (unsigned long long)(lowest - limit),
-        (unsigned long long)limit);
+        "asked for: ask for %llu bytes or more, quantize the first and last layer too "
+        "(--first-layer, --last-layer), or add --prune-dead --rest float16",
+        (unsigned long long)lowest, (unsigned long long)(lowest - limit), (unsigned long long)limit,
+        (unsigned long long)lowest);
+}
+
+/* Bytes of the file with all layers rounded to one width: as many as calibrated ones take. */
+static tn_status rounded_size(const tn_model *model, const tn_budget_options *options, int b,
+                              uint64_t *bytes, tn_error *error)
+{
+    tn_calibration rounded = {0};
+    tn_policy policy = options->calibrate.policy;
+    policy.bits = tn_budget_bits[b];
+    policy.scheme = tn_budget_scheme(b);
+    tn_status status = tn_graph_create(model, NULL, &rounded.graph, error);
+    if (status == TN_OK)
+        status = tn_layers_select(rounded.graph, &policy, &rounded.layers, error);
+    if (status == TN_OK)
+        status = tn_convert(&rounded.layers, NULL, &rounded.conversion, error);
+    if (status == TN_OK)
+        status = options->size(options->size_context, &rounded, bytes, error);
+    tn_calibration_done(&rounded);
+    return status;
+}
+
+tn_status tn_budget_check(const tn_model *model, const tn_budget_options *options, tn_error *error)
+{
+    uint64_t lowest = UINT64_MAX;
+    tn_status status = TN_OK;
+    if (options->target_size == 0)
+        return TN_OK;
+    for (int b = 0; status == TN_OK && b < NARROWEST; b++) {
+        uint64_t bytes = 0;
+        status = rounded_size(model, options, b, &bytes, error);
+        lowest = bytes < lowest ? bytes : lowest;
+    }
+    return status == TN_OK ? check_lowest(lowest, options->target_size, error) : status;
 }
 
 /* Every uniform width, and what it says about the table: sums that should be the whole network's
@@ -167,8 +199,6 @@ static tn_status judge_uniform(budget_search *search, tn_error *error)
             width[i] = b;
         status = add_candidate(search, width, &search->uniform[b], error);
     }
-    if (status == TN_OK)
-        status = check_lowest(search, error);
     for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
         double sum = 0;
         uint64_t known = 0;
@@ -391,6 +421,13 @@ static size_t best_candidate(const budget_search *search)
 
 static tn_status nothing_keeps(const budget_search *search, tn_error *error)
 {
+    uint64_t lowest = UINT64_MAX;
+    for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
+        uint64_t bytes = search->candidates[search->uniform[b]].bytes;
+        lowest = bytes < lowest ? bytes : lowest;
+    }
+    if (search->options->target_size > 0 && lowest > search->options->target_size)
+        return check_lowest(lowest, search->options->target_size, error);
     const candidate *widest = &search->candidates[search->uniform[TN_BUDGET_WIDTHS - 1]];
     if (search->options->target_size > 0)
         return tn_fail(error, TN_ERROR_USAGE,
@@ -431,6 +468,7 @@ static tn_status choose(budget_search *search, tn_calibration *out, tn_error *er
         budget->row[i].chosen = chosen->width[i];
     budget->result = chosen->result;
     budget->images = tn_probe_images(search->probe);
+    budget->held_out = tn_probe_needs_hold_out(search->probe);
     budget->uniform = chosen->uniform;
     *out = calibration;
     return TN_OK;
@@ -442,16 +480,17 @@ static tn_status prepare(budget_search *search, tn_device *device, tn_error *err
     if (options.samples == 0)
         options.samples = 256;
     options.device = device;
-    tn_calibrate_images images = {0};
     tn_status status =
-        tn_calibrate_images_load(search->model, search->dataset, &options, &images, error);
+        tn_probe_create(search->model, search->dataset, &options, 0, device, &search->probe, error);
+    if (status == TN_OK && tn_probe_images(search->probe) < MIN_IMAGES)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "a choice of widths is measured on images beside those that are "
+                         "calibrated with, or on a quarter of them; here that is %lld, and at "
+                         "least %d are needed: give a data set of %d images or more",
+                         (long long)tn_probe_images(search->probe), MIN_IMAGES, 4 * MIN_IMAGES);
     if (status == TN_OK)
-        status = tn_sensitivity_measure(search->model, search->dataset, &options, &images, device,
-                                        &search->table, error);
-    tn_calibrate_images_done(&images);
-    if (status == TN_OK)
-        status = tn_probe_create(search->model, search->dataset, &options, device, &search->probe,
-                                 error);
+        status = tn_sensitivity_measure(search->model, search->dataset, &options, search->probe,
+                                        device, &search->table, error);
     return status == TN_OK ? judge_uniform(search, error) : status;
 }
 
@@ -465,9 +504,13 @@ tn_status tn_budget_choose(const tn_model *model, const tn_dataset *dataset,
     budget_search search = {
         .options = options, .model = model, .dataset = dataset, .budget = &budget};
     tn_device *own = NULL, *device = options->calibrate.device;
-    tn_status status = device ? TN_OK : tn_device_create_cpu(&own, error);
+    tn_status status = tn_budget_check(model, options, error);
+    if (status == TN_OK && !device) {
+        status = tn_device_create_cpu(&own, error);
+        device = own;
+    }
     if (status == TN_OK)
-        status = prepare(&search, device ? device : own, error);
+        status = prepare(&search, device, error);
     if (status == TN_OK) {
         budget.row = search.table.row;
         budget.count = search.table.count;

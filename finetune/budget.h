@@ -30,10 +30,16 @@ typedef struct tn_budget {
     double kl_uniform[TN_BUDGET_WIDTHS]; /* of whole networks at one width, held out */
     tn_probe_result result;              /* of the choice */
     int64_t images;                      /* it was measured on */
+    bool held_out;                       /* some of them calibrated with once widths were chosen */
     uint64_t bytes;                      /* of the choice, by `size` */
     int uniform;                         /* the width of all layers; -1: they differ */
     int calibrations;                    /* of whole networks */
 } tn_budget;
+
+/* Whether target_size can be met at all, which needs no images: USAGE with the smallest size when
+ * not. tn_budget_choose looks itself; this is for callers whose images are expensive. */
+tn_status tn_budget_check(const tn_model *model, const tn_budget_options *options,
+                          tn_error *error) TN_MUST_CHECK;
 
 /* Chooses widths and calibrates with them. target_drop is kept when the expected loss plus one
  * standard error is within it. USAGE when neither budget is given, when the lowest width already

@@ -42,6 +42,7 @@ typedef struct tn_calibrate_options {
     tn_calibrate_method method; /* [auto] */
     tn_calibrate_bn bn;         /* [auto] */
     size_t samples;             /* [256] images, drawn by the seed; at most the data set's */
+    size_t skip;                /* leave out so many of the drawn before taking samples */
     uint64_t seed;
     const tn_preprocess *preprocess; /* NULL: the model's record, else the guess (evaluate.h) */
     const char *output;              /* name of the network's output; NULL: the first */
@@ -53,7 +54,7 @@ typedef struct tn_calibrate_options {
     bool hold_out;     /* fit to the first three quarters; the rest only tells kl_held_out */
     bool independent;  /* every layer as if it alone were quantized: inputs of the float network */
     const tn_layers *schemes; /* NULL: the policy's. Else schemes by weight name (budget.h) */
-    const float *images;      /* instead of a data set: [samples, C, H, W], e.g. synthesized */
+    const float *images;      /* instead of a data set: [skip + samples, C, H, W] */
     uint64_t memory;   /* [1 GB, or a quarter of the library's limit] bytes of activations kept in
                           memory; more go to a temporary file. The result does not depend on it */
     tn_device *device; /* borrowed; must have host memory. NULL: a CPU device of its own */

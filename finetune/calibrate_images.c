@@ -80,15 +80,15 @@ static tn_status draw(const tn_dataset *dataset, const tn_preprocess *preprocess
                       tn_error *error)
 {
     tn_image buffers[3] = {{0}, {0}, {0}};
-    size_t count = tn_dataset_count(dataset);
-    count = options->samples < count ? options->samples : count;
-    uint32_t *chosen = tn_alloc_array(count, sizeof *chosen);
-    tn_status status = chosen
-                           ? tn_dataset_draw(dataset, options->seed, count, chosen, error)
-                           : tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", count);
-    images->count = (int64_t)count;
-    for (size_t i = 0; status == TN_OK && i < count; i++)
-        status = read_one(dataset, preprocess, chosen[i], (int64_t)i, buffers, images, error);
+    size_t end = tn_dataset_count(dataset), skip = options->skip < end ? options->skip : end;
+    end = options->samples < end - skip ? skip + options->samples : end;
+    uint32_t *chosen = tn_alloc_array(end + 1, sizeof *chosen);
+    tn_status status = chosen ? tn_dataset_draw(dataset, options->seed, end, chosen, error)
+                              : tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", end);
+    images->count = (int64_t)(end - skip);
+    for (size_t i = skip; status == TN_OK && i < end; i++)
+        status = read_one(dataset, preprocess, chosen[i], (int64_t)(i - skip), buffers, images,
+                          error);
     for (size_t i = 0; i < 3; i++)
         tn_image_done(&buffers[i]);
     tn_free(chosen);
@@ -100,15 +100,15 @@ static tn_status draw(const tn_dataset *dataset, const tn_preprocess *preprocess
 static tn_status take_given(const tn_calibrate_options *options, tn_calibrate_images *images,
                             tn_error *error)
 {
-    const size_t count = (size_t)images->count;
+    const size_t skip = options->skip, count = skip + (size_t)images->count;
     const size_t size = (size_t)(images->channels * images->height * images->width);
     uint32_t *order = tn_alloc_array(count, sizeof *order);
     if (!order)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", count);
     tn_status status = reserve(images, error);
     tn_random_permutation(options->seed, TN_PURPOSE_CALIBRATE, 0, count, order);
-    for (size_t i = 0; status == TN_OK && i < count; i++)
-        memcpy(images->nchw + i * size, options->images + order[i] * size, size * sizeof(float));
+    for (size_t i = skip; status == TN_OK && i < count; i++)
+        memcpy(images->nchw + (i - skip) * size, options->images + order[i] * size, size * sizeof(float));
     tn_free(order);
     return status;
 }

@@ -2,24 +2,23 @@
 
 #include "core/memory.h"
 #include "finetune/calibrate_images.h"
+#include "finetune/calibrate_walk.h"
 #include "finetune/divergence.h"
-#include "network/plan.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { BATCH = 64, MORE_IMAGES = 1024, MORE_BYTES = 256 * 1024 * 1024, SAMPLES = 256 };
+enum { MORE_IMAGES = 1024, MORE_BYTES = 256 * 1024 * 1024, SAMPLES = 256 };
 
 struct tn_probe {
     tn_calibrate_images images;
-    int64_t first; /* of the images that are used */
     tn_graph *graph;
     tn_params *params;
     tn_plan *plan;
     const char *logits_name;
-    int64_t classes;
+    int64_t batch, classes;
     bool hold_out;       /* some of them are calibration images */
-    float *logits;       /* [BATCH, classes] */
+    float *logits;       /* [batch, classes] */
     float *float_logits; /* [used, classes] */
 };
 
@@ -38,7 +37,7 @@ void tn_probe_destroy(tn_probe *probe)
 
 int64_t tn_probe_images(const tn_probe *probe)
 {
-    return probe->images.count - probe->first;
+    return probe->images.count;
 }
 
 bool tn_probe_needs_hold_out(const tn_probe *probe)
@@ -65,13 +64,33 @@ static double loss_of(const float *f, const float *q, int64_t classes)
     return (1 - exp((double)f[top_q] - (double)f[top_f])) / sum;
 }
 
-/* Logits of images [at, at + count) of those used. */
-static tn_status run_batch(tn_probe *probe, int64_t at, int64_t count, tn_error *error)
+tn_probe_network tn_probe_network_of(const tn_probe *probe)
+{
+    return (tn_probe_network){.graph = probe->graph,
+                              .params = probe->params,
+                              .plan = probe->plan,
+                              .logits = probe->logits_name,
+                              .batch = probe->batch,
+                              .classes = probe->classes};
+}
+
+tn_status tn_probe_batch(const tn_probe *probe, int64_t at, int64_t *count,
+                         const float **float_logits, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
     int64_t size = images->channels * images->height * images->width;
-    tn_status status = tn_plan_write_input(probe->plan, 0,
-                                           images->nchw + (probe->first + at) * size, count, error);
+    int64_t left = tn_probe_images(probe) - at;
+    *count = left < probe->batch ? left : probe->batch;
+    *float_logits = probe->float_logits + at * probe->classes;
+    return tn_plan_write_input(probe->plan, 0, images->nchw + at * size, *count,
+                               error);
+}
+
+/* Logits of the images from `at` on. */
+static tn_status run_batch(tn_probe *probe, int64_t at, int64_t *count, const float **float_logits,
+                           tn_error *error)
+{
+    tn_status status = tn_probe_batch(probe, at, count, float_logits, error);
     if (status == TN_OK)
         status = tn_plan_forward(probe->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)
@@ -79,36 +98,59 @@ static tn_status run_batch(tn_probe *probe, int64_t at, int64_t count, tn_error 
     return status;
 }
 
-static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_dataset *dataset,
-                             const tn_calibrate_options *options, tn_error *error)
+int64_t tn_probe_unseen(const tn_dataset *dataset, const tn_calibrate_options *options)
 {
-    tn_calibrate_options one = *options, all = *options;
+    const size_t samples = options->samples ? options->samples : SAMPLES;
+    if (!dataset || options->images || tn_dataset_count(dataset) <= samples)
+        return 0;
+    return (int64_t)(tn_dataset_count(dataset) - samples);
+}
+
+/* How many images more than those calibrated with memory allows. */
+static tn_status bound(const tn_model *model, const tn_dataset *dataset,
+                       const tn_calibrate_options *options, int64_t *more, tn_error *error)
+{
+    tn_calibrate_options one = *options;
+    tn_calibrate_images single;
+    one.samples = 1;
+    tn_status status = tn_calibrate_images_load(model, dataset, &one, &single, error);
+    if (status != TN_OK)
+        return status;
+    int64_t bytes = single.channels * single.height * single.width * (int64_t)sizeof(float);
+    tn_calibrate_images_done(&single);
+    int64_t most = MORE_BYTES / (bytes > 0 ? bytes : 1);
+    *more = *more < most ? *more : most;
+    return TN_OK;
+}
+
+static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_dataset *dataset,
+                             const tn_calibrate_options *options, int64_t most, tn_error *error)
+{
+    tn_calibrate_options used = *options;
     int64_t samples = options->samples ? (int64_t)options->samples : SAMPLES;
-    all.samples = (size_t)samples;
-    if (dataset && !options->images) { /* the size of one image bounds how many more there are */
-        one.samples = 1;
-        tn_calibrate_images single;
-        tn_status status = tn_calibrate_images_load(model, dataset, &one, &single, error);
-        if (status != TN_OK)
-            return status;
-        int64_t bytes = single.channels * single.height * single.width * (int64_t)sizeof(float);
-        tn_calibrate_images_done(&single);
-        int64_t more = MORE_BYTES / (bytes > 0 ? bytes : 1);
-        all.samples += (size_t)(more < MORE_IMAGES ? more : MORE_IMAGES);
-        if ((size_t)samples > tn_dataset_count(dataset))
-            samples = (int64_t)tn_dataset_count(dataset);
-    }
-    tn_status status = tn_calibrate_images_load(model, dataset, &all, &probe->images, error);
-    probe->hold_out = probe->images.count - samples < samples;
-    probe->first = probe->hold_out ? samples - samples / 4 : samples;
-    return status;
+    int64_t more = tn_probe_unseen(dataset, options), limit = most > 0 ? most : MORE_IMAGES;
+    if (dataset && !options->images && samples > (int64_t)tn_dataset_count(dataset))
+        samples = (int64_t)tn_dataset_count(dataset);
+    more = more < limit ? more : limit;
+    tn_status status = more > 0 ? bound(model, dataset, options, &more, error) : TN_OK;
+    if (status == TN_OK && most > 0 && more == 0)
+        status = tn_fail(error, TN_ERROR_USAGE, "no images are left beside the %lld calibrated with",
+                         (long long)samples);
+    if (status != TN_OK)
+        return status;
+    probe->hold_out = most <= 0 && more < samples;
+    used.skip = (size_t)(probe->hold_out ? samples - samples / 4 : samples);
+    used.samples = (size_t)(samples + more) - used.skip;
+    return tn_calibrate_images_load(model, dataset, &used, &probe->images, error);
 }
 
 static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *output,
                            tn_device *device, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
-    tn_graph_options graph = {.batch = BATCH,
+    probe->batch =
+        tn_walk_chunk(images->count, images->channels * images->height * images->width);
+    tn_graph_options graph = {.batch = probe->batch,
                               .input_rank = 3,
                               .input_dims = {images->channels, images->height, images->width},
                               .output = output};
@@ -124,31 +166,32 @@ static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *o
     probe->logits_name = tn_plan_logits(probe->plan);
     status = tn_plan_shape(probe->plan, probe->logits_name, &extent, error);
     if (status == TN_OK)
-        probe->classes = tn_extent_count(&extent) / BATCH;
+        probe->classes = tn_extent_count(&extent) / probe->batch;
     return status;
 }
 
 tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
-                          const tn_calibrate_options *options, tn_device *device, tn_probe **out,
-                          tn_error *error)
+                          const tn_calibrate_options *options, int64_t most, tn_device *device,
+                          tn_probe **out, tn_error *error)
 {
     tn_probe *probe = tn_alloc_zero(1, sizeof *probe);
     if (!probe)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
-    tn_status status = load_images(probe, model, dataset, options, error);
+    tn_status status = load_images(probe, model, dataset, options, most, error);
     if (status == TN_OK)
         status = make_plan(probe, model, options->output, device, error);
     int64_t used = tn_probe_images(probe);
     if (status == TN_OK) {
-        probe->logits = tn_alloc_array((size_t)(BATCH * probe->classes), sizeof(float));
+        probe->logits = tn_alloc_array((size_t)(probe->batch * probe->classes), sizeof(float));
         probe->float_logits = tn_alloc_array((size_t)(used * probe->classes), sizeof(float));
         if (!probe->logits || !probe->float_logits)
             status =
                 tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
     }
-    for (int64_t at = 0; status == TN_OK && at < used; at += BATCH) {
-        int64_t count = used - at < BATCH ? used - at : BATCH;
-        status = run_batch(probe, at, count, error);
+    for (int64_t at = 0; status == TN_OK && at < used; at += probe->batch) {
+        int64_t count;
+        const float *unknown;
+        status = run_batch(probe, at, &count, &unknown, error);
         if (status == TN_OK)
             memcpy(probe->float_logits + at * probe->classes, probe->logits,
                    (size_t)(count * probe->classes) * sizeof(float));
@@ -198,16 +241,18 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
                            tn_probe_result *result, tn_error *error)
 {
     int64_t used = tn_probe_images(probe), classes = probe->classes;
-    double kl = 0, sum = 0, square = 0;
+    double kl = 0, same = 0, sum = 0, square = 0;
     tn_status status = place(probe, calibration, error);
-    for (int64_t at = 0; status == TN_OK && at < used; at += BATCH) {
-        int64_t count = used - at < BATCH ? used - at : BATCH;
-        status = run_batch(probe, at, count, error);
+    for (int64_t at = 0; status == TN_OK && at < used; at += probe->batch) {
+        int64_t count;
+        const float *float_logits;
+        status = run_batch(probe, at, &count, &float_logits, error);
         for (int64_t i = 0; status == TN_OK && i < count; i++) {
-            const float *f = probe->float_logits + (at + i) * classes;
+            const float *f = float_logits + i * classes;
             const float *q = probe->logits + i * classes;
             double loss = loss_of(f, q, classes);
             kl += tn_divergence_row(f, q, classes);
+            same += top(f, classes) == top(q, classes);
             sum += loss;
             square += loss * loss;
         }
@@ -217,6 +262,9 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
     double n = used > 0 ? (double)used : 1, mean = sum / n, variance = square / n - mean * mean;
     /* one image more or less that is lost: few images without a change are no proof */
     double doubt = (variance > 0 ? variance : 0) / n + 1 / (n * n);
-    *result = (tn_probe_result){.kl = kl / n, .loss = 100 * mean, .deviation = 100 * sqrt(doubt)};
+    *result = (tn_probe_result){.kl = kl / n,
+                                .agreement = same / n,
+                                .loss = 100 * mean,
+                                .deviation = 100 * sqrt(doubt)};
     return TN_OK;
 }

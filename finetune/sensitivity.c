@@ -10,9 +10,14 @@
 
 const char *const tn_budget_bits[TN_BUDGET_WIDTHS] = {"1.58", "2", "3", "4", "8"};
 
+const char *tn_budget_scheme(int width)
+{
+    return width == 0 ? "twn" : "fixed";
+}
+
 static const double STORED_BITS[TN_BUDGET_WIDTHS] = {2, 2, 3, 4, 8};
 
-enum { MIN_HELD_OUT = 8, POSITIONS = 16384 };
+enum { IMAGES = 256, POSITIONS = 16384 };
 
 /* A float parameter that calibration changes, and the layer whose width decides its value. */
 typedef struct owned_param {
@@ -23,29 +28,38 @@ typedef struct owned_param {
 
 typedef struct measuring {
     tn_sensitivity *table;
+    const tn_probe *probe;
+    tn_probe_network network;
     const tn_reporter *reporter;
-    int64_t held; /* the last of the images */
-    tn_graph *graph;
-    tn_params *float_params, *params;
-    tn_plan *plan;
-    const char *logits;
-    int64_t classes;
-    float *float_logits, *present_logits; /* [held, classes] */
+    int64_t images; /* measured on, of the probe's */
+    tn_params *float_params;
+    float *logits; /* [batch, classes] */
     float *scratch;
     owned_param *param;
     size_t n_params;
+    size_t *step_of_layer;
+    tn_plan_buffer *live; /* what is to be put back before a layer's step */
+    float **kept;
+    size_t n_live;
 } measuring;
+
+static void drop_live(measuring *m)
+{
+    for (size_t i = 0; i < m->n_live; i++)
+        tn_free(m->kept[i]);
+    m->n_live = 0;
+}
 
 static void measuring_done(measuring *m)
 {
-    tn_plan_destroy(m->plan);
-    tn_params_destroy(m->params);
+    drop_live(m);
     tn_params_destroy(m->float_params);
-    tn_graph_destroy(m->graph);
-    tn_free(m->float_logits);
-    tn_free(m->present_logits);
+    tn_free(m->logits);
     tn_free(m->scratch);
     tn_free(m->param);
+    tn_free(m->step_of_layer);
+    tn_free(m->live);
+    tn_free(m->kept);
 }
 
 static uint64_t layer_bytes(const tn_qweight *weight, int b)
@@ -66,20 +80,20 @@ static tn_status place_layer(measuring *m, size_t layer, int b, tn_error *error)
 {
     const tn_converted *item = item_of(m->table, layer, b);
     tn_qweight_dequantize(&item->weight, m->scratch);
-    size_t at = tn_params_find(m->params, item->layer->weight->name);
+    size_t at = tn_params_find(m->network.params, item->layer->weight->name);
     tn_status status = at == SIZE_MAX ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing",
                                                 tn_quote(item->layer->weight->name))
-                                      : tn_params_set_rows(m->params, at, m->scratch, error);
+                                      : tn_params_set_rows(m->network.params, at, m->scratch, error);
     for (size_t i = 0; status == TN_OK && i < m->n_params; i++) {
         if (m->param[i].owner != layer)
             continue;
         const tn_value *value = tn_graph_value(m->table->width[b].graph, m->param[i].name);
-        const tn_param *param = tn_params_at(m->params, m->param[i].at);
+        const tn_param *param = tn_params_at(m->network.params, m->param[i].at);
         if (!value || !value->constant)
             continue;
         status = tn_tensor_read_float(value->constant, 0, param->count, m->scratch, error);
         if (status == TN_OK)
-            status = tn_params_set(m->params, m->param[i].at, m->scratch, error);
+            status = tn_params_set(m->network.params, m->param[i].at, m->scratch, error);
     }
     return status;
 }
@@ -87,32 +101,95 @@ static tn_status place_layer(measuring *m, size_t layer, int b, tn_error *error)
 static tn_status restore_param(measuring *m, size_t at, tn_error *error)
 {
     tn_status status = tn_params_get(m->float_params, at, m->scratch, error);
-    return status == TN_OK ? tn_params_set(m->params, at, m->scratch, error) : status;
+    return status == TN_OK ? tn_params_set(m->network.params, at, m->scratch, error) : status;
 }
 
 static tn_status restore_layer(measuring *m, size_t layer, tn_error *error)
 {
     const char *name = item_of(m->table, layer, 0)->layer->weight->name;
-    tn_status status = restore_param(m, tn_params_find(m->params, name), error);
+    tn_status status = restore_param(m, tn_params_find(m->network.params, name), error);
     for (size_t i = 0; status == TN_OK && i < m->n_params; i++)
         if (m->param[i].owner == layer)
             status = restore_param(m, m->param[i].at, error);
     return status;
 }
 
-static tn_status measure(measuring *m, double *kl, tn_error *error)
+/* --- one batch ---------------------------------------------------------------------------------
+ */
+
+/* Saves what the steps from `step` on read. */
+static tn_status keep_live(measuring *m, size_t step, tn_error *error)
 {
-    double agreement;
-    tn_status status = tn_plan_forward(m->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
-    if (status == TN_OK)
-        status = tn_plan_read(m->plan, m->logits, m->present_logits, error);
-    if (status != TN_OK)
-        return status;
-    tn_divergence_mean(m->float_logits, m->present_logits, m->held, m->classes, kl, &agreement);
-    m->table->measurements++;
-    if (tn_cancelled(m->reporter))
-        return tn_fail(error, TN_ERROR_CANCELLED, "the choice of widths was stopped");
+    drop_live(m);
+    size_t n = tn_plan_live(m->network.plan, step, m->live);
+    for (; m->n_live < n; m->n_live++) {
+        const tn_plan_buffer *buffer = &m->live[m->n_live];
+        float *copy = tn_alloc_array((size_t)buffer->count, sizeof *copy);
+        if (!copy)
+            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
+        memcpy(copy, buffer->data, (size_t)buffer->count * sizeof *copy);
+        m->kept[m->n_live] = copy;
+    }
     return TN_OK;
+}
+
+static void put_back(measuring *m)
+{
+    for (size_t i = 0; i < m->n_live; i++)
+        memcpy(m->live[i].data, m->kept[i], (size_t)m->live[i].count * sizeof(float));
+}
+
+/* KL summed over the batch with one layer at a width, from that layer's step on. */
+static tn_status measure_layer(measuring *m, size_t layer, int b, int64_t count,
+                               const float *float_logits, tn_error *error)
+{
+    const int64_t classes = m->network.classes;
+    tn_status status = place_layer(m, layer, b, error);
+    put_back(m);
+    if (status == TN_OK)
+        status = tn_plan_forward(m->network.plan, TN_RUN_INFERENCE, m->step_of_layer[layer],
+                                 SIZE_MAX, error);
+    if (status == TN_OK)
+        status = tn_plan_read(m->network.plan, m->network.logits, m->logits, error);
+    for (int64_t i = 0; status == TN_OK && i < count; i++)
+        m->table->row[layer].kl[b] +=
+            tn_divergence_row(float_logits + i * classes, m->logits + i * classes, classes);
+    return status;
+}
+
+/* The float network goes on from layer to layer; from each, five times to the end. */
+static tn_status measure_batch(measuring *m, int64_t at, tn_error *error)
+{
+    int64_t count;
+    const float *float_logits;
+    size_t done = 0;
+    tn_status status = tn_probe_batch(m->probe, at, &count, &float_logits, error);
+    for (size_t layer = 0; status == TN_OK && layer < m->table->count; layer++) {
+        const size_t step = m->step_of_layer[layer];
+        if (tn_cancelled(m->reporter))
+            return tn_fail(error, TN_ERROR_CANCELLED, "the choice of widths was stopped");
+        if (step < done) { /* layers are in the order of nodes, not of steps */
+            status = tn_probe_batch(m->probe, at, &count, &float_logits, error);
+            done = 0;
+        } else {
+            put_back(m);
+        }
+        if (status == TN_OK)
+            status = tn_plan_forward(m->network.plan, TN_RUN_INFERENCE, done, step, error);
+        if (status == TN_OK)
+            status = keep_live(m, step, error);
+        done = step;
+        for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++)
+            status = measure_layer(m, layer, b, count, float_logits, error);
+        if (status == TN_OK)
+            status = restore_layer(m, layer, error);
+        tn_progress(m->reporter, "measuring sensitivity",
+                    (size_t)(at / m->network.batch) * m->table->count + layer + 1,
+                    (size_t)((m->images + m->network.batch - 1) / m->network.batch) *
+                        m->table->count);
+    }
+    drop_live(m);
+    return status;
 }
 
 /* --- preparation -------------------------------------------------------------------------------
@@ -124,7 +201,7 @@ static size_t owner_of(const measuring *m, const tn_node *node)
     size_t owner = 0;
     for (size_t i = 0; i < m->table->count; i++) {
         const char *name = item_of(m->table, i, 0)->layer->weight->name;
-        const tn_value *weight = tn_graph_value(m->graph, name);
+        const tn_value *weight = tn_graph_value(m->network.graph, name);
         if (weight && weight->n_users > 0 && node && weight->users[0]->index <= node->index)
             owner = i;
     }
@@ -133,12 +210,12 @@ static size_t owner_of(const measuring *m, const tn_node *node)
 
 static tn_status find_params(measuring *m, tn_error *error)
 {
-    size_t count = tn_params_count(m->params);
+    size_t count = tn_params_count(m->network.params);
     m->param = tn_alloc_zero(count + 1, sizeof *m->param);
     if (!m->param)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu parameters", count);
     for (size_t i = 0; i < count; i++) {
-        const tn_param *param = tn_params_at(m->params, i);
+        const tn_param *param = tn_params_at(m->network.params, i);
         bool weight = false;
         for (size_t k = 0; k < m->table->count; k++)
             weight = weight || !strcmp(item_of(m->table, k, 0)->layer->weight->name, param->name);
@@ -149,14 +226,14 @@ static tn_status find_params(measuring *m, tn_error *error)
 }
 
 static tn_status fit_widths(tn_sensitivity *table, const tn_model *model, const tn_dataset *dataset,
-                            const tn_calibrate_options *given, tn_error *error)
+                            const tn_calibrate_options *given, bool hold_out, tn_error *error)
 {
     tn_status status = TN_OK;
     for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
         tn_calibrate_options options = *given;
         options.policy.bits = tn_budget_bits[b];
-        options.policy.scheme = b == 0 ? "twn" : "fixed";
-        options.hold_out = true;
+        options.policy.scheme = tn_budget_scheme(b);
+        options.hold_out = hold_out;
         options.independent = true; /* so that layers of all widths fit together */
         options.relu_passes = -1;   /* refinements that do not change the order of layers */
         options.positions = POSITIONS;
@@ -174,91 +251,89 @@ static tn_status fit_widths(tn_sensitivity *table, const tn_model *model, const 
     return status;
 }
 
-static tn_status make_plan(measuring *m, const tn_model *model, const tn_calibrate_images *images,
-                           const char *output, tn_device *device, tn_error *error)
+/* The first step that computes with the layer's weight. */
+static tn_status find_steps(measuring *m, tn_error *error)
 {
-    tn_graph_options graph = {.batch = m->held,
-                              .input_rank = 3,
-                              .input_dims = {images->channels, images->height, images->width},
-                              .output = output};
-    tn_status status = tn_graph_create(model, &graph, &m->graph, error);
-    if (status == TN_OK)
-        status = tn_params_create(m->graph, device, &m->params, error);
-    if (status == TN_OK)
-        status = tn_params_create(m->graph, device, &m->float_params, error);
-    tn_plan_options plan = {.precision = TN_PRECISION_FP32, .params = m->params};
-    if (status == TN_OK)
-        status = tn_plan_create(m->graph, device, &plan, &m->plan, error);
-    if (status != TN_OK)
-        return status;
-    int64_t size = images->channels * images->height * images->width;
-    m->logits = tn_plan_logits(m->plan);
-    tn_extent extent;
-    status = tn_plan_shape(m->plan, m->logits, &extent, error);
-    if (status == TN_OK)
-        status = tn_plan_write_input(m->plan, 0, images->nchw + (images->count - m->held) * size,
-                                     m->held, error);
-    if (status == TN_OK)
-        m->classes = tn_extent_count(&extent) / m->held;
-    return status;
-}
-
-static tn_status make_arrays(measuring *m, tn_error *error)
-{
-    size_t logits = (size_t)(m->held * m->classes), most = 1;
-    for (size_t i = 0; i < tn_params_count(m->params); i++)
-        if ((size_t)tn_params_at(m->params, i)->count > most)
-            most = (size_t)tn_params_at(m->params, i)->count;
-    m->float_logits = tn_alloc_array(logits, sizeof *m->float_logits);
-    m->present_logits = tn_alloc_array(logits, sizeof *m->present_logits);
-    m->scratch = tn_alloc_array(most, sizeof *m->scratch);
-    m->table->row = tn_alloc_zero(m->table->count + 1, sizeof *m->table->row);
-    if (!m->float_logits || !m->present_logits || !m->scratch || !m->table->row)
+    m->step_of_layer = tn_alloc_zero(m->table->count + 1, sizeof *m->step_of_layer);
+    if (!m->step_of_layer)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
-    tn_status status = tn_plan_forward(m->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
-    if (status == TN_OK)
-        status = tn_plan_read(m->plan, m->logits, m->float_logits, error);
+    const size_t steps = tn_plan_step_count(m->network.plan);
+    tn_status status = TN_OK;
+    for (size_t i = 0; status == TN_OK && i < m->table->count; i++) {
+        const char *name = item_of(m->table, i, 0)->layer->weight->name;
+        const tn_value *weight = tn_graph_value(m->network.graph, name);
+        size_t found = SIZE_MAX;
+        for (size_t k = 0; status == TN_OK && weight && found == SIZE_MAX && k < steps; k++) {
+            tn_plan_step step;
+            status = tn_plan_step_at(m->network.plan, k, &step, error);
+            for (size_t u = 0; status == TN_OK && u < weight->n_users; u++)
+                if (weight->users[u] == step.node)
+                    found = k;
+        }
+        m->step_of_layer[i] = found == SIZE_MAX ? 0 : found;
+    }
     return status;
 }
 
-static tn_status fill_row(measuring *m, size_t layer, tn_error *error)
+static tn_status make_arrays(measuring *m, tn_device *device, tn_error *error)
 {
-    tn_budget_row *row = &m->table->row[layer];
-    tn_status status = TN_OK;
-    snprintf(row->name, sizeof row->name, "%s", item_of(m->table, layer, 0)->layer->weight->name);
-    for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
-        row->bytes[b] = layer_bytes(&item_of(m->table, layer, b)->weight, b);
-        status = place_layer(m, layer, b, error);
-        if (status == TN_OK)
-            status = measure(m, &row->kl[b], error);
+    size_t most = 1, buffers = tn_plan_buffer_count(m->network.plan) + 1;
+    for (size_t i = 0; i < tn_params_count(m->network.params); i++)
+        if ((size_t)tn_params_at(m->network.params, i)->count > most)
+            most = (size_t)tn_params_at(m->network.params, i)->count;
+    m->logits = tn_alloc_array((size_t)(m->network.batch * m->network.classes), sizeof *m->logits);
+    m->scratch = tn_alloc_array(most, sizeof *m->scratch);
+    m->live = tn_alloc_array(buffers, sizeof *m->live);
+    m->kept = tn_alloc_array(buffers, sizeof *m->kept);
+    m->table->row = tn_alloc_zero(m->table->count + 1, sizeof *m->table->row);
+    if (!m->logits || !m->scratch || !m->live || !m->kept || !m->table->row)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
+    return tn_params_create(m->network.graph, device, &m->float_params, error);
+}
+
+static void finish_rows(measuring *m)
+{
+    for (size_t i = 0; i < m->table->count; i++) {
+        tn_budget_row *row = &m->table->row[i];
+        const char *name = item_of(m->table, i, 0)->layer->weight->name;
+        snprintf(row->name, sizeof row->name, "%s", name);
+        for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
+            row->bytes[b] = layer_bytes(&item_of(m->table, i, b)->weight, b);
+            row->kl[b] /= (double)m->images;
+        }
     }
-    return status == TN_OK ? restore_layer(m, layer, error) : status;
+}
+
+/* IMAGES, cut to batches; all where there are fewer. */
+static int64_t whole_batches(const tn_probe *probe)
+{
+    const int64_t all = tn_probe_images(probe), batch = tn_probe_network_of(probe).batch;
+    const int64_t some = (IMAGES + batch - 1) / batch * batch;
+    return some < all ? some : all;
 }
 
 tn_status tn_sensitivity_measure(const tn_model *model, const tn_dataset *dataset,
-                                 const tn_calibrate_options *options,
-                                 const tn_calibrate_images *images, tn_device *device,
-                                 tn_sensitivity *out, tn_error *error)
+                                 const tn_calibrate_options *options, const tn_probe *probe,
+                                 tn_device *device, tn_sensitivity *out, tn_error *error)
 {
     tn_sensitivity table = {0};
-    measuring m = {.table = &table, .reporter = options->reporter, .held = images->count / 4};
-    tn_status status = TN_OK;
-    if (m.held < MIN_HELD_OUT)
-        status = tn_fail(error, TN_ERROR_USAGE,
-                         "a budget needs at least %d calibration images, there are %lld",
-                         4 * MIN_HELD_OUT, (long long)images->count);
+    measuring m = {.table = &table,
+                   .probe = probe,
+                   .network = tn_probe_network_of(probe),
+                   .reporter = options->reporter,
+                   .images = whole_batches(probe)};
+    tn_status status = fit_widths(&table, model, dataset, options,
+                                  tn_probe_needs_hold_out(probe), error);
     if (status == TN_OK)
-        status = fit_widths(&table, model, dataset, options, error);
-    if (status == TN_OK)
-        status = make_plan(&m, model, images, options->output, device, error);
-    if (status == TN_OK)
-        status = make_arrays(&m, error);
+        status = make_arrays(&m, device, error);
     if (status == TN_OK)
         status = find_params(&m, error);
-    for (size_t i = 0; status == TN_OK && i < table.count; i++) {
-        status = fill_row(&m, i, error);
-        tn_progress(options->reporter, "measuring sensitivity", i + 1, table.count);
-    }
+    if (status == TN_OK)
+        status = find_steps(&m, error);
+    for (int64_t at = 0; status == TN_OK && at < m.images; at += m.network.batch)
+        status = measure_batch(&m, at, error);
+    if (status == TN_OK)
+        finish_rows(&m);
     measuring_done(&m);
     if (status == TN_OK)
         *out = table;

@@ -84,7 +84,24 @@ equals .calibration.images 32
 [ "$(value .float.top1)" != no-.float.top1 ] || fail "no float accuracy"
 [ "$(value .quantized.top1)" != no-.quantized.top1 ] || fail "no quantized accuracy"
 says_not chance
+equals .calibration.unseen.images 64
 run 0 verify c.onnx
+# a KL says which images it is from: further ones, some held out, or none
+run 0 data generate glyphs few --train-images 50 --test-images 10 --seed 4
+run 0 quantize f.onnx -o c.onnx -f --calibration-data few --calibration-samples 3
+prints "KL to the float network .* on 47 images that come next"
+run 0 quantize f.onnx -o c.onnx -f --calibration-data few
+prints "on 12 calibration images held out"
+run 0 quantize f.onnx -o c.onnx -f --calibration-data few --bn affine
+prints "on other images: unknown"
+run 0 quantize f.onnx -o c.onnx -f --calibration-data few --bn affine --json
+equals .calibration.unseen null
+run 0 quantize f.onnx -o c.onnx -f --calibration-data few --target-size 60K --json
+equals .calibration.unseen.images 12
+run 0 quantize f.onnx --calibration-data few --calibration-samples 3 --sensitivity
+run 2 quantize f.onnx -o c.onnx -f --calibration-data few:val --target-size 60K
+says "at least 8 are needed"
+run 0 quantize f.onnx -o c.onnx -f --calibration-data d
 run 2 quantize f.onnx -o c.onnx -f --calibration-data d --method guess
 run 0 evaluate c.onnx --data d --no-preflight
 prints "the model's record"
@@ -99,6 +116,10 @@ run 0 verify b.onnx
 rm b.onnx
 run 2 quantize f.onnx -o b.onnx --calibration-data d --calibration-samples 32 --target-size 20K
 says "20480 asked for"
+says "ask for [0-9]* bytes or more"
+run 2 quantize f.onnx -o b.onnx --calibration-data synthesize --target-size 20K
+says "20480 asked for"
+says_not synthesizing
 run 0 quantize f.onnx --calibration-data d --calibration-samples 32 --sensitivity
 prints "all layers at one width"
 absent b.onnx

@@ -11,6 +11,7 @@
 #include "finetune/budget.h"
 #include "onnx_io/zoo/zoo.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { IMAGES = 48, SIZE = 16, BASE = 1000 };
@@ -69,6 +70,36 @@ static void the_table_alone_chooses_nothing(void **state)
     for (size_t i = 0; i < budget.count; i++)
         assert_true(strlen(budget.row[i].name) > 0 && budget.row[i].kl[4] >= 0);
     tn_budget_done(&budget);
+}
+
+/* A row is what the float network with that one layer replaced gives on the probe's images, though
+ * it is run from the layer's step on only. */
+static void a_row_is_one_layer_in_the_float_network(void **state)
+{
+    (void)state;
+    const tn_calibrate_options options = {
+        .images = images, .samples = IMAGES, .bn = TN_CALIBRATE_BN_KEEP};
+    tn_device *device = NULL;
+    tn_probe *probe = NULL;
+    tn_graph *graph = NULL;
+    tn_sensitivity table;
+    assert_int_equal(tn_device_create_cpu(&device, NULL), TN_OK);
+    assert_int_equal(tn_probe_create(resnet, NULL, &options, 0, device, &probe, NULL), TN_OK);
+    assert_int_equal(
+        tn_sensitivity_measure(resnet, NULL, &options, probe, device, &table, NULL), TN_OK);
+    assert_int_equal(tn_graph_create(resnet, NULL, &graph, NULL), TN_OK);
+    for (size_t i = 0; i < table.count; i++)
+        for (int b = 0; b < TN_BUDGET_WIDTHS; b += 2) {
+            tn_probe_result alone;
+            const tn_calibration one = {
+                .graph = graph, .conversion = {&table.width[b].conversion.item[i], 1}};
+            assert_int_equal(tn_probe_measure(probe, &one, &alone, NULL), TN_OK);
+            assert_true(fabs(alone.kl - table.row[i].kl[b]) <= 1e-6 * alone.kl + 1e-12);
+        }
+    tn_sensitivity_done(&table);
+    tn_graph_destroy(graph);
+    tn_probe_destroy(probe);
+    tn_device_destroy(device);
 }
 
 static void a_size_is_kept_and_used(void **state)
@@ -160,6 +191,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_alone_chooses_nothing),
+        cmocka_unit_test(a_row_is_one_layer_in_the_float_network),
         cmocka_unit_test(a_size_is_kept_and_used),
         cmocka_unit_test(a_loss_is_kept),
         cmocka_unit_test(what_cannot_be_is_refused),
