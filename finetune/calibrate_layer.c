@@ -1,17 +1,19 @@
 #include "finetune/calibrate_layer.h"
 
 #include "core/memory.h"
+#include "core/threads.h"
 #include "finetune/adaround.h"
 #include "finetune/descent.h"
 #include "finetune/gptq.h"
-#include "finetune/grid.h"
+#include "finetune/gram_product.h"
 
 #include <dnnl.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 /* Positions used per weight of a row: more cost time and change little. */
-enum { POSITIONS_PER_COL = 40, TOGETHER = 8 };
+enum { POSITIONS_PER_COL = 40, TOGETHER = TN_PRODUCT_ROWS };
 
 /* What the target function reads. */
 typedef struct target_context {
@@ -97,12 +99,13 @@ typedef struct fit_state {
     tn_qweight *weight;
     int pass; /* over the chunks */
     tn_gram gram;
-    double *damping;    /* [groups] */
-    double *correction; /* [channels] */
-    float *rows;        /* [channels, cols] values in weight order */
-    float *tile_rows;   /* the same in tile order */
-    double *products;   /* [channels, cols] */
-    double *left, *all; /* [channels] */
+    double *damping;      /* [groups] */
+    double *correction;   /* [channels] */
+    float *rows;          /* [channels, cols] values in weight order */
+    float *tile_rows;     /* the same in tile order */
+    double *products;     /* [channels, cols] */
+    double *left, *all;   /* [channels] */
+    tn_gram_terms *terms; /* [threads] */
     int64_t limit;
 } fit_state;
 
@@ -124,19 +127,27 @@ static tn_status solve(fit_state *state, tn_error *error)
     return tn_descent(&state->gram, &descent, state->weight, NULL, error);
 }
 
-/* G v of some rows of one group: a row of G is read once for all of them. */
-static void multiply_rows(const tn_gram *gram, int64_t first, int64_t count, const float *values,
-                          double *products)
+/* G v of some rows of one group. */
+static void multiply_rows(const tn_gram *gram, int64_t first, int count, const float *values,
+                          tn_gram_terms *terms, double *products)
 {
     int64_t cols = gram->cols, group = first / (gram->rows / gram->groups);
+    const double *inner = gram->inner + group * cols * cols;
+    double *product[TN_PRODUCT_ROWS];
     memset(products, 0, (size_t)(count * cols) * sizeof *products);
-    for (int64_t i = 0; i < cols; i++)
-        for (int64_t r = 0; r < count; r++) {
-            double v = (double)values[(first + r) * cols + i];
-            if (v != 0)
-                tn_grid_add_scaled(cols, v, gram->inner + (group * cols + i) * cols,
-                                   products + r * cols);
-        }
+    for (int r = 0; r < count; r++)
+        product[r] = products + r * cols;
+    for (int64_t i0 = 0; i0 < cols; i0 += TN_PRODUCT_BLOCK) {
+        int64_t n = cols - i0 < TN_PRODUCT_BLOCK ? cols - i0 : TN_PRODUCT_BLOCK;
+        tn_gram_terms_clear(terms);
+        for (int r = 0; r < count; r++)
+            for (int64_t i = 0; i < n; i++) {
+                double v = (double)values[(first + r) * cols + i0 + i];
+                if (v != 0)
+                    tn_gram_terms_push(terms, r, i, v);
+            }
+        tn_gram_terms_add(terms, inner + i0 * cols, cols, 0, cols, count, product);
+    }
 }
 
 /* slope and shift of one channel from the sums, the damping taken out again; what is left of the
@@ -176,7 +187,8 @@ static void measure(fit_state *state, tn_layer_fit *fit)
         int64_t at = b % each * TOGETHER, first = b / each * outputs + at;
         int64_t count = outputs - at < TOGETHER ? outputs - at : TOGETHER;
         double *products = state->products + first * gram->cols;
-        multiply_rows(gram, first, count, state->rows, products);
+        multiply_rows(gram, first, (int)count, state->rows, state->terms + omp_get_thread_num(),
+                      products);
         for (int64_t r = 0; r < count; r++)
             measure_row(state, first + r, products + r * gram->cols, fit, &state->left[first + r],
                         &state->all[first + r]);
@@ -293,11 +305,12 @@ tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *sou
     state.rows = tn_alloc_array(weights, sizeof *state.rows);
     state.tile_rows = tn_alloc_array(weights, sizeof *state.tile_rows);
     state.products = tn_alloc_array(weights, sizeof *state.products);
+    state.terms = tn_alloc_array((size_t)tn_threads_get(), sizeof *state.terms);
     state.left = tn_alloc_array((size_t)view->channels, 2 * sizeof *state.left);
     state.all = state.left ? state.left + view->channels : NULL;
     tn_status status = tn_gram_init(&state.gram, view->channels, cols, view->patches.group, error);
     if (status == TN_OK && (!state.damping || !state.correction || !state.rows ||
-                            !state.tile_rows || !state.products || !state.left))
+                            !state.tile_rows || !state.products || !state.terms || !state.left))
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu weights", weights);
     if (status == TN_OK) {
         find_correction(&state);
@@ -309,6 +322,7 @@ tn_status tn_layer_fit_run(const tn_layer_view *view, const tn_layer_source *sou
     tn_free(state.rows);
     tn_free(state.tile_rows);
     tn_free(state.products);
+    tn_free(state.terms);
     tn_free(state.left);
     return status;
 }

@@ -1,17 +1,30 @@
 #include "finetune/descent.h"
 
 #include "core/memory.h"
+#include "core/threads.h"
+#include "finetune/gram_product.h"
 #include "finetune/grid.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 enum { SWEEPS = 30 };
 
 /* Rows that share a Gram matrix are swept together, a block of columns at a time: a row of G is
- * then read once for all of them. Each sum gets its terms in the same order as one row after the
- * other would give it. */
-enum { BUNDLE = 8, BLOCK = 256 };
+ * then read once for all of them. The result does not depend on how many. */
+enum { MIN_BUNDLE = 8, MAX_BUNDLE = TN_PRODUCT_ROWS, BUNDLES = 16, BLOCK = TN_PRODUCT_BLOCK };
+
+/* What all threads share. */
+typedef struct descent_run {
+    const tn_gram *gram;
+    tn_qweight *weight;
+    int sweeps;
+    bool keep_scales;
+    double *memory;       /* [rows, 3, cols] */
+    double *slopes;       /* [rows, 2] */
+    tn_gram_terms *terms; /* [threads] */
+} descent_run;
 
 /* One row under way. A class is the set of weights that share one scale: (group, sign). */
 typedef struct row_state {
@@ -30,18 +43,21 @@ static double dot(int64_t n, const double *x, const double *y)
     return sum;
 }
 
-/* Up to BUNDLE rows with one Gram matrix. */
+/* Up to MAX_BUNDLE rows with one Gram matrix. */
 typedef struct bundle {
-    row_state row[BUNDLE];
-    bool active[BUNDLE];
-    int64_t changes[BUNDLE]; /* of the last sweep */
+    row_state row[MAX_BUNDLE];
+    bool active[MAX_BUNDLE];
+    int64_t changes[MAX_BUNDLE];                 /* of the last sweep */
+    double *p[MAX_BUNDLE], *scratch[MAX_BUNDLE]; /* the rows' */
     int count;
-    double delta[BUNDLE][BLOCK]; /* changes of values in the block under way */
+    int64_t cols;
+    const double *gram;
+    tn_gram_terms *terms; /* of the thread */
 } bundle;
 
 static void bundle_start(bundle *rows, const tn_qweight *weight)
 {
-    int64_t n = rows->row[0].cols;
+    int64_t n = rows->cols;
     for (int r = 0; r < rows->count; r++) {
         row_state *state = &rows->row[r];
         memset(state->p, 0, (size_t)n * sizeof *state->p);
@@ -49,22 +65,26 @@ static void bundle_start(bundle *rows, const tn_qweight *weight)
             state->v[i] = tn_grid_value(weight, tn_qweight_scale_index(weight, state->row, i),
                                         weight->codes[state->row * n + i]);
     }
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        int64_t last = first + BLOCK < n ? first + BLOCK : n;
+        tn_gram_terms_clear(rows->terms);
         for (int r = 0; r < rows->count; r++)
-            if (rows->row[r].v[i] != 0)
-                tn_grid_add_scaled(n, rows->row[r].v[i], rows->row[r].gram + i * n, rows->row[r].p);
+            for (int64_t i = first; i < last; i++)
+                if (rows->row[r].v[i] != 0)
+                    tn_gram_terms_push(rows->terms, r, i - first, rows->row[r].v[i]);
+        tn_gram_terms_add(rows->terms, rows->gram + first * n, n, 0, n, rows->count, rows->p);
+    }
 }
 
-/* One pass over the codes of columns [first, last), whose part of p is kept up; how many changed.
- */
-static int64_t block_sweep(row_state *state, tn_qweight *weight, int64_t first, int64_t last,
-                           double *delta)
+/* One pass over row r's codes of columns [first, last), whose part of p is kept up; the changes
+ * become terms. */
+static void block_sweep(bundle *rows, int r, tn_qweight *weight, int64_t first, int64_t last)
 {
-    int64_t changes = 0, n = state->cols;
+    row_state *state = &rows->row[r];
+    int64_t n = state->cols;
     int16_t *codes = weight->codes + state->row * n;
     for (int64_t i = first; i < last; i++) {
         double diagonal = state->gram[i * (n + 1)];
-        delta[i - first] = 0;
         if (!(diagonal > 0))
             continue; /* an input that is always 0 says nothing */
         int64_t scale = tn_qweight_scale_index(weight, state->row, i);
@@ -72,38 +92,32 @@ static int64_t block_sweep(row_state *state, tn_qweight *weight, int64_t first, 
         int code = tn_grid_nearest(weight, scale, best);
         if (code == codes[i])
             continue;
-        double value = tn_grid_value(weight, scale, code);
+        double value = tn_grid_value(weight, scale, code), delta = value - state->v[i];
         if (fabs(value - best) >= fabs(state->v[i] - best))
             continue; /* a tie: stay */
-        delta[i - first] = value - state->v[i];
-        tn_grid_add_scaled(last - first, delta[i - first], state->gram + i * n + first,
-                           state->p + first);
+        tn_grid_add_scaled(last - first, delta, state->gram + i * n + first, state->p + first);
+        if (delta != 0)
+            tn_gram_terms_push(rows->terms, r, i - first, delta);
         state->v[i] = value;
         codes[i] = (int16_t)code;
-        changes++;
+        rows->changes[r]++;
     }
-    return changes;
 }
 
 /* One cyclic pass over the codes of all active rows. */
 static void bundle_sweep(bundle *rows, tn_qweight *weight)
 {
-    int64_t n = rows->row[0].cols;
+    int64_t n = rows->cols;
     memset(rows->changes, 0, sizeof rows->changes);
     for (int64_t first = 0; first < n; first += BLOCK) {
         int64_t last = first + BLOCK < n ? first + BLOCK : n;
+        const double *gram = rows->gram + first * n;
+        tn_gram_terms_clear(rows->terms);
         for (int r = 0; r < rows->count; r++)
             if (rows->active[r])
-                rows->changes[r] += block_sweep(&rows->row[r], weight, first, last, rows->delta[r]);
-        for (int64_t i = first; i < last; i++)
-            for (int r = 0; r < rows->count; r++) {
-                const row_state *state = &rows->row[r];
-                double delta = rows->active[r] ? rows->delta[r][i - first] : 0;
-                if (delta == 0)
-                    continue;
-                tn_grid_add_scaled(first, delta, state->gram + i * n, state->p);
-                tn_grid_add_scaled(n - last, delta, state->gram + i * n + last, state->p + last);
-            }
+                block_sweep(rows, r, weight, first, last);
+        tn_gram_terms_add(rows->terms, gram, n, 0, first, rows->count, rows->p);
+        tn_gram_terms_add(rows->terms, gram, n, last, n, rows->count, rows->p);
     }
 }
 
@@ -118,21 +132,32 @@ static bool in_class(const row_state *state, const scale_class *class, int64_t i
     return class->sign == 0 || (class->sign > 0 ? state->v[i] > 0 : state->v[i] < 0);
 }
 
-/* Derivative terms of E along the class's present values: with v_c -> (1 + f) v_c,
- * E changes by f^2 curvature - 2 f slope. scratch becomes G v_c. */
-static void class_terms(row_state *state, const scale_class *class, double *slope,
+/* scratch = G v_c of the active rows, v_c being the class's present values. */
+static void class_products(bundle *rows, const scale_class *class)
+{
+    int64_t n = rows->cols;
+    bool whole = class->sign == 0 && class->first == 0 && class->last == n;
+    for (int r = 0; r < rows->count; r++)
+        if (rows->active[r] && whole)
+            memcpy(rows->scratch[r], rows->p[r], (size_t)n * sizeof(double));
+        else if (rows->active[r])
+            memset(rows->scratch[r], 0, (size_t)n * sizeof(double));
+    for (int64_t first = class->first; !whole && first < class->last; first += BLOCK) {
+        int64_t last = first + BLOCK < class->last ? first + BLOCK : class->last;
+        tn_gram_terms_clear(rows->terms);
+        for (int r = 0; r < rows->count; r++)
+            for (int64_t i = first; rows->active[r] && i < last; i++)
+                if (rows->row[r].v[i] != 0 && in_class(&rows->row[r], class, i))
+                    tn_gram_terms_push(rows->terms, r, i - first, rows->row[r].v[i]);
+        tn_gram_terms_add(rows->terms, rows->gram + first * n, n, 0, n, rows->count, rows->scratch);
+    }
+}
+
+/* Derivative terms of E along the class's values: with v_c -> (1 + f) v_c, E changes by
+ * f^2 curvature - 2 f slope. scratch is G v_c. */
+static void class_terms(const row_state *state, const scale_class *class, double *slope,
                         double *curvature)
 {
-    int64_t n = state->cols;
-    bool whole = class->sign == 0 && class->first == 0 && class->last == n;
-    if (whole) {
-        memcpy(state->scratch, state->p, (size_t)n * sizeof *state->p);
-    } else {
-        memset(state->scratch, 0, (size_t)n * sizeof *state->scratch);
-        for (int64_t i = class->first; i < class->last; i++)
-            if (state->v[i] != 0 && in_class(state, class, i))
-                tn_grid_add_scaled(n, state->v[i], state->gram + i * n, state->scratch);
-    }
     *slope = *curvature = 0;
     for (int64_t i = class->first; i < class->last; i++)
         if (in_class(state, class, i)) {
@@ -165,21 +190,27 @@ static scale_class class_of(const tn_qweight *weight, int64_t group, int sign)
     return (scale_class){first, last < weight->cols ? last : weight->cols, sign};
 }
 
-/* Scales of one row, one class after the other. */
-static void row_scales(row_state *state, tn_qweight *weight)
+/* Scales of the active rows, one class after the other. */
+static void bundle_scales(bundle *rows, tn_qweight *weight)
 {
     for (int64_t g = 0; g < weight->groups_per_row; g++)
         for (int side = 0; side < (weight->scale_neg ? 2 : 1); side++) {
             scale_class class = class_of(weight, g, weight->scale_neg ? 1 - 2 * side : 0);
-            float *scale = (side ? weight->scale_neg : weight->scale) +
-                           state->row * weight->groups_per_row + g;
-            double slope, curvature;
-            class_terms(state, &class, &slope, &curvature);
-            double factor = best_factor(*scale, slope, curvature);
-            if (factor == 1)
-                continue;
-            class_apply(state, &class, factor);
-            *scale = (float)((double)*scale * factor);
+            class_products(rows, &class);
+            for (int r = 0; r < rows->count; r++) {
+                row_state *state = &rows->row[r];
+                float *scale = (side ? weight->scale_neg : weight->scale) +
+                               state->row * weight->groups_per_row + g;
+                double slope, curvature;
+                if (!rows->active[r])
+                    continue;
+                class_terms(state, &class, &slope, &curvature);
+                double factor = best_factor(*scale, slope, curvature);
+                if (factor == 1)
+                    continue;
+                class_apply(state, &class, factor);
+                *scale = (float)((double)*scale * factor);
+            }
         }
 }
 
@@ -200,21 +231,33 @@ static row_state row_state_of(const tn_gram *gram, int64_t row, double *memory)
                        .scratch = memory + 2 * gram->cols};
 }
 
+static int64_t bundle_size(const tn_gram *gram)
+{
+    int64_t size = gram->rows / gram->groups / BUNDLES;
+    return size < MIN_BUNDLE ? MIN_BUNDLE : size > MAX_BUNDLE ? MAX_BUNDLE : size;
+}
+
 /* Bundles do not cross groups of a convolution. */
 static int64_t bundles_of(const tn_gram *gram)
 {
-    int64_t outputs = gram->rows / gram->groups;
-    return gram->groups * ((outputs + BUNDLE - 1) / BUNDLE);
+    int64_t outputs = gram->rows / gram->groups, size = bundle_size(gram);
+    return gram->groups * ((outputs + size - 1) / size);
 }
 
-static void bundle_make(const tn_gram *gram, int64_t which, double *memory, bundle *rows)
+static void bundle_make(const descent_run *run, int64_t which, bundle *rows)
 {
-    int64_t outputs = gram->rows / gram->groups, each = (outputs + BUNDLE - 1) / BUNDLE;
-    int64_t first = which % each * BUNDLE, rest = outputs - first;
-    rows->count = (int)(rest < BUNDLE ? rest : BUNDLE);
+    const tn_gram *gram = run->gram;
+    int64_t outputs = gram->rows / gram->groups, size = bundle_size(gram);
+    int64_t each = (outputs + size - 1) / size, first = which % each * size;
+    rows->count = (int)(outputs - first < size ? outputs - first : size);
+    rows->cols = gram->cols;
+    rows->gram = gram->inner + which / each * gram->cols * gram->cols;
+    rows->terms = run->terms + omp_get_thread_num();
     for (int r = 0; r < rows->count; r++) {
         int64_t row = which / each * outputs + first + r;
-        rows->row[r] = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        rows->row[r] = row_state_of(gram, row, run->memory + row * 3 * gram->cols);
+        rows->p[r] = rows->row[r].p;
+        rows->scratch[r] = rows->row[r].scratch;
         rows->active[r] = true;
     }
 }
@@ -226,129 +269,138 @@ static bool settled(int64_t changes, int64_t cols)
     return changes <= (cols < 1024 ? 0 : cols / 256);
 }
 
-static void descend_bundle(bundle *rows, const tn_descent_options *options, int sweeps,
-                           tn_qweight *weight)
+static void descend_bundle(const descent_run *run, bundle *rows)
 {
-    bool any = true;
-    bundle_start(rows, weight);
-    for (int sweep = 0; any && sweep < sweeps; sweep++) {
-        for (int r = 0; !options->keep_scales && r < rows->count; r++)
-            if (rows->active[r])
-                row_scales(&rows->row[r], weight);
-        bundle_sweep(rows, weight);
+    bool any = true, scales = !run->keep_scales;
+    bundle_start(rows, run->weight);
+    for (int sweep = 0; any && sweep < run->sweeps; sweep++) {
+        if (scales)
+            bundle_scales(rows, run->weight);
+        bundle_sweep(rows, run->weight);
         any = false;
         for (int r = 0; r < rows->count; r++) {
-            rows->active[r] = rows->active[r] && !settled(rows->changes[r], rows->row[r].cols);
+            rows->active[r] = rows->active[r] && !settled(rows->changes[r], rows->cols);
             any = any || rows->active[r];
         }
     }
-    for (int r = 0; sweeps > 0 && !options->keep_scales && r < rows->count; r++)
-        row_scales(&rows->row[r], weight);
+    for (int r = 0; r < rows->count; r++)
+        rows->active[r] = true;
+    if (run->sweeps > 0 && scales)
+        bundle_scales(rows, run->weight);
 }
 
-static void descend_rows(const tn_gram *gram, const tn_descent_options *options, int sweeps,
-                         tn_qweight *weight, double *memory, double *objective)
+static void descend_rows(const descent_run *run, double *objective)
 {
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t b = 0; b < bundles_of(gram); b++) {
+    for (int64_t b = 0; b < bundles_of(run->gram); b++) {
         bundle rows;
-        bundle_make(gram, b, memory, &rows);
-        descend_bundle(&rows, options, sweeps, weight);
+        bundle_make(run, b, &rows);
+        descend_bundle(run, &rows);
         for (int r = 0; objective && r < rows.count; r++)
             objective[rows.row[r].row] = row_objective(&rows.row[r]);
     }
 }
 
 /* One scale for all rows: sums over rows in row order. */
-static void tensor_scales(const tn_gram *gram, tn_qweight *weight, double *memory, double *terms)
+static void tensor_scales(const descent_run *run)
 {
+    const tn_gram *gram = run->gram;
+    tn_qweight *weight = run->weight;
     for (int side = 0; side < (weight->scale_neg ? 2 : 1); side++) {
         scale_class class = class_of(weight, 0, weight->scale_neg ? 1 - 2 * side : 0);
         float *scale = side ? weight->scale_neg : weight->scale;
 #pragma omp parallel for schedule(dynamic)
-        for (int64_t row = 0; row < gram->rows; row++) {
-            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
-            class_terms(&state, &class, terms + 2 * row, terms + 2 * row + 1);
+        for (int64_t b = 0; b < bundles_of(gram); b++) {
+            bundle rows;
+            bundle_make(run, b, &rows);
+            class_products(&rows, &class);
+            for (int r = 0; r < rows.count; r++)
+                class_terms(&rows.row[r], &class, run->slopes + 2 * rows.row[r].row,
+                            run->slopes + 2 * rows.row[r].row + 1);
         }
         double slope = 0, curvature = 0;
         for (int64_t row = 0; row < gram->rows; row++) {
-            slope += terms[2 * row];
-            curvature += terms[2 * row + 1];
+            slope += run->slopes[2 * row];
+            curvature += run->slopes[2 * row + 1];
         }
         double factor = best_factor(*scale, slope, curvature);
         if (factor == 1)
             continue;
 #pragma omp parallel for schedule(static)
         for (int64_t row = 0; row < gram->rows; row++) {
-            row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+            row_state state = row_state_of(gram, row, run->memory + row * 3 * gram->cols);
             class_apply(&state, &class, factor);
         }
         *scale = (float)((double)*scale * factor);
     }
 }
 
-static void descend_tensor(const tn_gram *gram, const tn_descent_options *options, int sweeps,
-                           tn_qweight *weight, double *memory, double *terms, double *objective)
+static void descend_tensor(const descent_run *run, double *objective)
 {
+    const tn_gram *gram = run->gram;
 #pragma omp parallel for schedule(dynamic)
     for (int64_t b = 0; b < bundles_of(gram); b++) {
         bundle rows;
-        bundle_make(gram, b, memory, &rows);
-        bundle_start(&rows, weight);
+        bundle_make(run, b, &rows);
+        bundle_start(&rows, run->weight);
     }
-    for (int sweep = 0; sweep < sweeps; sweep++) {
+    for (int sweep = 0; sweep < run->sweeps; sweep++) {
         int64_t changes = 0;
-        if (!options->keep_scales)
-            tensor_scales(gram, weight, memory, terms);
+        if (!run->keep_scales)
+            tensor_scales(run);
 #pragma omp parallel for schedule(dynamic) reduction(+ : changes)
         for (int64_t b = 0; b < bundles_of(gram); b++) {
             bundle rows;
-            bundle_make(gram, b, memory, &rows);
-            bundle_sweep(&rows, weight);
+            bundle_make(run, b, &rows);
+            bundle_sweep(&rows, run->weight);
             for (int r = 0; r < rows.count; r++)
                 changes += rows.changes[r];
         }
         if (changes == 0)
             break;
     }
-    if (sweeps > 0 && !options->keep_scales)
-        tensor_scales(gram, weight, memory, terms);
+    if (run->sweeps > 0 && !run->keep_scales)
+        tensor_scales(run);
     for (int64_t row = 0; objective && row < gram->rows; row++) {
-        row_state state = row_state_of(gram, row, memory + row * 3 * gram->cols);
+        row_state state = row_state_of(gram, row, run->memory + row * 3 * gram->cols);
         objective[row] = row_objective(&state);
     }
 }
 
-static tn_status run(const tn_gram *gram, const tn_descent_options *options, int sweeps,
-                     tn_qweight *weight, double *objective, tn_error *error)
+static tn_status descend(descent_run run, double *objective, tn_error *error)
 {
-    double *memory = tn_alloc_array((size_t)(gram->rows * gram->cols), 3 * sizeof *memory);
-    double *terms = tn_alloc_array((size_t)gram->rows, 2 * sizeof *terms);
+    const tn_gram *gram = run.gram;
+    run.memory = tn_alloc_array((size_t)(gram->rows * gram->cols), 3 * sizeof *run.memory);
+    run.slopes = tn_alloc_array((size_t)gram->rows, 2 * sizeof *run.slopes);
+    run.terms = tn_alloc_array((size_t)tn_threads_get(), sizeof *run.terms);
     tn_status status = TN_OK;
-    if (!memory || !terms)
+    if (!run.memory || !run.slopes || !run.terms)
         status = tn_fail(error, TN_ERROR_LIMIT, "no memory to calibrate %lld x %lld weights",
                          (long long)gram->rows, (long long)gram->cols);
-    else if (weight->granularity == TN_PER_TENSOR)
-        descend_tensor(gram, options, sweeps, weight, memory, terms, objective);
+    else if (run.weight->granularity == TN_PER_TENSOR)
+        descend_tensor(&run, objective);
     else
-        descend_rows(gram, options, sweeps, weight, memory, objective);
-    tn_free(memory);
-    tn_free(terms);
+        descend_rows(&run, objective);
+    tn_free(run.memory);
+    tn_free(run.slopes);
+    tn_free(run.terms);
     return status;
 }
 
 tn_status tn_descent(const tn_gram *gram, const tn_descent_options *options, tn_qweight *weight,
                      double *objective, tn_error *error)
 {
-    tn_descent_options defaults = {0};
-    const tn_descent_options *used = options ? options : &defaults;
-    return run(gram, used, used->sweeps > 0 ? used->sweeps : SWEEPS, weight, objective, error);
+    descent_run run = {.gram = gram, .weight = weight, .sweeps = SWEEPS};
+    if (options && options->sweeps > 0)
+        run.sweeps = options->sweeps;
+    run.keep_scales = options && options->keep_scales;
+    return descend(run, objective, error);
 }
 
 tn_status tn_descent_objective(const tn_gram *gram, const tn_qweight *weight, double *objective,
                                tn_error *error)
 {
-    tn_descent_options options = {.keep_scales = true};
     tn_qweight same = *weight; /* no sweep: nothing is written */
-    return run(gram, &options, 0, &same, objective, error);
+    descent_run run = {.gram = gram, .weight = &same, .keep_scales = true};
+    return descend(run, objective, error);
 }

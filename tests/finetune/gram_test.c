@@ -1,5 +1,6 @@
 /* Gram sums against plain loops in double, for strided, padded, dilated, grouped convolutions and
- * linear layers, and the same bits for one and two threads. */
+ * linear layers, and the same bits for one and two threads; products of a Gram matrix with several
+ * channels. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include "core/random.h"
 #include "core/threads.h"
 #include "finetune/gram.h"
+#include "finetune/gram_product.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -157,12 +159,55 @@ static void threads_and_thinning_are_deterministic(void **state)
     tn_free(y);
 }
 
+/* Terms of a block against one product after the other, bit for bit: all rows of it, some that
+ * several products share, and single ones; whole tiles and edges. */
+static void check_products(int products, int64_t block, int64_t every, int64_t from, int64_t to)
+{
+    enum { COLS = 203 };
+    tn_random random = tn_random_make(7, TN_PURPOSE_TEST, 3, (uint64_t)(every * products));
+    size_t n = (size_t)(products * COLS);
+    tn_gram_terms *terms = tn_alloc(sizeof *terms);
+    double *gram = tn_alloc_array((size_t)block, COLS * sizeof *gram);
+    double *found = tn_alloc_zero(n, sizeof *found), *wanted = tn_alloc_zero(n, sizeof *wanted);
+    double *product[TN_PRODUCT_ROWS];
+    assert_true(terms && gram && found && wanted);
+    for (int64_t i = 0; i < block * COLS; i++)
+        gram[i] = (double)tn_random_normal(&random);
+    tn_gram_terms_clear(terms);
+    for (int r = 0; r < products; r++) {
+        product[r] = found + r * COLS;
+        for (int64_t i = every > 1 ? r : 0; i < block; i += every) {
+            double factor = (double)tn_random_normal(&random);
+            tn_gram_terms_push(terms, r, i, factor);
+            for (int64_t j = from; j < to; j++)
+                wanted[r * COLS + j] += factor * gram[i * COLS + j];
+        }
+    }
+    tn_gram_terms_add(terms, gram, COLS, from, to, products, product);
+    assert_memory_equal(found, wanted, n * sizeof *found);
+    tn_free(terms);
+    tn_free(gram);
+    tn_free(found);
+    tn_free(wanted);
+}
+
+static void products_equal_loops(void **state)
+{
+    (void)state;
+    check_products(1, 5, 1, 0, 3);
+    check_products(TN_PRODUCT_ROWS, TN_PRODUCT_BLOCK, 1, 0, 203);
+    check_products(TN_PRODUCT_ROWS, TN_PRODUCT_BLOCK, 7, 10, 200);
+    check_products(9, 200, 199, 64, 203);
+    check_products(3, 17, 100, 5, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_equal_loops),
         cmocka_unit_test(linear_layers_are_patches_without_space),
         cmocka_unit_test(threads_and_thinning_are_deterministic),
+        cmocka_unit_test(products_equal_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
