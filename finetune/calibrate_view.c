@@ -47,27 +47,6 @@ static tn_status read_param(const tn_params *params, const tn_value *value, int6
     return tn_params_get(params, i, numbers, error);
 }
 
-const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight)
-{
-    const tn_node *node = layer->node;
-    if (walk->options->method == TN_CALIBRATE_ROUND && walk->bn == TN_CALIBRATE_BN_KEEP)
-        return "not asked for";
-    if (layer->cols > TN_WIDE_COLS &&
-        (!layer->is_linear || walk->options->method == TN_CALIBRATE_ROUND))
-        return "more than 8192 inputs";
-    if (layer->cols > TN_WIDE_COLS && !tn_wide_fits(&(tn_patches){.group = 1}, weight))
-        return "more than 8192 inputs, in groups that cross blocks";
-    if (!strcmp(node->type, "ConvTranspose"))
-        return "ConvTranspose";
-    if (!strcmp(node->type, "Gemm")) {
-        tn_gemm_params gemm;
-        if (tn_gemm_parse(node, &gemm, NULL) != TN_OK || gemm.trans_a || gemm.alpha != 1.0f ||
-            gemm.beta != 1.0f)
-            return "Gemm with transA, alpha or beta";
-    }
-    return NULL;
-}
-
 static tn_status conv_patches(const tn_node *node, tn_patches *patches, tn_error *error)
 {
     tn_window window;
@@ -95,6 +74,43 @@ static void linear_patches(const tn_node *node, const tn_layer *layer, tn_patche
     for (int i = 0; i < node->inputs[0]->rank; i++)
         count *= node->inputs[0]->dims[i];
     *patches = (tn_patches){.batch = count / layer->cols, .channels = layer->cols, .group = 1};
+}
+
+static tn_status layer_patches(const tn_layer *layer, tn_patches *patches, tn_error *error)
+{
+    if (!layer->is_linear)
+        return conv_patches(layer->node, patches, error);
+    linear_patches(layer->node, layer, patches);
+    return TN_OK;
+}
+
+/* Why a layer whose Gram matrix would be too large cannot be fitted by blocks, or NULL. */
+static const char *wide_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight)
+{
+    tn_patches patches;
+    if (walk->options->method == TN_CALIBRATE_ROUND ||
+        layer_patches(layer, &patches, NULL) != TN_OK)
+        return "more than 8192 inputs";
+    if (patches.group > 1)
+        return "more than 8192 inputs, grouped";
+    return tn_wide_fits(&patches, weight) ? NULL
+                                          : "more than 8192 inputs, in groups that cross blocks";
+}
+
+const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight)
+{
+    const tn_node *node = layer->node;
+    if (walk->options->method == TN_CALIBRATE_ROUND && walk->bn == TN_CALIBRATE_BN_KEEP)
+        return "not asked for";
+    if (!strcmp(node->type, "ConvTranspose"))
+        return "ConvTranspose";
+    if (!strcmp(node->type, "Gemm")) {
+        tn_gemm_params gemm;
+        if (tn_gemm_parse(node, &gemm, NULL) != TN_OK || gemm.trans_a || gemm.alpha != 1.0f ||
+            gemm.beta != 1.0f)
+            return "Gemm with transA, alpha or beta";
+    }
+    return layer->cols > TN_WIDE_COLS ? wide_unfit(walk, layer, weight) : NULL;
 }
 
 /* The network whose values the layers are fitted on. */
@@ -187,9 +203,7 @@ static tn_status look_at_arrays(const tn_walk *walk, const tn_layer *layer, size
         (node->inputs[0]->rank > 2 && work->input.channels_last == layer->is_linear))
         return tn_fail(error, TN_ERROR_MODEL, "the input of %s lies in an unexpected order",
                        tn_quote(tn_node_label(node)));
-    if (layer->is_linear)
-        linear_patches(node, layer, &view->patches);
-    tn_status status = layer->is_linear ? TN_OK : conv_patches(node, &view->patches, error);
+    tn_status status = layer_patches(layer, &view->patches, error);
     view->patches.data = work->input.data;
     view->output = work->output.data;
     return status;

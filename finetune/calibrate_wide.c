@@ -14,6 +14,7 @@ typedef struct wide_fit {
     const tn_layer_fit_options *options;
     tn_qweight *weight;
     int64_t rows, cols, positions;
+    int64_t rows_per_image; /* positions there are of one */
     float *x, *y;   /* [positions, cols], [positions, rows], about their means when centered */
     float *left;    /* R [positions, rows] */
     float *values;  /* [rows, BLOCK] of the block, before and after */
@@ -27,7 +28,7 @@ typedef struct wide_fit {
 
 bool tn_wide_fits(const tn_patches *patches, const tn_qweight *weight)
 {
-    return patches->spatial == 0 && patches->group == 1 &&
+    return patches->group == 1 &&
            (weight->granularity != TN_PER_GROUP || TN_WIDE_BLOCK % weight->group == 0);
 }
 
@@ -90,29 +91,38 @@ static void center(float *x, int64_t n, int64_t width, double *mean)
             x[i * width + j] = (float)((double)x[i * width + j] - mean[j]);
 }
 
-/* Every step-th position of all chunks, until there are `positions`. */
+/* Position `at` from row `row` of the chunk. */
+static void gather_row(wide_fit *wide, int64_t row, float *patch, int64_t at)
+{
+    const tn_layer_view *view = wide->view;
+    float *x = wide->x + at * wide->cols, *y = wide->y + at * wide->rows;
+    tn_patches_fill(&view->patches, 0, row, patch);
+    for (int64_t j = 0; j < wide->cols; j++)
+        x[tn_patches_weight_col(&view->patches, j)] = patch[j];
+    for (int64_t o = 0; o < wide->rows; o++)
+        y[o] = view->output[row * wide->rows + o] - (view->bias ? view->bias[o] : 0.0f);
+}
+
+/* One of `step` positions of all chunks, until there are `positions`. */
 static tn_status gather(wide_fit *wide, const tn_layer_source *source, int64_t step,
                         tn_error *error)
 {
-    const tn_layer_view *view = wide->view;
-    int64_t at = 0, seen = 0;
-    tn_status status = TN_OK;
+    int64_t at = 0, per_chunk = wide->rows_per_image * source->chunk_images;
+    float *patch = tn_alloc_array((size_t)wide->cols, sizeof *patch);
+    tn_status status = patch ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "no memory for a patch");
     for (int64_t c = 0; status == TN_OK && c < source->chunks; c++) {
-        int64_t images = 0;
+        int64_t images = 0, first = c * per_chunk;
         status = source->load(source->context, 0, c, &images, error);
-        int64_t rows = images * source->batch_per_image;
-        for (int64_t i = 0; status == TN_OK && i < rows; i++, seen++) {
-            if (seen % step != 0 || at == wide->positions)
-                continue;
-            memcpy(wide->x + at * wide->cols, view->patches.data + i * wide->cols,
-                   (size_t)wide->cols * sizeof *wide->x);
-            for (int64_t o = 0; o < wide->rows; o++)
-                wide->y[at * wide->rows + o] =
-                    view->output[i * wide->rows + o] - (view->bias ? view->bias[o] : 0.0f);
-            at++;
+        int64_t end = first + images * wide->rows_per_image;
+        for (; status == TN_OK && at < wide->positions; at++) {
+            int64_t row = tn_gram_chosen_row(at, step);
+            if (row >= end)
+                break;
+            gather_row(wide, row - first, patch, at);
         }
     }
-    if (status == TN_OK && view->centered) {
+    tn_free(patch);
+    if (status == TN_OK && wide->view->centered) {
         center(wide->x, wide->positions, wide->cols, wide->mean_x);
         center(wide->y, wide->positions, wide->rows, wide->mean_y);
     }
@@ -325,10 +335,13 @@ tn_status tn_wide_fit_run(const tn_layer_view *view, const tn_layer_source *sour
                      .weight = weight,
                      .rows = view->channels,
                      .cols = tn_patches_cols(&view->patches)};
-    int64_t all = source->images * source->batch_per_image;
+    tn_patches image = view->patches;
+    image.batch = source->batch_per_image;
+    wide.rows_per_image = tn_patches_rows(&image);
+    int64_t all = source->images * wide.rows_per_image;
     int64_t room = MOST_BYTES / (int64_t)sizeof(float) / (wide.cols + wide.rows);
     int64_t step = (all + room - 1) / room;
-    wide.positions = (all + step - 1) / step;
+    wide.positions = all / step;
     tn_status status = wide_alloc(&wide, error);
     if (status == TN_OK)
         status = gather(&wide, source, step, error);

@@ -1,5 +1,6 @@
-/* Linear layers with so many inputs that their Gram matrix would not fit (VGG's and AlexNet's first
- * fully connected layers, 25,088 and 9,216): coordinate descent by blocks of columns.
+/* Layers with so many inputs that their Gram matrix would not fit (VGG's and AlexNet's first fully
+ * connected layers, 25,088 and 9,216; 3x3 convolutions of 1,024 channels, 9,216): coordinate
+ * descent by blocks of columns.
  *
  * With V the present weights (float ones until their block has had its turn) and R = Y - X V' the
  * error that is left of the float network's output, a block k is fitted to T = R + X_k V_k': its
@@ -14,7 +15,7 @@
 /* Layers with more inputs than this are wide. */
 enum { TN_WIDE_COLS = 8192, TN_WIDE_BLOCK = 512 };
 
-/* Whether blocks can do it: a linear layer whose groups of weights do not cross blocks. */
+/* Whether blocks can do it: the layer has one group and groups of weights do not cross blocks. */
 bool tn_wide_fits(const tn_patches *patches, const tn_qweight *weight);
 
 /* As tn_layer_fit_run (coordinate descent alone, without relaxation and residual); sees at most

@@ -2,8 +2,10 @@
 
 #include "core/checked.h"
 #include "core/memory.h"
+#include "core/threads.h"
 
 #include <dnnl.h>
+#include <omp.h>
 #include <string.h>
 
 enum { MAX_BLOCK = 192, MAX_CHUNKS = 4, SUPER_TILES = 16 };
@@ -112,13 +114,12 @@ struct tn_gram_pass {
     int64_t *rows; /* [SUPER_TILES][256] */
     int64_t counts[SUPER_TILES];
     double *sums;   /* [groups][chunks][cols][sum_width] */
-    float *scratch; /* [chunks x row_blocks x col_blocks][block x block] */
+    float *scratch; /* [threads][block x block] */
     double *y_sums; /* [SUPER_TILES][2][outputs] */
     bool failed;
 };
 
-/* Position j of a thinned walk: stratified, with a jitter that depends on j alone. */
-static int64_t chosen_row(int64_t j, int64_t step)
+int64_t tn_gram_chosen_row(int64_t j, int64_t step)
 {
     if (step == 1)
         return j;
@@ -132,7 +133,7 @@ static int64_t position_at(const tn_gram_pass *pass, int64_t row)
     int64_t j = row / pass->step, end = pass->total / pass->step;
     if (j >= end)
         return end;
-    return chosen_row(j, pass->step) < row ? j + 1 : j;
+    return tn_gram_chosen_row(j, pass->step) < row ? j + 1 : j;
 }
 
 static void fill_tile(tn_gram_pass *pass, int64_t slot, int64_t first, int64_t count)
@@ -142,7 +143,7 @@ static void fill_tile(tn_gram_pass *pass, int64_t slot, int64_t first, int64_t c
     double *sum = pass->y_sums + slot * 2 * pass->outputs, *square = sum + pass->outputs;
     pass->counts[slot] = count;
     for (int64_t i = 0; i < count; i++) {
-        rows[i] = chosen_row(first + i, pass->step) - pass->first_row;
+        rows[i] = tn_gram_chosen_row(first + i, pass->step) - pass->first_row;
         tn_patches_fill(&pass->patches, pass->group, rows[i], tile + i * pass->width);
         tile[(i + 1) * pass->width - 1] = 1.0f;
     }
@@ -201,7 +202,7 @@ static void run_tiles(tn_gram_pass *pass, int64_t first, int64_t tiles, int64_t 
         int64_t bi = task % blocks / pass->col_blocks, bj = task % pass->col_blocks;
         if (block_wanted(pass, bi, bj))
             add_block(pass, task / blocks, bi, bj, tiles,
-                      pass->scratch + task * pass->block * pass->block);
+                      pass->scratch + omp_get_thread_num() * pass->block * pass->block);
     }
     double *sum = pass->gram->sum_y + pass->group * pass->outputs;
     double *square = pass->gram->sum_yy + pass->group * pass->outputs;
@@ -258,7 +259,7 @@ static void plan_blocks(tn_gram_pass *pass, bool cross_only)
 
 static tn_status allocate(tn_gram_pass *pass, tn_error *error)
 {
-    int64_t tasks = pass->chunks * pass->row_blocks * pass->col_blocks, sums;
+    int64_t threads = tn_threads_get(), sums;
     pass->sum_width = pass->width - pass->first_col;
     if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->sum_width, &sums) ||
         !tn_checked_mul_i64(sums, pass->gram->groups, &sums))
@@ -267,7 +268,7 @@ static tn_status allocate(tn_gram_pass *pass, tn_error *error)
     pass->tiles = tn_alloc_array((size_t)(SUPER_TILES * TN_GRAM_TILE * pass->width), sizeof(float));
     pass->rows = tn_alloc_array(SUPER_TILES * TN_GRAM_TILE, sizeof(int64_t));
     pass->sums = tn_alloc_zero((size_t)sums, sizeof(double));
-    pass->scratch = tn_alloc_array((size_t)(tasks * pass->block * pass->block), sizeof(float));
+    pass->scratch = tn_alloc_array((size_t)(threads * pass->block * pass->block), sizeof(float));
     pass->y_sums = tn_alloc_array((size_t)(SUPER_TILES * 2 * pass->outputs), sizeof(double));
     if (!pass->tiles || !pass->rows || !pass->sums || !pass->scratch || !pass->y_sums)
         return tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",

@@ -33,6 +33,10 @@ int64_t tn_patches_weight_col(const tn_patches *patches, int64_t j);
 /* The patch at position `row` for one group: [kernel..., channels / group], zeros outside. */
 void tn_patches_fill(const tn_patches *patches, int64_t group, int64_t row, float *dst);
 
+/* Row j of about every step-th: one of each `step` rows, at a place that depends on j alone, so
+ * that no pattern of the positions is met again and again. */
+int64_t tn_gram_chosen_row(int64_t j, int64_t step);
+
 /* What the layer should give: writes y [count, outputs / group] (row stride `stride`) of `group`
  * for the positions in `rows`; x are their patches, same stride. Called from several threads. */
 typedef void (*tn_gram_target)(const void *context, int64_t group, const int64_t *rows,
