@@ -4,6 +4,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "core/threads.h"
+#include "finetune/launcher.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,8 @@ const char *tn_version(void)
 
 void tn_configure(int threads, uint64_t max_memory)
 {
-    tn_threads_set(threads);
+    const tn_launch launch = tn_launcher_read();
+    tn_threads_set(threads > 0 ? threads : tn_launcher_threads(&launch));
     tn_memory_set_limit(max_memory);
 }
 

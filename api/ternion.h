@@ -61,9 +61,14 @@ typedef struct tn_reporter {
 /* "0.1.0" */
 TERNION_API const char *tn_version(void);
 
-/* The process's settings: threads of parallel regions (0: all processors it may run on), and the
- * bytes the library may hold at once (0: no limit). */
+/* The process's settings: threads of parallel regions (0: all processors it may run on, or its part
+ * of them where a launcher started several processes on the machine and bound none), and the bytes the library may hold at once (0: no limit). */
 TERNION_API void tn_configure(int threads, uint64_t max_memory);
+
+/* This process among those that a launcher (mpirun) started together, as the environment says: 0 of
+ * 1 without a launcher. */
+TERNION_API int tn_process_rank(void);
+TERNION_API int tn_process_count(void);
 
 /* A name from a file made safe to print: control, zero-width and bidirectional characters and
  * invalid UTF-8 escaped, cut to `size`. Gives `text`. */
@@ -422,6 +427,7 @@ typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
     const char *folder;              /* checkpoints and run.jsonl; NULL: none */
     bool resume;
     bool no_calibration; /* start from rounding, not from calibration */
+    bool distributed;    /* all processes that a launcher started call this and train one network */
 } tn_train_request;
 
 typedef struct tn_train_report {
@@ -434,7 +440,12 @@ typedef struct tn_train_report {
 } tn_train_report;
 
 /* Trains the quantized weights of `input` on labelled images, writes `output`, reads it back and
- * proves that it computes bit for bit what was trained. */
+ * proves that it computes bit for bit what was trained.
+ *
+ * With `distributed` under a launcher, each process takes its part of every batch; only the first
+ * reports and writes, and *report is NULL on the others. When one fails or is cancelled all return
+ * that error, and the first tells it. MPI is started and ended by the call, once in a process,
+ * unless the caller has started it. USAGE in a build without MPI. */
 TERNION_API tn_status tn_finetune_file(const char *input, const char *output,
                                        const tn_train_request *request, const tn_reporter *reporter,
                                        tn_train_report **report, tn_error *error);

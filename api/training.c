@@ -3,6 +3,7 @@
 #include "api/images.h"
 #include "api/packed_start.h"
 #include "api/packing.h"
+#include "api/processes.h"
 
 #include "converter/activation_record.h"
 #include "finetune/calibrate.h"
@@ -18,6 +19,7 @@
 
 typedef struct job {
     const tn_train_request *request;
+    tn_processes processes;
     const tn_reporter *reporter;
     tn_packing packing;
     tn_model *model, *teacher, *latents;
@@ -148,7 +150,8 @@ static void fill_options(job *j)
                                     .folder = r->folder,
                                     .resume = r->resume,
                                     .save_every = (int)r->save_seconds,
-                                    .reporter = j->reporter};
+                                    .reporter = j->reporter,
+                                    .collective = j->processes.collective};
     tn_packed_start_policy(&j->packed, &j->options.policy);
     if (r->batch_norm && strcmp(r->batch_norm, "freeze") == 0)
         j->options.batch_norm = TN_BATCH_NORM_FREEZE;
@@ -175,6 +178,8 @@ static tn_status prepare(job *j, tn_error *error)
         status = tn_image_source_open(r->data, TN_SPLIT_TRAIN,
                                       r->distill && strcmp(r->distill, "none") != 0, j->model,
                                       &r->images, j->reporter, &j->source, error);
+    if (status == TN_OK)
+        status = tn_processes_compare(&j->processes, j->source.device, error);
     if (status == TN_OK)
         status = change_resolution(j, error);
     if (status == TN_OK)
@@ -223,7 +228,7 @@ static tn_status evaluate(job *j, const tn_model *model, const char *path,
  * new head, where it is expected. */
 static tn_status look_first(job *j, tn_error *error)
 {
-    if (j->untrained || !j->val)
+    if (j->untrained || !j->val || !tn_processes_is_first(&j->processes))
         return TN_OK;
     tn_status status = evaluate(j, j->model, j->packing.input, &j->before, error);
     if (status != TN_OK || j->request->images.no_preflight)
@@ -331,7 +336,7 @@ static tn_status train(job *j, tn_error *error)
         status = tn_fail(error, TN_ERROR_CANCELLED, "stopped at step %llu%s",
                          (unsigned long long)j->trained.last.step,
                          j->options.folder ? ", which is saved" : "");
-    if (status == TN_OK && j->restored > 0)
+    if (status == TN_OK && j->restored > 0 && tn_processes_is_first(&j->processes))
         status = tn_restored_bn_fold(&j->trained, &j->data, &j->options, error);
     return status;
 }
@@ -409,6 +414,16 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
     return status;
 }
 
+static void fill_report(job *j, tn_train_report *report)
+{
+    report->epochs = j->trained.epochs_run;
+    report->stopped = j->trained.stopped;
+    report->reestimated = j->trained.reestimated;
+    report->train_loss = j->trained.last.train_loss;
+    report->train_top1 = j->trained.last.train_top1;
+    report->images_per_s = j->trained.last.images_per_s;
+}
+
 static void job_close(job *j)
 {
     tn_evaluate_report_free(j->before);
@@ -427,32 +442,33 @@ static void job_close(job *j)
 tn_status tn_finetune_file(const char *input, const char *output, const tn_train_request *request,
                            const tn_reporter *reporter, tn_train_report **report, tn_error *error)
 {
-    job j = {
-        .request = request,
-        .reporter = reporter,
-        .packing = {.input = input, .output = output, .out = &request->out, .reporter = reporter}};
+    job j = {.request = request,
+             .packing = {.input = input, .output = output, .out = &request->out}};
     tn_train_report *made = tn_result_create(sizeof *made);
     if (!made)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-    tn_status status = prepare(&j, error);
+    tn_status status = tn_processes_open(request->distributed, &j.processes, error);
+    if (status == TN_OK) {
+        j.reporter = j.packing.reporter = tn_processes_reporter(&j.processes, reporter);
+        status = prepare(&j, error);
+    }
     if (status == TN_OK)
         status = look_first(&j, error);
     if (status == TN_OK)
         status = train(&j, error);
-    if (status == TN_OK)
+    if (status == TN_OK && tn_processes_is_first(&j.processes)) {
         status = write_and_prove(&j, made, error);
-    if (status == TN_OK) {
-        made->epochs = j.trained.epochs_run;
-        made->stopped = j.trained.stopped;
-        made->reestimated = j.trained.reestimated;
-        made->train_loss = j.trained.last.train_loss;
-        made->train_top1 = j.trained.last.train_top1;
-        made->images_per_s = j.trained.last.images_per_s;
-        *report = made;
-    } else {
-        tn_train_report_free(made);
+        fill_report(&j, made);
     }
+    const bool reports = j.processes.collective && tn_processes_is_first(&j.processes);
     job_close(&j);
+    status = tn_processes_close(&j.processes, status, error);
+    if (status != TN_OK || !reports) {
+        tn_train_report_free(made);
+        made = NULL;
+    }
+    if (status == TN_OK)
+        *report = made;
     return status;
 }
 

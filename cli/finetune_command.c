@@ -91,7 +91,8 @@ static tn_train_request request_of(const cli_arguments *a, const char *recipe)
                               .activation_scheme = a->activation_scheme,
                               .folder = a->checkpoint,
                               .resume = a->resume,
-                              .no_calibration = a->no_calibration};
+                              .no_calibration = a->no_calibration,
+                              .distributed = true};
 }
 
 /* In single quotes where the shell would not take it as it is. */
@@ -122,7 +123,10 @@ static bool is_flag(const cli_command *command, const char *name)
 static void print_resume(const cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    fputs("go on with: ternion finetune", stderr);
+    fputs("go on with:", stderr);
+    if (tn_process_count() > 1)
+        fprintf(stderr, " mpirun -np %d", tn_process_count());
+    fputs(" ternion finetune", stderr);
     for (size_t i = 0; i < arguments->operands.count; i++)
         print_word(stderr, arguments->operands.items[i]);
     for (size_t i = 0; i < arguments->given.count; i++) {
@@ -154,12 +158,12 @@ static tn_status run(cli_context *context)
     status = tn_finetune_file(arguments->operands.items[0], arguments->out, &request,
                               &context->reporter, &report, &context->error);
     free(recipe);
-    if (status == TN_ERROR_CANCELLED && arguments->checkpoint) {
+    if (status == TN_ERROR_CANCELLED && arguments->checkpoint && tn_process_rank() == 0) {
         cli_terminal_close();
         fprintf(stderr, "%s\n", context->error.message);
         print_resume(context);
     }
-    if (status != TN_OK)
+    if (status != TN_OK || !report) /* of another process than the first */
         return status;
     print(context, report);
     tn_train_report_free(report);
@@ -251,6 +255,8 @@ static const cli_example examples[] = {
      "ternary weights, 20 epochs, the packed file at the end"},
     {"ternion finetune r.onnx -o t.onnx --data photos --epochs 100 --checkpoint run",
      "with checkpoints in run/; go on later with --resume"},
+    {"mpirun -np 4 --bind-to none ternion finetune r.onnx -o t.onnx --data photos",
+     "four processes, each with a quarter of every batch"},
     {"ternion finetune small.onnx -o s.onnx --data glyphs --scheme float --epochs 20",
      "plain training, of a network from `ternion create`"},
     {NULL, NULL}};
@@ -261,7 +267,9 @@ const cli_command cli_finetune_command = {
     "MODEL -o OUT --data DATA [options]",
     "Trains ternary or n-bit weights by the float network they come from, and writes the packed "
     "file, which is read back and must compute bit for bit what was trained. Ctrl-C saves a "
-    "checkpoint where --checkpoint is given.",
+    "checkpoint where --checkpoint is given. Started by mpirun (in a build with MPI), the processes "
+    "train one network: each takes its part of every batch, one GPU each where there are GPUs; the "
+    "first writes. Unless --batch-norm is freeze, BatchNormalization sees each process's part only.",
     examples,
     groups,
     1,

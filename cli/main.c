@@ -1,5 +1,5 @@
 /* Finds the command, parses its options, runs it, and turns its status into the exit code. */
-#include "cli/command.h"
+#include "cli/commands.h"
 #include "cli/recipe_file.h"
 #include "cli/terminal.h"
 
@@ -13,6 +13,8 @@ static int finish(tn_status status, const tn_error *error)
     cli_terminal_close();
     if (status == TN_OK)
         return 0;
+    if (tn_process_rank() > 0) /* the first of several processes says it */
+        return status == TN_ERROR_CANCELLED ? 130 : (int)status;
     if (status == TN_ERROR_CANCELLED && cli_signal_caught()) {
         cli_error("stopped; nothing was written");
         return 128 + cli_signal_caught();
@@ -29,6 +31,17 @@ static tn_status unknown_command(const char *name, tn_error *error)
                     tn_escape(name, shown, sizeof shown), hint[0] ? "; " : "", hint);
 }
 
+/* Under mpirun: several would do the same and overwrite each other's files. */
+static tn_status check_alone(const cli_command *command, tn_error *error)
+{
+    if (tn_process_count() == 1 || command == &cli_finetune_command)
+        return TN_OK;
+    return cli_fail(error, TN_ERROR_USAGE,
+                    "`ternion %s` is the work of one process, and %d were started: run it without "
+                    "mpirun (only `ternion finetune` spreads over several)",
+                    command->name, tn_process_count());
+}
+
 static tn_status run_command(const cli_command *command, int argc, char **argv, tn_error *error)
 {
     cli_arguments arguments;
@@ -38,6 +51,8 @@ static tn_status run_command(const cli_command *command, int argc, char **argv, 
     tn_status status = TN_OK;
     if (!command->planned || asks_help)
         status = cli_parse(command, argc, argv, &arguments, error);
+    if (status == TN_OK && !arguments.help && !arguments.version)
+        status = check_alone(command, error);
     if (status != TN_OK)
         return status;
     cli_terminal_open(&context);

@@ -79,9 +79,11 @@ static json_t *describe(const tn_checkpoint *checkpoint)
              s->step, s->epoch, s->batch, s->lr_factor, s->best_loss, s->best_epoch, s->epoch_loss,
              s->epoch_top1, s->epoch_seen, s->guard.seen, s->guard.bad, s->guard.dropped,
              s->guard.rollbacks, checkpoint->optimizer->steps);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "format", "ternion-checkpoint-1", "state",
-                     state, "recipe", id->recipe, "model", id->model, "data", id->data, "machine",
-                     id->machine);
+    char processes[16];
+    snprintf(processes, sizeof processes, "%d", id->processes);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "ternion-checkpoint-1",
+                     "state", state, "recipe", id->recipe, "model", id->model, "data", id->data,
+                     "machine", id->machine, "processes", processes);
 }
 
 static bool parse_state(const char *text, tn_progress_state *s, uint64_t *optimizer_steps)
@@ -207,6 +209,12 @@ static tn_status check_identity(const char *path, const tn_safetensors *file,
                "%s was made on another machine or build (%s, here %s): the run goes on, but not "
                "with the bits it would have had there",
                path, tn_quote(machine), identity->machine);
+    const char *processes = tn_safetensors_metadata(file, "processes");
+    if ((processes ? atoi(processes) : 1) != identity->processes)
+        tn_log(reporter, TN_LOG_WARNING,
+               "%s was made by %s process(es), here are %d: the run goes on, but sums are rounded "
+               "otherwise, and BatchNormalization that is not frozen sees batches of another size",
+               path, processes ? tn_quote(processes) : "1", identity->processes);
     return TN_OK;
 }
 
@@ -294,6 +302,47 @@ tn_status tn_checkpoint_restore_best(const char *folder, const tn_checkpoint *ch
         return status;
     status = take(path, &file, checkpoint, error);
     tn_safetensors_close(&file);
+    return status;
+}
+
+tn_status tn_checkpoint_share(const tn_checkpoint *checkpoint, tn_collective *collective,
+                              tn_error *error)
+{
+    tn_status status = TN_OK;
+    if (collective->size == 1)
+        return status;
+    part *parts = tn_alloc_array(most_parts(checkpoint), sizeof *parts);
+    if (!parts)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a checkpoint");
+    const size_t count = list_parts(checkpoint, parts);
+    tn_optimizer *optimizer = checkpoint->optimizer;
+    status =
+        tn_collective_broadcast(collective, checkpoint->state, sizeof *checkpoint->state, 0, error);
+    if (status == TN_OK)
+        status = tn_collective_broadcast(collective, &optimizer->steps, sizeof optimizer->steps, 0,
+                                         error);
+    for (size_t i = 0; i < count && status == TN_OK; i++) {
+        status = tn_collective_broadcast(collective, parts[i].data,
+                                         parts[i].count * (int64_t)sizeof(float), 0, error);
+        if (status == TN_OK && parts[i].param != SIZE_MAX)
+            status = tn_params_send(checkpoint->params, parts[i].param, error);
+    }
+    tn_free(parts);
+    return status;
+}
+
+tn_status tn_checkpoint_compare(const tn_checkpoint *checkpoint, const char *hash,
+                                tn_collective *collective, tn_error *error)
+{
+    char first[33];
+    memcpy(first, hash, sizeof first);
+    tn_status status = tn_collective_broadcast(collective, first, sizeof first, 0, error);
+    if (status == TN_OK && strcmp(first, hash) != 0)
+        status = tn_fail(error, TN_ERROR_DIFFERS,
+                         "after step %" PRIu64 " the weights (%s) are not those of process 0 (%s): "
+                         "use machines of one processor type with the same ternion; --resume goes "
+                         "on from the last checkpoint",
+                         checkpoint->state->step, hash, first);
     return status;
 }
 

@@ -6,6 +6,7 @@
 #include "core/reporter.h"
 #include "finetune/guard.h"
 #include "finetune/optimizer.h"
+#include "network/collective.h"
 #include "network/params.h"
 
 /* Where a run stands. Plain values: the run is a function of them, the slots and the statistics. */
@@ -27,6 +28,7 @@ typedef struct tn_run_identity {
     char model[33];   /* hash of the input file */
     char data[17];    /* fingerprint of the training set */
     char machine[64]; /* processor type, library build: a difference is a warning */
+    int processes;    /* that trained together: a difference is a warning */
 } tn_run_identity;
 
 /* What a checkpoint holds, borrowed. */
@@ -52,6 +54,14 @@ tn_status tn_checkpoint_restore(const char *folder, const tn_reporter *reporter,
 /* Restores FOLDER/best.safetensors. */
 tn_status tn_checkpoint_restore_best(const char *folder, const tn_checkpoint *checkpoint,
                                      tn_error *error) TN_MUST_CHECK;
+
+/* What rank 0 has (a restored checkpoint, or where a run starts) to all ranks; all call it. */
+tn_status tn_checkpoint_share(const tn_checkpoint *checkpoint, tn_collective *collective,
+                              tn_error *error) TN_MUST_CHECK;
+
+/* DIFFERS on a rank whose hash is not that of rank 0; all call it. */
+tn_status tn_checkpoint_compare(const tn_checkpoint *checkpoint, const char *hash,
+                                tn_collective *collective, tn_error *error) TN_MUST_CHECK;
 
 /* xxh3 of all slots and statistics: equal states have equal hashes. text: 33 bytes. */
 void tn_checkpoint_hash(const tn_checkpoint *checkpoint, char *text);

@@ -1,15 +1,15 @@
 #include "finetune/devices.h"
 
+#include "finetune/launcher.h"
 #include "gpu/cuda_device.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* "cuda" or "cuda:K"; false when it is neither. */
+/* "cuda" (*index stays) or "cuda:K"; false when it is neither. */
 static bool parse_cuda(const char *name, int *index)
 {
     char *end;
-    *index = 0;
     if (strcmp(name, "cuda") == 0)
         return true;
     if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
@@ -21,9 +21,9 @@ static bool parse_cuda(const char *name, int *index)
 
 tn_status tn_devices_open(const char *name, tn_device **device, tn_error *error)
 {
-    int index;
+    int index = tn_launcher_read().local_rank;
     if (!name || strcmp(name, "auto") == 0) {
-        if (tn_device_cuda_built() && tn_device_create_cuda(0, device, NULL) == TN_OK)
+        if (tn_device_cuda_built() && tn_device_create_cuda(index, device, NULL) == TN_OK)
             return TN_OK;
         return tn_device_create_cpu(device, error);
     }

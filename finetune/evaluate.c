@@ -278,9 +278,12 @@ static tn_status start_loader(evaluation_run *run, tn_error *error)
         status = find_input(shape.rank, shape.dims, name, &input, error);
     if (status != TN_OK)
         return status;
+    const int ranks = run->options->ranks > 1 ? run->options->ranks : 1;
     tn_loader_options options = {.preprocess = &run->result.preprocess,
                                  .output = TN_LOADER_VALUES_NHWC,
-                                 .batch = run->batch,
+                                 .batch = run->batch * (size_t)ranks,
+                                 .rank = run->options->rank,
+                                 .ranks = ranks,
                                  .subset = run->subset,
                                  .n_subset = run->subset ? run->n_samples : 0,
                                  .max_bad = run->options->max_bad,
@@ -371,7 +374,8 @@ static tn_status run_all(evaluation_run *run, tn_error *error)
         if (tn_cancelled(reporter))
             return tn_fail(error, TN_ERROR_CANCELLED, "stopped after %zu of %zu images", done,
                            run->n_samples);
-        status = run_batch(run, batch, error);
+        if (batch->count > 0) /* else only other ranks have a part of the last batch */
+            status = run_batch(run, batch, error);
         if (status != TN_OK)
             return status;
         done += batch->count;

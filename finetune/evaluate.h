@@ -18,6 +18,7 @@ typedef struct tn_evaluate_options {
     size_t max_bad;                /* corrupt images allowed */
     bool keep_predictions, keep_logits;
     int threads; /* of the loader; 0: by itself */
+    int rank, ranks; /* ranks > 1: this rank's part of the images only */
     const tn_reporter *reporter;
 } tn_evaluate_options;
 

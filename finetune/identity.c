@@ -131,6 +131,7 @@ tn_status tn_identity_make(const tn_model *model, const tn_train_data *data,
     XXH3_freeState(hash);
     if (status != TN_OK)
         return status;
+    made.processes = options->collective->size;
     snprintf(made.data, sizeof made.data, "%016" PRIx64, tn_dataset_hash(data->train));
     snprintf(made.machine, sizeof made.machine, "%.40s, ternion %s", options->device->summary,
              TERNION_VERSION);

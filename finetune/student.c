@@ -11,7 +11,7 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
 {
     const tn_train_options *options = student->options;
     const tn_value *input = student->graph->inputs[0]; /* perhaps not of the teacher's own size */
-    tn_graph_options batch = {.batch = options->batch, .input_rank = input->rank - 1};
+    tn_graph_options batch = {.batch = tn_train_rank_batch(options), .input_rank = input->rank - 1};
     for (int i = 0; i < batch.input_rank; i++)
         batch.input_dims[i] = input->dims[i + 1];
     tn_status status = tn_graph_create(teacher, &batch, &student->teacher_graph, error);
@@ -40,8 +40,8 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
             error, TN_ERROR_USAGE, "the distillation teacher has %lld classes, the network %lld",
             (long long)(shape.rank > 1 ? shape.dims[1] : 0), (long long)student->classes);
     if (status == TN_OK) {
-        student->teacher_logits =
-            tn_alloc_array((size_t)(options->batch * student->classes), sizeof(float));
+        student->teacher_logits = tn_alloc_array(
+            (size_t)(tn_train_rank_batch(options) * student->classes), sizeof(float));
         if (!student->teacher_logits)
             status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the teacher's logits");
     }
@@ -223,7 +223,7 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
                             const tn_train_options *options, tn_student *out, tn_error *error)
 {
     tn_student student = {.options = options};
-    tn_graph_options batch = {.batch = options->batch};
+    tn_graph_options batch = {.batch = tn_train_rank_batch(options)};
     tn_status status = TN_OK;
     if (options->activations) {
         status = tn_activation_steps_create(model, options->activations, &student.steps, error);
@@ -246,6 +246,10 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
         status = create_plans(&student, error);
     if (status == TN_OK)
         status = tn_params_mirror(student.params, error);
+    if (status == TN_OK)
+        status = tn_reduction_create(student.params, options->device, options->collective,
+                                     options->batch_norm == TN_BATCH_NORM_TRAIN, &student.reduction,
+                                     error);
     if (status == TN_OK)
         status = tn_latents_create(&student.layers, student.params, &student.latents, error);
     if (status == TN_OK && options->latents)
@@ -283,6 +287,7 @@ fail:
 void tn_student_done(tn_student *student)
 {
     tn_recorder_done(&student->recorder);
+    tn_reduction_destroy(student->reduction);
     tn_resident_destroy(student->resident);
     tn_running_statistics_done(&student->running);
     tn_optimizer_done(&student->optimizer);
@@ -442,6 +447,11 @@ tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
     if (status == TN_OK)
         status = tn_plan_loss(student->judge, &loss, result, error);
     return status;
+}
+
+tn_status tn_student_reduce(tn_student *student, tn_error *error)
+{
+    return tn_reduction_run(student->reduction, error);
 }
 
 static tn_status run_collect(void *context, tn_error *error)

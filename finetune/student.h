@@ -7,6 +7,7 @@
 #include "finetune/latent.h"
 #include "finetune/optimizer.h"
 #include "finetune/recorder.h"
+#include "finetune/reduction.h"
 #include "finetune/resident.h"
 #include "finetune/running_statistics.h"
 #include "finetune/train.h"
@@ -14,7 +15,7 @@
 
 typedef struct tn_student {
     const tn_train_options *options; /* resolved, borrowed */
-    tn_graph *graph;                 /* batch = options->batch */
+    tn_graph *graph;                 /* batch = the rank's part of options->batch */
     tn_layers layers;
     tn_params *params;
     tn_plan *plan;  /* training */
@@ -24,6 +25,7 @@ typedef struct tn_student {
     tn_optimizer optimizer;
     tn_running_statistics running; /* before the step */
     tn_resident *resident;         /* NULL: the host's memory is the device's */
+    tn_reduction *reduction;       /* NULL: one rank */
     tn_recorder recorder;
     tn_loss_options usual; /* the kind of batch that is recorded */
     tn_graph *teacher_graph;
@@ -58,7 +60,7 @@ typedef struct tn_sample_batch {
 } tn_sample_batch;
 
 /* Forward, loss and backward of one batch. accumulate adds to the gradients of the batch before;
- * share = 1 / number of batches of the step. */
+ * share = 1 / number of batches of the step, of all ranks. */
 tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
                            double share, tn_loss_result *loss, tn_error *error) TN_MUST_CHECK;
 
@@ -66,7 +68,11 @@ tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bo
 tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch, tn_loss_result *loss,
                            tn_error *error) TN_MUST_CHECK;
 
-/* After a step's last batch: gradients of latents and scales from those of the weights. *norm is
+/* After a step's last batch, on all ranks: gradients become their sums over the ranks, running
+ * statistics their means. */
+tn_status tn_student_reduce(tn_student *student, tn_error *error) TN_MUST_CHECK;
+
+/* Then: gradients of latents and scales from those of the weights. *norm is
  * the Euclidean norm of all gradients. */
 tn_status tn_student_collect(tn_student *student, double *norm, tn_error *error) TN_MUST_CHECK;
 

@@ -7,6 +7,7 @@
 #include "converter/convert.h"
 #include "data/loader.h"
 #include "finetune/activations.h"
+#include "network/collective.h"
 #include "network/device.h"
 #include "onnx_io/model.h"
 
@@ -19,7 +20,7 @@ typedef enum tn_batch_norm_mode {
 typedef struct tn_train_options {
     tn_policy policy;      /* scheme NULL: [lsq at 1.58 bits]; "float" trains plainly */
     int epochs;            /* [20] */
-    int batch;             /* [128] samples a step */
+    int batch;             /* [128] samples a step, of all ranks together */
     int accumulate;        /* [1] batches a step: gradients are averaged over all of them */
     const char *optimizer; /* "sgd" ["sgd"], "adam", "adamw" */
     double lr;             /* [0.02 sgd, 0.1 for scheme float, 0.001 adam] */
@@ -60,11 +61,18 @@ typedef struct tn_train_options {
     int save_every;    /* [600] seconds between checkpoints inside an epoch */
     int64_t max_steps; /* [0: no limit]; the run ends early as if cancelled. For tests */
     const tn_reporter *reporter;
+    tn_collective *collective; /* borrowed; the ranks that train together; NULL: [one process] */
 } tn_train_options;
 
 /* Fills in the defaults and checks ranges. USAGE naming the option. */
 tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
                            tn_error *error) TN_MUST_CHECK;
+
+/* Samples of a step on one rank, of resolved options. */
+static inline int tn_train_rank_batch(const tn_train_options *options)
+{
+    return options->batch / options->collective->size;
+}
 
 /* Resolved options by their names on the command line, for the journal. */
 struct json_t *tn_train_options_to_json(const tn_train_options *options);
@@ -108,7 +116,12 @@ typedef struct tn_trained {
  * `teacher` the distillation teacher's model (NULL: none). Errors: USAGE for options, DATA for the
  * data set, MODEL when the network cannot be trained (naming all operators), DIVERGED after the
  * last rollback, IO when a checkpoint cannot be written (the last one stays valid). With
- * options->folder, what was done so far is in there whatever happens. */
+ * options->folder, what was done so far is in there whatever happens.
+ *
+ * With several ranks (options->collective) each computes its part of every batch, gradients are
+ * added before the update, and all hold the same weights; rank 0 alone writes, and gets the trained
+ * network: on the others `trained` has figures and nothing else. A rank whose call fails must call
+ * tn_collective_fail, or the others wait for it. */
 tn_status tn_train(const tn_model *model, const tn_train_data *data, const tn_model *teacher,
                    const tn_conversion *start, const tn_train_options *options, tn_trained *trained,
                    tn_error *error) TN_MUST_CHECK;

@@ -56,6 +56,10 @@ static tn_status check(const tn_train_options *o, tn_error *error)
         strcmp(o->activation_scheme, "fixed"))
         return tn_fail(error, TN_ERROR_USAGE, "activation scheme %s: expected lsq, pact or fixed",
                        tn_quote(o->activation_scheme));
+    if (o->batch % o->collective->size != 0)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "batch-size %d cannot be divided among %d processes: choose a multiple",
+                       o->batch, o->collective->size);
     tn_schedule schedule = {0};
     return tn_schedule_parse(o->schedule, &schedule, error);
 }
@@ -85,6 +89,7 @@ tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *re
     o.parq_fraction = or_standard(o.parq_fraction, 0.75);
     o.threads_loader = o.threads_loader > 0 ? o.threads_loader : 1;
     o.save_every = o.save_every > 0 ? o.save_every : 600;
+    o.collective = o.collective ? o.collective : tn_collective_single();
     tn_status status = check(&o, error);
     if (status == TN_OK)
         *resolved = o;

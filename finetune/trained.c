@@ -33,7 +33,7 @@ static tn_loader_options plain_loader(const tn_train_data *data, const tn_train_
 {
     return (tn_loader_options){.preprocess = data->preprocess,
                                .output = TN_LOADER_VALUES_NHWC,
-                               .batch = (size_t)options->batch,
+                               .batch = (size_t)tn_train_rank_batch(options),
                                .replace_bad = true,
                                .max_bad = data->max_bad,
                                .subset = subset,
@@ -310,7 +310,7 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
     tn_loader *loader = NULL;
     const tn_batch *batch = NULL;
     float *logits = NULL;
-    const tn_graph_options size = {.batch = options->batch};
+    const tn_graph_options size = {.batch = tn_train_rank_batch(options)};
     tn_activation_steps steps = {0};
     tn_status status = TN_OK;
     if (trained->activations.count > 0)
@@ -375,7 +375,7 @@ tn_status tn_trained_prove(const tn_trained *trained, const tn_model *written,
     tn_status status = tn_train_resolve(options, &resolved, error);
     if (status != TN_OK)
         return status;
-    tn_graph_options size = {.batch = resolved.batch};
+    tn_graph_options size = {.batch = tn_train_rank_batch(&resolved)};
     tn_plan_options inference = {.loss = true, .precision = resolved.precision};
     status = tn_graph_create(written, &size, &graph, error);
     if (status == TN_OK)

@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+enum { COMPARE_STEPS = 100 }; /* between looks whether all ranks hold the same weights */
+
 typedef struct trainer {
     tn_train_options options; /* resolved */
     const tn_train_data *data;
@@ -33,6 +35,7 @@ typedef struct trainer {
     int64_t seen_since; /* epoch_start: after a resume not the whole epoch */
     int epochs_without_better;
     bool stopped;
+    bool asked_to_stop; /* on some rank */
 } trainer;
 
 static double now(void)
@@ -42,9 +45,16 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static bool is_first(const trainer *t)
+{
+    return t->options.collective->rank == 0;
+}
+
 static tn_status open_folder(trainer *t, tn_error *error)
 {
     const char *folder = t->options.folder;
+    if (!is_first(t))
+        return TN_OK;
     if (folder && mkdir(folder, 0777) && errno != EEXIST)
         return tn_fail(error, TN_ERROR_IO, "%s: cannot create the run's folder: %s",
                        tn_quote(folder), strerror(errno));
@@ -62,6 +72,8 @@ static tn_status open_loader(trainer *t, tn_error *error)
                                 .drop_last = true,
                                 .replace_bad = true,
                                 .max_bad = t->data->max_bad,
+                                .rank = t->options.collective->rank,
+                                .ranks = t->options.collective->size,
                                 .threads = t->options.threads_loader};
     size_t images = tn_dataset_count(t->data->train);
     if (images < (size_t)t->options.batch * (size_t)t->options.accumulate)
@@ -117,25 +129,28 @@ static tn_status begin(trainer *t, const tn_conversion *start, tn_error *error)
                                     .identity = &t->identity};
     status = open_folder(t, error);
     bool found = false;
-    if (status == TN_OK && t->options.folder && t->options.resume)
+    if (status == TN_OK && t->options.folder && t->options.resume && is_first(t))
         status = tn_checkpoint_restore(t->options.folder, t->options.reporter, &t->checkpoint,
                                        &found, error);
+    if (status == TN_OK)
+        status = tn_checkpoint_share(&t->checkpoint, t->options.collective, error);
     if (status != TN_OK)
         return status;
     t->last_save = now();
     return tn_runlog_write(&t->log, found ? "resume" : "start",
-                           json_pack("{s:I, s:i, s:I, s:s, s:s, s:s, s:s, s:o}", "step",
+                           json_pack("{s:I, s:i, s:I, s:s, s:s, s:s, s:s, s:i, s:o}", "step",
                                      (json_int_t)t->state.step, "epoch", (int)t->state.epoch,
                                      "seed", (json_int_t)t->options.seed, "recipe_hash",
                                      t->identity.recipe, "model_hash", t->identity.model,
                                      "data_hash", t->identity.data, "machine", t->identity.machine,
-                                     "recipe", tn_train_options_to_json(&t->options)),
+                                     "processes", t->identity.processes, "recipe",
+                                     tn_train_options_to_json(&t->options)),
                            error);
 }
 
 static tn_status save(trainer *t, bool best, tn_error *error)
 {
-    if (!t->options.folder)
+    if (!t->options.folder || !is_first(t))
         return TN_OK;
     tn_status status = tn_student_fetch(&t->student, error);
     if (status == TN_OK)
@@ -163,15 +178,17 @@ static tn_status roll_back(trainer *t, tn_error *error)
             (unsigned long long)t->state.step, t->state.guard.rollbacks,
             t->options.folder ? "" : "; --checkpoint DIR allows rollbacks");
     tn_status status = tn_student_fetch(&t->student, error);
-    if (status == TN_OK)
+    if (status == TN_OK && is_first(t))
         status = tn_checkpoint_restore(t->options.folder, t->options.reporter, &t->checkpoint,
                                        &found, error);
-    if (status == TN_OK && !found)
+    if (status == TN_OK && is_first(t) && !found)
         status =
             tn_fail(error, TN_ERROR_DIVERGED,
                     "training diverged at step %llu before the first checkpoint: try a smaller "
                     "--lr",
                     (unsigned long long)t->state.step);
+    if (status == TN_OK)
+        status = tn_checkpoint_share(&t->checkpoint, t->options.collective, error);
     if (status != TN_OK)
         return status;
     t->state.lr_factor = factor;
@@ -192,6 +209,8 @@ static tn_status roll_back(trainer *t, tn_error *error)
 static tn_sample_batch samples_of(const trainer *t, const tn_batch *batch)
 {
     bool mixes = t->data->augment && t->data->augment->mixup > 0;
+    const uint64_t before = (uint64_t)t->options.collective->rank *
+                            (uint64_t)tn_train_rank_batch(&t->options); /* other ranks' samples */
     return (tn_sample_batch){.nhwc = batch->values,
                              .labels = batch->labels,
                              .partners = mixes ? batch->partner_labels : NULL,
@@ -199,7 +218,35 @@ static tn_sample_batch samples_of(const trainer *t, const tn_batch *batch)
                              .count = (int64_t)batch->count,
                              .seed = t->options.seed,
                              .epoch = t->state.epoch,
-                             .first = batch->number * (uint64_t)t->options.batch};
+                             .first = batch->number * (uint64_t)t->options.batch + before};
+}
+
+/* Of a step, over all ranks: its loss, and whether somebody wants to stop. */
+static tn_status add_figures(trainer *t, tn_loss_result *sum, int64_t *seen, tn_error *error)
+{
+    double figures[] = {sum->loss, (double)sum->top1, (double)*seen,
+                        tn_cancelled(t->options.reporter) ? 1 : 0};
+    tn_status status = tn_collective_sum_double(t->options.collective, figures,
+                                                sizeof figures / sizeof *figures, error);
+    if (status != TN_OK)
+        return status;
+    sum->loss = figures[0];
+    sum->top1 = (int64_t)figures[1];
+    *seen = (int64_t)figures[2];
+    t->asked_to_stop = figures[3] > 0;
+    return TN_OK;
+}
+
+/* Now and then: every rank must have come to the same weights. */
+static tn_status compare_ranks(trainer *t, tn_error *error)
+{
+    char hash[33];
+    /* where the weights are on a device, at the end of epochs only: they would be copied */
+    if (t->options.collective->size == 1 || t->student.resident ||
+        t->state.step % COMPARE_STEPS != 0)
+        return TN_OK;
+    tn_checkpoint_hash(&t->checkpoint, hash);
+    return tn_checkpoint_compare(&t->checkpoint, hash, t->options.collective, error);
 }
 
 /* One update: forward and backward over `accumulate` batches, then the optimizer. */
@@ -209,6 +256,7 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     int64_t seen = 0;
     tn_status status = TN_OK;
     double progress = (double)t->state.step / (double)t->total_steps, norm = 0;
+    const double share = 1.0 / ((double)t->options.accumulate * t->options.collective->size);
     tn_student_anneal(&t->student, progress);
     for (int i = 0; status == TN_OK && i < t->options.accumulate; i++) {
         const tn_batch *batch = NULL;
@@ -219,15 +267,18 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
         if (status != TN_OK)
             return status;
         const tn_sample_batch samples = samples_of(t, batch);
-        status = tn_student_batch(&t->student, &samples, i > 0, 1.0 / t->options.accumulate, &loss,
-                                  error);
+        status = tn_student_batch(&t->student, &samples, i > 0, share, &loss, error);
         if (status != TN_OK)
             return status;
         sum.loss += loss.loss;
         sum.top1 += loss.top1;
         seen += (int64_t)batch->count;
     }
-    status = tn_student_collect(&t->student, &norm, error);
+    status = add_figures(t, &sum, &seen, error);
+    if (status == TN_OK)
+        status = tn_student_reduce(&t->student, error);
+    if (status == TN_OK)
+        status = tn_student_collect(&t->student, &norm, error);
     if (status != TN_OK)
         return status;
     *verdict = tn_guard_judge(&t->state.guard, sum.loss / (double)seen, norm);
@@ -245,17 +296,37 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     t->state.epoch_top1 += sum.top1;
     t->state.epoch_seen += seen;
     t->seen_since += seen;
-    return TN_OK;
+    return compare_ranks(t, error);
 }
 
 static bool must_stop(const trainer *t)
 {
-    return tn_cancelled(t->options.reporter) ||
+    return t->asked_to_stop ||
+           (t->options.collective->size == 1 && tn_cancelled(t->options.reporter)) ||
            (t->options.max_steps > 0 && t->state.step >= (uint64_t)t->options.max_steps);
 }
 
-static tn_status validate(trainer *t, tn_error *error)
+/* Each rank judges its part of the images. */
+static tn_status add_evaluations(tn_collective *collective, tn_evaluation *e, tn_error *error)
 {
+    double labelled = 0;
+    for (int k = 0; k < e->classes; k++)
+        labelled += (double)e->class_images[k];
+    double figures[] = {labelled, e->loss * labelled, (double)e->correct_top1,
+                        (double)e->correct_topk};
+    tn_status status =
+        tn_collective_sum_double(collective, figures, sizeof figures / sizeof *figures, error);
+    double n = figures[0] > 0 ? figures[0] : 1;
+    e->loss = figures[1] / n;
+    e->top1 = figures[2] / n;
+    e->topk = figures[3] / n;
+    return status;
+}
+
+/* `together`: on all ranks; else the caller judges all images alone. */
+static tn_status validate(trainer *t, bool together, tn_error *error)
+{
+    tn_collective *collective = together ? t->options.collective : tn_collective_single();
     t->figures.val_loss = t->figures.val_top1 = t->figures.val_top5 = -1;
     tn_status status = tn_student_settle(&t->student, error);
     if (status != TN_OK || !t->data->val)
@@ -263,8 +334,15 @@ static tn_status validate(trainer *t, tn_error *error)
     tn_evaluation evaluation;
     tn_evaluate_options options = {.preprocess = t->data->preprocess,
                                    .max_bad = t->data->max_bad,
+                                   .rank = collective->rank,
+                                   .ranks = collective->size,
                                    .threads = t->options.threads_loader};
     status = tn_evaluate_plan(t->student.judge, t->data->val, &options, &evaluation, error);
+    if (status == TN_OK && collective->size > 1) {
+        status = add_evaluations(collective, &evaluation, error);
+        if (status != TN_OK)
+            tn_evaluation_done(&evaluation);
+    }
     if (status != TN_OK)
         return status;
     t->figures.val_loss = evaluation.loss;
@@ -281,7 +359,7 @@ static tn_status validate_averages(trainer *t, tn_error *error)
         return status;
     if (t->options.ema > 0)
         tn_optimizer_swap_averages(&t->student.optimizer);
-    status = validate(t, error);
+    status = validate(t, true, error);
     if (t->options.ema > 0)
         tn_optimizer_swap_averages(&t->student.optimizer);
     return status;
@@ -320,6 +398,12 @@ static tn_status report_epoch(trainer *t, tn_error *error)
     f->images_per_s = seconds > 0 ? (double)t->seen_since / seconds : 0;
     json_t *layers = layer_figures(t);
     tn_checkpoint_hash(&t->checkpoint, f->state_hash);
+    tn_status status =
+        tn_checkpoint_compare(&t->checkpoint, f->state_hash, t->options.collective, error);
+    if (status != TN_OK) {
+        json_decref(layers);
+        return status;
+    }
     char val[64] = "";
     if (f->val_top1 >= 0)
         snprintf(val, sizeof val, ", val loss %.4f, top-1 %.2f %%", f->val_loss, 100 * f->val_top1);
@@ -383,7 +467,7 @@ static tn_status train_epoch(trainer *t, tn_error *error)
         if (status == TN_OK && verdict == TN_STEP_ROLL_BACK)
             status = roll_back(t, error);
         tn_progress(t->options.reporter, "training", t->state.step, t->total_steps);
-        if (status == TN_OK && now() - t->last_save > t->options.save_every)
+        if (status == TN_OK && is_first(t) && now() - t->last_save > t->options.save_every)
             status = save(t, false, error);
     }
     return status == TN_OK ? end_epoch(t, error) : status;
@@ -402,6 +486,16 @@ static tn_status run(trainer *t, tn_error *error)
     return status;
 }
 
+static void take_figures(const trainer *t, tn_trained *trained)
+{
+    trained->last = t->figures;
+    trained->last.step = t->state.step;
+    trained->epochs_run = (int)t->state.epoch;
+    trained->stopped = t->stopped;
+    trained->dropped_steps = t->state.guard.dropped;
+    trained->rollbacks = t->state.guard.rollbacks;
+}
+
 /* The finished network: averages where they are kept, statistics re-estimated where that is better,
  * codes and scales exported. */
 static tn_status finish(trainer *t, const tn_model *model, tn_trained *trained, tn_error *error)
@@ -416,18 +510,13 @@ static tn_status finish(trainer *t, const tn_model *model, tn_trained *trained, 
         t->options.batch_norm == TN_BATCH_NORM_TRAIN)
         status = tn_trained_reestimate(&t->student, t->data, &t->options, &reestimated, error);
     if (status == TN_OK && reestimated)
-        status = validate(t, error);
+        status = validate(t, false, error);
     if (status == TN_OK)
         status = tn_trained_collect(&t->student, model, t->data, &t->options, trained, error);
     if (status != TN_OK)
         return status;
     trained->reestimated = reestimated;
-    trained->last = t->figures;
-    trained->last.step = t->state.step;
-    trained->epochs_run = (int)t->state.epoch;
-    trained->stopped = t->stopped;
-    trained->dropped_steps = t->state.guard.dropped;
-    trained->rollbacks = t->state.guard.rollbacks;
+    take_figures(t, trained);
     return tn_runlog_write(&t->log, "end",
                            json_pack("{s:i, s:I, s:o, s:o, s:o, s:b, s:b}", "epoch",
                                      (int)t->state.epoch, "step", (json_int_t)t->state.step,
@@ -453,8 +542,12 @@ tn_status tn_train(const tn_model *model, const tn_train_data *data, const tn_mo
         status = begin(&t, start, error);
     if (status == TN_OK)
         status = run(&t, error);
-    if (status == TN_OK)
+    if (status == TN_OK && is_first(&t)) {
         status = finish(&t, model, trained, error);
+    } else if (status == TN_OK) {
+        *trained = (tn_trained){0};
+        take_figures(&t, trained);
+    }
     tn_runlog_close(&t.log);
     tn_loader_destroy(t.loader);
     tn_student_done(&t.student);

@@ -18,7 +18,7 @@ case "${1-}" in
 *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 
-install_packages $build_packages libcmocka-dev python3-venv strace
+install_packages $build_packages libcmocka-dev python3-venv strace libopenmpi-dev openmpi-bin
 work=$root/build-tests
 mkdir -p "$work"
 export TERNION_SHARED="${TERNION_SHARED:-$root/../shared}"

@@ -79,7 +79,8 @@ static void open_scheme(const char *scheme, tn_batch_norm_mode mode, tn_train_op
                                     .batch = BATCH,
                                     .seed = 5,
                                     .device = device,
-                                    .batch_norm = mode};
+                                    .batch_norm = mode,
+                                    .precision = TN_PRECISION_FP32}; /* differences need it */
     check(tn_train_resolve(&asked, options, &error), &error);
     check(tn_student_create(network, NULL, options, student, &error), &error);
 }

@@ -46,7 +46,7 @@ static tn_status train(const tn_model *model, bool restore, tn_error *error)
     tn_device *device = NULL;
     tn_student student = {0};
     tn_progress_state progress = {.best_loss = 1};
-    const tn_run_identity identity = {"recipe", "model", "data", "machine"};
+    const tn_run_identity identity = {"recipe", "model", "data", "machine", 1};
     tn_status status = tn_device_create_cuda(0, &device, error);
     options.device = device;
     if (status == TN_OK)
