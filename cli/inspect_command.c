@@ -75,7 +75,7 @@ static void print_text(const cli_context *context, const tn_inspect_report *in)
         printf(", %s operations an image", cli_count(in->flops));
     fputc('\n', stdout);
     if (in->bytes_codes > 0)
-        printf("stored: codes %s bytes, scales %s, other tensors %s, record %s, graph %s\n",
+        printf("stored: codes %s bytes, scales and tables %s, other tensors %s, record %s, graph %s\n",
                cli_count((int64_t)in->bytes_codes), cli_count((int64_t)in->bytes_scales),
                cli_count((int64_t)in->bytes_tensors), cli_count((int64_t)in->bytes_record),
                cli_count((int64_t)graph_bytes(in)));

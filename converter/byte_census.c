@@ -29,6 +29,35 @@ static bool mark_all(tn_names *names, const tn_record *record)
     return ok;
 }
 
+static const void *mark_of(const tn_names *names, const char *value)
+{
+    return value[0] ? tn_names_get(names, value) : NULL;
+}
+
+/* What codes are looked up in: codes -> Cast -> Gather in a table, which may itself be cast; the
+ * entries found may be indices of another table. */
+static bool mark_tables(tn_names *names, const Onnx__GraphProto *graph)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < graph->n_node; i++) {
+        const Onnx__NodeProto *node = graph->node[i];
+        const bool cast = strcmp(tn_text(node->op_type), "Cast") == 0;
+        const bool gather = strcmp(tn_text(node->op_type), "Gather") == 0;
+        if (node->n_output != 1 || !(cast ? node->n_input == 1 : gather && node->n_input == 2) ||
+            mark_of(names, node->input[cast ? 0 : 1]) != &code_mark)
+            continue;
+        ok = tn_names_set(names, node->output[0], &code_mark) &&
+             (cast || tn_names_set(names, node->input[0], &scale_mark));
+    }
+    for (size_t i = 0; ok && i < graph->n_node; i++) {
+        const Onnx__NodeProto *node = graph->node[i];
+        if (strcmp(tn_text(node->op_type), "Cast") == 0 && node->n_output == 1 &&
+            node->n_input == 1 && mark_of(names, node->output[0]) == &scale_mark)
+            ok = tn_names_set(names, node->input[0], &scale_mark);
+    }
+    return ok;
+}
+
 static uint64_t payload(const Onnx__TensorProto *proto)
 {
     int64_t count;
@@ -49,7 +78,7 @@ tn_status tn_byte_census_take(const tn_model *model, tn_byte_census *census, tn_
     tn_error ignored = {0};
     tn_names_init(&names);
     tn_status status = tn_record_parse(model, &record, &ignored);
-    if (status == TN_ERROR_LIMIT || (status == TN_OK && !mark_all(&names, &record)))
+    if (status == TN_ERROR_LIMIT || (status == TN_OK && !(mark_all(&names, &record) && mark_tables(&names, graph))))
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the names of the record");
     else
         status = TN_OK;

@@ -7,7 +7,7 @@
 /* Payloads, without names and headers; what is left of the file is its graph. */
 typedef struct tn_byte_census {
     uint64_t codes;   /* packed, of the layers of the record */
-    uint64_t scales;  /* and zeros */
+    uint64_t scales;  /* and zeros, and the tables that codes are looked up in */
     uint64_t tensors; /* all other initializers */
     uint64_t record;
 } tn_byte_census;

@@ -1,6 +1,7 @@
 #include "finetune/synthesize.h"
 
 #include "core/checked.h"
+#include "core/hot.h"
 #include "core/memory.h"
 #include "core/random.h"
 #include "network/plan.h"
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SAMPLES = 256, BATCH = 64, STEPS = 200 };
+enum { SAMPLES = 256, BATCH = 64, STEPS = 200, CHUNKS = 16, ROWS = 64 };
 static const double RATE = 0.1, CLASS_WEIGHT = 0.01;
 
 /* One BatchNorm whose statistics are matched. */
@@ -29,7 +30,9 @@ typedef struct synthesis_run {
     const char **names;
     size_t n_bn;
     int64_t classes, pixels; /* of a batch */
-    float *values;           /* the largest BN input */
+    float *values, *turned;  /* the largest BN input, as rows of channels and as the model has it */
+    float *block;            /* [CHUNKS][2][channels] */
+    double *sums;            /* the same */
     float *x, *gradient, *moment, *square;
     int32_t *labels;
     tn_arena arena;
@@ -42,6 +45,9 @@ static void run_done(synthesis_run *run)
     tn_graph_destroy(run->graph);
     tn_device_destroy(run->own_device);
     tn_free(run->values);
+    tn_free(run->turned);
+    tn_free(run->block);
+    tn_free(run->sums);
     tn_free(run->gradient);
     tn_free(run->moment);
     tn_free(run->square);
@@ -168,16 +174,21 @@ static tn_status make_plan(synthesis_run *run, const tn_model *model, tn_error *
 
 static tn_status make_buffers(synthesis_run *run, tn_error *error)
 {
-    int64_t most = 1;
-    for (size_t i = 0; i < run->n_bn; i++)
+    int64_t most = 1, channels = 1;
+    for (size_t i = 0; i < run->n_bn; i++) {
         most = run->bn[i].count > most ? run->bn[i].count : most;
+        channels = run->bn[i].channels > channels ? run->bn[i].channels : channels;
+    }
     size_t pixels = (size_t)run->pixels;
     run->values = tn_alloc_array((size_t)most, sizeof *run->values);
+    run->turned = tn_alloc_array((size_t)most, sizeof *run->turned);
+    run->block = tn_alloc_array((size_t)(2 * CHUNKS * channels), sizeof *run->block);
+    run->sums = tn_alloc_array((size_t)(2 * CHUNKS * channels), sizeof *run->sums);
     run->gradient = tn_alloc_array(pixels, sizeof *run->gradient);
     run->moment = tn_alloc_array(pixels, sizeof *run->moment);
     run->square = tn_alloc_array(pixels, sizeof *run->square);
     run->labels = tn_alloc_array(run->options.batch, sizeof *run->labels);
-    if (!run->values || !run->gradient || !run->moment || !run->square || !run->labels)
+    if (!run->values || !run->turned || !run->block || !run->sums || !run->gradient || !run->moment || !run->square || !run->labels)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory to synthesize images");
     return TN_OK;
 }
@@ -185,52 +196,105 @@ static tn_status make_buffers(synthesis_run *run, tn_error *error)
 /* --- one step -----------------------------------------------------------------------------------
  */
 
-/* Loss of one channel, relative to its variance: (m - mean)^2 / v + (s - deviation)^2 / v, and its
- * gradient at the channel's values, in place. values: [batch, channels, space]. */
-static double match_channel(const matched_bn *bn, int64_t batch, int64_t c, double weight,
-                            float *values)
+/* Sums over rows of x - center and of its square: [channels] each. Blocks in float, their sums in
+ * double. */
+TN_HOT static void sum_rows(const float *restrict x, const float *restrict center, int64_t rows,
+                            int64_t channels, float *restrict block, double *restrict sums)
 {
-    double sum = 0, square = 0, n = (double)(batch * bn->space);
-    for (int64_t b = 0; b < batch; b++) {
-        const float *row = values + (b * bn->channels + c) * bn->space;
-        for (int64_t i = 0; i < bn->space; i++) {
-            sum += (double)row[i];
-            square += (double)row[i] * (double)row[i];
-        }
+    memset(sums, 0, (size_t)(2 * channels) * sizeof *sums);
+    for (int64_t first = 0; first < rows; first += ROWS) {
+        const int64_t last = first + ROWS < rows ? first + ROWS : rows;
+        memset(block, 0, (size_t)(2 * channels) * sizeof *block);
+        for (int64_t r = first; r < last; r++)
+            for (int64_t c = 0; c < channels; c++) {
+                const float d = x[r * channels + c] - center[c];
+                block[c] += d;
+                block[channels + c] += d * d;
+            }
+        for (int64_t c = 0; c < 2 * channels; c++)
+            sums[c] += (double)block[c];
     }
-    double mean = sum / n, variance = square / n - mean * mean;
-    double deviation = sqrt(variance > 0 ? variance : 0) + 1e-8;
-    double wanted = sqrt((double)bn->variance[c]), unit = (double)bn->variance[c] + 1e-5;
-    double d_mean = mean - (double)bn->mean[c], d_deviation = deviation - wanted;
-    double first = 2 * weight * d_mean / (unit * n);
-    double second = 2 * weight * d_deviation / (unit * n * deviation);
-    for (int64_t b = 0; b < batch; b++) {
-        float *row = values + (b * bn->channels + c) * bn->space;
-        for (int64_t i = 0; i < bn->space; i++)
-            row[i] = (float)(first + second * ((double)row[i] - mean));
+}
+
+/* g = offset + slope (x - center) */
+TN_HOT static void spread(const float *restrict x, const float *restrict center,
+                          const float *restrict offset, const float *restrict slope, int64_t rows,
+                          int64_t channels, float *restrict g)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < channels; c++)
+            g[r * channels + c] = offset[c] + slope[c] * (x[r * channels + c] - center[c]);
+}
+
+/* Loss of the channels, each relative to its variance: (m - mean)^2 / v + (s - deviation)^2 / v,
+ * and its gradient at x as offset + slope (x - mean). sums: of x - mean and its square over n. */
+static double match_channels(const matched_bn *bn, const double *sums, double n, double weight,
+                             float *offset, float *slope)
+{
+    double loss = 0;
+    for (int64_t c = 0; c < bn->channels; c++) {
+        double shift = sums[c] / n, variance = sums[bn->channels + c] / n - shift * shift;
+        double deviation = sqrt(variance > 0 ? variance : 0) + 1e-8;
+        double wanted = sqrt((double)bn->variance[c]), unit = (double)bn->variance[c] + 1e-5;
+        double d_deviation = deviation - wanted;
+        double first = 2 * weight * shift / (unit * n);
+        double second = 2 * weight * d_deviation / (unit * n * deviation);
+        offset[c] = (float)(first - second * shift);
+        slope[c] = (float)second;
+        loss += weight * (shift * shift + d_deviation * d_deviation) / unit;
     }
-    return weight * (d_mean * d_mean + d_deviation * d_deviation) / unit;
+    return loss;
+}
+
+/* [batch, channels, space] to rows of channels, or back. */
+static void turn(const float *src, int64_t batch, int64_t channels, int64_t space, float *dst)
+{
+    for (int64_t b = 0; b < batch; b++)
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t i = 0; i < space; i++)
+                dst[(b * space + i) * channels + c] = src[(b * channels + c) * space + i];
+}
+
+static void gradient_of(synthesis_run *run, const matched_bn *bn, const float *x, double *loss)
+{
+    const int64_t channels = bn->channels, rows = bn->count / channels;
+    double *sums = run->sums;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < CHUNKS; i++) {
+        const int64_t first = rows * i / CHUNKS, last = rows * (i + 1) / CHUNKS;
+        sum_rows(x + first * channels, bn->mean, last - first, channels,
+                 run->block + 2 * channels * i, sums + 2 * channels * i);
+    }
+    for (int64_t i = 1; i < CHUNKS; i++)
+        for (int64_t c = 0; c < 2 * channels; c++)
+            sums[c] += sums[2 * channels * i + c];
+    float *offset = run->block, *slope = offset + channels;
+    const double weight = 1 / (double)(channels * (int64_t)run->n_bn);
+    *loss += match_channels(bn, sums, (double)rows, weight, offset, slope);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < CHUNKS; i++) {
+        const int64_t first = rows * i / CHUNKS, last = rows * (i + 1) / CHUNKS;
+        spread(x + first * channels, bn->mean, offset, slope, last - first, channels,
+               run->values + first * channels);
+    }
 }
 
 static tn_status match_bn(synthesis_run *run, const matched_bn *bn, double *loss, tn_error *error)
 {
-    int64_t batch = (int64_t)run->options.batch;
-    double weight = 1 / (double)(bn->channels * (int64_t)run->n_bn), channel_loss = 0;
-    double *losses = tn_alloc_array((size_t)bn->channels, sizeof *losses);
-    if (!losses)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory to synthesize images");
-    tn_status status = tn_plan_read(run->plan, bn->input, run->values, error);
-    if (status == TN_OK) {
-#pragma omp parallel for schedule(static)
-        for (int64_t c = 0; c < bn->channels; c++)
-            losses[c] = match_channel(bn, batch, c, weight, run->values);
-        for (int64_t c = 0; c < bn->channels; c++)
-            channel_loss += losses[c];
-        status = tn_plan_inject(run->plan, bn->input, run->values, error);
-        *loss += channel_loss;
+    const int64_t batch = (int64_t)run->options.batch;
+    const float *x;
+    bool rows;
+    tn_status status = tn_plan_raw(run->plan, bn->input, &x, &rows, error);
+    if (status != TN_OK)
+        return status;
+    if (!rows && bn->space > 1) {
+        turn(x, batch, bn->channels, bn->space, run->turned);
+        gradient_of(run, bn, run->turned, loss);
+        turn(run->values, batch, bn->space, bn->channels, run->turned);
+        return tn_plan_inject_raw(run->plan, bn->input, run->turned, error);
     }
-    tn_free(losses);
-    return status;
+    gradient_of(run, bn, x, loss);
+    return tn_plan_inject_raw(run->plan, bn->input, run->values, error);
 }
 
 static void adam(synthesis_run *run, int step, double rate)
@@ -341,6 +405,9 @@ tn_status tn_synthesize(const tn_model *model, const tn_synthesize_options *opti
         status = tn_device_create_cpu(&run.own_device, error);
         run.device = run.own_device;
     }
+    if (status == TN_OK && !run.device->host_memory)
+        status = tn_fail(error, TN_ERROR_USAGE, "images are synthesized on the cpu device, not on %s",
+                         run.device->id);
     if (status == TN_OK)
         status = make_plan(&run, model, error);
     if (status == TN_OK)

@@ -159,6 +159,9 @@ tn_status tn_plan_read_loss(tn_plan *plan, tn_loss_result *result, tn_error *err
  * to be called after the forward. Several add up, and add to the loss's. */
 tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw,
                          tn_error *error) TN_MUST_CHECK;
+/* The same in the order that tn_plan_raw says. */
+tn_status tn_plan_inject_raw(tn_plan *plan, const char *value, const float *gradient,
+                             tn_error *error) TN_MUST_CHECK;
 
 /* Backward through steps last-1 ... first from what loss and inject left. Gradients of trainable,
  * unfrozen parameters of those steps are overwritten in the store, or added to with `accumulate`.

@@ -362,13 +362,16 @@ tn_status tn_plan_loss(tn_plan *plan, const tn_loss_options *options, tn_loss_re
 
 /* --- backward -------------------------------------------------------------------------------- */
 
-tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
+static tn_status inject(tn_plan *plan, const char *value, const float *gradient, bool raw,
+                        tn_error *error)
 {
     size_t index = 0;
     tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
+    const tn_device_class *type = plan->device->type;
+    const size_t bytes = (size_t)v->count * sizeof(float);
     tn_plan_value *root = &plan->values[v->root];
     bool allowed = v->inject || plan->options.keep_all || (v->value && v->value->is_output) ||
                    strcmp(value, plan->logits) == 0;
@@ -378,20 +381,30 @@ tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw, tn
                        tn_quote(value));
     if (!root->gradient)
         return TN_OK; /* nothing before it is trained */
-    int64_t batch = v->rank ? v->dims[0] : 1;
-    if (!root->gradient_live) {
-        status = store(plan, v, root->gradient, nchw, batch, false, error);
-    } else { /* on the host: rare */
+    if (root->gradient_live) { /* on the host: rare */
         float *sum = plan->staging;
-        status = fetch(plan, v, root->gradient, sum, error);
+        status = raw ? type->download(plan->device, sum, root->gradient, bytes, error)
+                     : fetch(plan, v, root->gradient, sum, error);
         for (int64_t i = 0; i < v->count && status == TN_OK; i++)
-            sum[i] += nchw[i];
-        if (status == TN_OK)
-            status = store(plan, v, root->gradient, sum, batch, false, error);
+            sum[i] += gradient[i];
+        gradient = sum;
     }
+    if (status == TN_OK)
+        status = store(plan, v, root->gradient, gradient, v->rank ? v->dims[0] : 1, raw, error);
     if (status == TN_OK)
         root->gradient_live = root->gradient_valid = true;
     return status;
+}
+
+tn_status tn_plan_inject(tn_plan *plan, const char *value, const float *nchw, tn_error *error)
+{
+    return inject(plan, value, nchw, false, error);
+}
+
+tn_status tn_plan_inject_raw(tn_plan *plan, const char *value, const float *gradient,
+                             tn_error *error)
+{
+    return inject(plan, value, gradient, true, error);
 }
 
 static tn_status zero_params(tn_plan *plan, const tn_plan_node *step, tn_error *error)

@@ -285,14 +285,15 @@ static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int
 }
 
 /* Parameter gradients, and per channel scale, mean_g, slope at the workspace's end. */
-static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, float *factors)
+static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
+                        float *factors)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     int64_t channels = t->channels;
     const float *saved = args->saved;
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0.0, product = 0.0, inverse = (double)saved[channels + c];
-        for (int i = 0; i < k->chunks; i++) {
+        for (int i = 0; i < chunks; i++) {
             const double *s = (const double *)((char *)args->workspace +
                                                (size_t)i * backward_chunk_bytes(channels));
             sum += s[c];
@@ -346,10 +347,12 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
     float *factors =
         (float *)((char *)args->workspace +
                   (size_t)chunks * backward_chunk_bytes(k->plain.task.batch_norm.channels));
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < chunks; i++)
+    /* remembered statistics and parameters that are not trained: dx = dy * scale, no sums */
+    const bool summed = k->batch_statistics || args->dparams[0] || args->dparams[1];
+#pragma omp parallel for schedule(static) if (summed)
+    for (int i = 0; i < (summed ? chunks : 0); i++)
         chunk_sums(k, args, i);
-    finish_sums(k, args, factors);
+    finish_sums(k, args, summed ? chunks : 0, factors);
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < chunks; i++)
         chunk_spread(k, args, factors, i);

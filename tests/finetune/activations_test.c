@@ -11,8 +11,8 @@
 #include "core/memory.h"
 #include "core/random.h"
 #include "finetune/activation_range.h"
-#include "network/plan.h"
 #include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/network_output.h"
 
 #include <math.h>
 #include <string.h>
@@ -63,33 +63,6 @@ static void methods_treat_outliers_as_they_should(void **state)
     tn_free(values);
 }
 
-static void logits_of(const tn_model *model, float *logits)
-{
-    tn_graph *graph = NULL;
-    tn_plan *plan = NULL;
-    tn_device *device = NULL;
-    tn_error error = {0};
-    tn_graph_options options = {.batch = IMAGES};
-    const tn_plan_options fp32 = {.precision = TN_PRECISION_FP32}; /* bf16 drowns 16 bits */
-    tn_status status = tn_device_create_cpu(&device, &error);
-    if (status == TN_OK)
-        status = tn_graph_create(model, &options, &graph, &error);
-    if (status == TN_OK)
-        status = tn_plan_create(graph, device, &fp32, &plan, &error);
-    if (status == TN_OK)
-        status = tn_plan_write_input(plan, 0, images, IMAGES, &error);
-    if (status == TN_OK)
-        status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, &error);
-    if (status == TN_OK)
-        status = tn_plan_read(plan, tn_plan_logits(plan), logits, &error);
-    if (status != TN_OK)
-        print_message("%s\n", error.message);
-    assert_int_equal(status, TN_OK);
-    tn_plan_destroy(plan);
-    tn_graph_destroy(graph);
-    tn_device_destroy(device);
-}
-
 /* Largest difference of logits, relative to the largest logit. */
 static double written_error(const tn_model *model, const tn_conversion *conversion, int bits,
                             int input_bits, const float *wanted, size_t *values)
@@ -108,7 +81,7 @@ static double written_error(const tn_model *model, const tn_conversion *conversi
     if (tn_activations_write(&activations, copy, &error) != TN_OK)
         print_message("%s\n", error.message);
     assert_int_equal(error.code, TN_OK);
-    logits_of(copy, got);
+    network_output(copy, images, IMAGES, got);
     double most = 0, apart = 0;
     for (int i = 0; i < IMAGES * 10; i++) {
         most = fmax(most, fabs((double)wanted[i]));
@@ -140,7 +113,7 @@ static void more_bits_come_nearer(void **state)
     for (size_t i = 0; i < layers.count; i++)
         if (layers.layer[i].quantized)
             items[conversion.count++].layer = &layers.layer[i];
-    logits_of(model, wanted);
+    network_output(model, images, IMAGES, wanted);
     size_t values = 0;
     double four = written_error(model, &conversion, 4, 0, wanted, &values);
     double eight = written_error(model, &conversion, 8, 0, wanted, &values);

@@ -11,9 +11,9 @@
 #include "converter/equalize.h"
 #include "core/memory.h"
 #include "core/random.h"
-#include "network/plan.h"
 #include "onnx_io/edit.h"
 #include "onnx_io/substitute.h"
+#include "tests/finetune/network_output.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -135,30 +135,10 @@ static tn_model *build(uint64_t seed, bool tap)
 static void run(const tn_model *model, float *output)
 {
     static float images[BATCH * 3 * SIZE * SIZE];
-    tn_graph *graph = NULL;
-    tn_plan *plan = NULL;
-    tn_device *device = NULL;
-    tn_error error = {0};
     noise = tn_random_make(5, TN_PURPOSE_TEST, 0, 9);
     for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
         images[i] = tn_random_normal(&noise);
-    tn_status status = tn_device_create_cpu(&device, &error);
-    if (status == TN_OK)
-        status = tn_graph_create(model, NULL, &graph, &error);
-    if (status == TN_OK)
-        status = tn_plan_create(graph, device, NULL, &plan, &error);
-    if (status == TN_OK)
-        status = tn_plan_write_input(plan, 0, images, BATCH, &error);
-    if (status == TN_OK)
-        status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, &error);
-    if (status == TN_OK)
-        status = tn_plan_read(plan, "y", output, &error);
-    if (status != TN_OK)
-        print_message("%s\n", error.message);
-    assert_int_equal(status, TN_OK);
-    tn_plan_destroy(plan);
-    tn_graph_destroy(graph);
-    tn_device_destroy(device);
+    network_output(model, images, BATCH, output);
 }
 
 /* max |a - b| / max |b| */
