@@ -104,26 +104,36 @@ static uint64_t take_piece(tn_activation_store *store, size_t count)
     return offset;
 }
 
-static tn_status write_piece(tn_activation_store *store, held *slot, const float *data,
-                             tn_error *error)
+/* The whole piece into the file or out of it; false with errno. */
+static bool move_piece(const tn_activation_store *store, const held *slot, float *data, bool write)
 {
-    const char *from = (const char *)data;
+    char *memory = (char *)data;
     size_t left = slot->count * sizeof *data;
     uint64_t at = slot->offset;
     while (left > 0) {
-        ssize_t n = pwrite(store->file, from, left, (off_t)at);
+        ssize_t n = write ? pwrite(store->file, memory, left, (off_t)at)
+                          : pread(store->file, memory, left, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n == 0)
+            errno = write ? ENOSPC : EIO;
         if (n <= 0)
-            return tn_fail(error, TN_ERROR_IO,
-                           "activations do not fit into %s (%.0f MB there): %s; set TMPDIR to a "
-                           "larger disk, or use fewer images",
-                           tn_quote(store->directory), 1e-6 * (double)store->end,
-                           n < 0 ? strerror(errno) : "nothing was written");
-        from += n;
+            return false;
+        memory += n;
         at += (uint64_t)n;
         left -= (size_t)n;
     }
+    return true;
+}
+
+static tn_status write_piece(tn_activation_store *store, const held *slot, const float *data,
+                             tn_error *error)
+{
+    if (!move_piece(store, slot, (float *)data, true)) /* only read */
+        return tn_fail(error, TN_ERROR_IO,
+                       "activations do not fit into %s (%.0f MB there): %s; set TMPDIR to a "
+                       "larger disk, or use fewer images",
+                       tn_quote(store->directory), 1e-6 * (double)store->end, strerror(errno));
     store->spilled += slot->count * sizeof *data;
     return TN_OK;
 }
@@ -131,21 +141,10 @@ static tn_status write_piece(tn_activation_store *store, held *slot, const float
 static tn_status read_piece(const tn_activation_store *store, const held *slot, float *data,
                             tn_error *error)
 {
-    char *to = (char *)data;
-    size_t left = slot->count * sizeof *data;
-    uint64_t at = slot->offset;
-    while (left > 0) {
-        ssize_t n = pread(store->file, to, left, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return tn_fail(error, TN_ERROR_IO, "activations cannot be read back from %s: %s",
-                           tn_quote(store->directory), n < 0 ? strerror(errno) : "cut short");
-        to += n;
-        at += (uint64_t)n;
-        left -= (size_t)n;
-    }
-    return TN_OK;
+    return move_piece(store, slot, data, false)
+               ? TN_OK
+               : tn_fail(error, TN_ERROR_IO, "activations cannot be read back from %s: %s",
+                         tn_quote(store->directory), strerror(errno));
 }
 
 /* --- keys ---------------------------------------------------------------------------------------
