@@ -1,6 +1,7 @@
 #include "finetune/gram.h"
 
 #include "core/checked.h"
+#include "core/hot.h"
 #include "core/memory.h"
 #include "core/threads.h"
 
@@ -162,6 +163,13 @@ static double *group_sums(const tn_gram_pass *pass)
     return pass->sums + pass->group * pass->chunks * pass->cols * pass->sum_width;
 }
 
+TN_HOT static void add_in_double(int64_t n, const float *restrict x, double *restrict sums)
+{
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++)
+        sums[j] += (double)x[j];
+}
+
 /* The product of one block over the tiles of one chunk, into that chunk's sums. */
 static void add_block(tn_gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj, int64_t tiles,
                       float *scratch)
@@ -177,8 +185,7 @@ static void add_block(tn_gram_pass *pass, int64_t chunk, int64_t bi, int64_t bj,
                        pass->width, 0.0f, scratch, n) != dnnl_success)
             pass->failed = true;
         for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < n; j++)
-                sums[(i0 + i) * pass->sum_width + j0 + j] += (double)scratch[i * n + j];
+            add_in_double(n, scratch + i * n, sums + (i0 + i) * pass->sum_width + j0);
     }
 }
 
