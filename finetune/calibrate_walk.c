@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "finetune/batchnorm.h"
+#include "finetune/calibrate_chunks.h"
 #include "finetune/calibrate_view.h"
 #include "finetune/calibrate_wide.h"
 #include "finetune/divergence.h"
@@ -15,11 +16,6 @@ int64_t tn_walk_chunk(int64_t images, int64_t floats_per_image)
     int64_t chunk = CHUNK_FLOATS / (floats_per_image > 0 ? floats_per_image : 1);
     chunk = chunk > MAX_CHUNK ? MAX_CHUNK : chunk < MIN_CHUNK ? MIN_CHUNK : chunk;
     return chunk < images ? chunk : images;
-}
-
-static int64_t chunks_of(const tn_walk *walk)
-{
-    return (walk->images + walk->chunk_images - 1) / walk->chunk_images;
 }
 
 /* --- creation -----------------------------------------------------------------------------------
@@ -139,150 +135,8 @@ void tn_walk_done(tn_walk *walk)
     *walk = (tn_walk){0};
 }
 
-/* --- chunks -------------------------------------------------------------------------------------
- */
-
-enum { FLOAT, QUANTIZED, NETWORKS };
-
-/* What is the same in both networks is kept once. */
-static size_t key_of(const tn_walk *walk, int network, size_t id, int64_t chunk)
-{
-    size_t which = network == QUANTIZED && walk->touched[id] ? QUANTIZED : FLOAT;
-    return ((size_t)chunk * tn_plan_buffer_count(walk->plan) + id) * NETWORKS + which;
-}
-
-static tn_status fetch(const tn_walk *walk, int network, const tn_plan_buffer *buffer,
-                       int64_t chunk, tn_error *error)
-{
-    return tn_activation_store_get(walk->store, key_of(walk, network, buffer->id, chunk),
-                                   buffer->data, (size_t)buffer->count, error);
-}
-
-static int64_t images_in(const tn_walk *walk, int64_t chunk, int64_t of)
-{
-    int64_t left = of - chunk * walk->chunk_images;
-    return left < 0 ? 0 : left < walk->chunk_images ? left : walk->chunk_images;
-}
-
-static int64_t image_floats(const tn_walk *walk)
-{
-    const int64_t *dims = walk->graph->inputs[0]->dims;
-    return dims[1] * dims[2] * dims[3];
-}
-
-static tn_status load_chunk(tn_walk *walk, int64_t chunk, tn_error *error)
-{
-    tn_plan *plan[NETWORKS] = {walk->float_plan, walk->plan};
-    const size_t at[NETWORKS] = {walk->float_at, walk->at};
-    const float *images = walk->nchw + chunk * walk->chunk_images * image_floats(walk);
-    tn_status status = TN_OK;
-    for (int k = 0; status == TN_OK && k < NETWORKS; k++) {
-        if (at[k] == 0) {
-            status = tn_plan_write_input(plan[k], 0, images, images_in(walk, chunk, walk->images),
-                                         error);
-            continue;
-        }
-        size_t n = tn_plan_live(plan[k], at[k], walk->scratch);
-        for (size_t i = 0; status == TN_OK && i < n; i++)
-            status = fetch(walk, k, &walk->scratch[i], chunk, error);
-    }
-    return status;
-}
-
-/* Steps up to, and without, float_end and end. Untouched steps run in the float network alone. */
-static tn_status run_steps(tn_walk *walk, size_t float_end, size_t end, tn_error *error)
-{
-    tn_status status = TN_OK;
-    size_t last = float_end > end ? float_end : end;
-    for (size_t i = walk->at; status == TN_OK && i < last; i++) {
-        if (i >= walk->float_at && i < float_end)
-            status = tn_plan_forward(walk->float_plan, TN_RUN_INFERENCE, i, i + 1, error);
-        if (status != TN_OK || i >= end)
-            continue;
-        tn_plan_buffer from, to;
-        if (walk->touched_step[i])
-            status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, i, i + 1, error);
-        else if (tn_plan_step_buffer(walk->float_plan, i, -1, &from) &&
-                 tn_plan_step_buffer(walk->plan, i, -1, &to))
-            memcpy(to.data, from.data, (size_t)to.count * sizeof *to.data);
-    }
-    return status;
-}
-
-/* Keeps what either network needs from its step on and drops the rest of the chunk. */
-static tn_status save_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
-                            tn_error *error)
-{
-    size_t buffers = tn_plan_buffer_count(walk->plan);
-    size_t first = key_of(walk, FLOAT, 0, chunk), keys = buffers * NETWORKS;
-    bool *kept = tn_alloc_zero(keys + 1, sizeof *kept);
-    if (!kept)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu activations", keys);
-    tn_status status = TN_OK;
-    /* what an independent fit or the shared part of both networks reads at the layer's own step */
-    const struct {
-        tn_plan *plan;
-        int network;
-        size_t step;
-        bool all;
-    } sources[] = {{walk->float_plan, FLOAT, float_end, true},
-                   {walk->plan, QUANTIZED, end, true},
-                   {walk->float_plan, FLOAT, end, walk->options->independent}};
-    for (size_t s = 0; status == TN_OK && s < sizeof sources / sizeof sources[0]; s++) {
-        size_t n =
-            sources[s].all ? tn_plan_live(sources[s].plan, sources[s].step, walk->scratch) : 0;
-        for (size_t i = 0; status == TN_OK && i < n; i++) {
-            const tn_plan_buffer *buffer = &walk->scratch[i];
-            size_t key = key_of(walk, sources[s].network, buffer->id, chunk);
-            if (kept[key - first])
-                continue;
-            kept[key - first] = true;
-            status = tn_activation_store_put(walk->store, key, buffer->data, (size_t)buffer->count,
-                                             error);
-        }
-    }
-    for (size_t i = 0; i < keys; i++)
-        if (!kept[i])
-            tn_activation_store_drop(walk->store, first + i);
-    tn_free(kept);
-    return status;
-}
-
-/* One chunk from where the networks stand to their next steps. */
-static tn_status advance_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
-                               tn_error *error)
-{
-    tn_status status = load_chunk(walk, chunk, error);
-    if (status == TN_OK)
-        status = run_steps(walk, float_end, end, error);
-    return status == TN_OK ? save_chunk(walk, chunk, float_end, end, error) : status;
-}
-
-static void stand_at(tn_walk *walk, size_t float_at, size_t at)
-{
-    walk->float_at = float_at;
-    walk->at = at;
-}
-
 /* --- a layer ------------------------------------------------------------------------------------
  */
-
-static tn_status set_weight(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight,
-                            tn_error *error)
-{
-    float *rows = tn_alloc_array((size_t)(layer->rows * layer->cols), sizeof *rows);
-    if (!rows)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the weights of %s",
-                       tn_quote(layer->weight->name));
-    tn_qweight_dequantize(weight, rows);
-    size_t at = tn_params_find(walk->params, layer->weight->name);
-    tn_status status = at == SIZE_MAX
-                           ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing in the plan",
-                                     tn_quote(layer->weight->name))
-                           : tn_params_set_rows(walk->params, at, rows, error);
-    tn_free(rows);
-    return status;
-}
 
 /* What feeds the fit of one layer. */
 typedef struct layer_feed {
@@ -298,19 +152,19 @@ static tn_status load_for_fit(void *context, int pass, int64_t chunk, int64_t *i
     layer_feed *feed = context;
     tn_walk *walk = feed->walk;
     const tn_layer_work *work = feed->work;
-    *images = images_in(walk, chunk, walk->fitted);
+    *images = tn_walk_images_in(walk, chunk, walk->fitted);
     if (pass == 0)
-        return advance_chunk(walk, chunk, feed->step + 1, feed->step, error);
+        return tn_walk_advance(walk, chunk, feed->step + 1, feed->step, error);
     if (*images == 0)
         return TN_OK;
-    int inputs = walk->options->independent ? FLOAT : QUANTIZED;
-    tn_status status = fetch(walk, inputs, &work->input, chunk, error);
+    int inputs = walk->options->independent ? TN_WALK_FLOAT : TN_WALK_QUANTIZED;
+    tn_status status = tn_walk_fetch(walk, inputs, &work->input, chunk, error);
     if (status == TN_OK)
-        status = fetch(walk, FLOAT, &work->output, chunk, error);
+        status = tn_walk_fetch(walk, TN_WALK_FLOAT, &work->output, chunk, error);
     if (status == TN_OK && work->other_f.count > 0)
-        status = fetch(walk, FLOAT, &work->other_f, chunk, error);
+        status = tn_walk_fetch(walk, TN_WALK_FLOAT, &work->other_f, chunk, error);
     if (status == TN_OK && work->other_q.count > 0)
-        status = fetch(walk, inputs, &work->other_q, chunk, error);
+        status = tn_walk_fetch(walk, inputs, &work->other_q, chunk, error);
     return status;
 }
 
@@ -338,7 +192,7 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work
     }
     report->method = tn_calibrate_method_name(options.method);
     tn_status status = tn_layer_look(walk, layer, step, work, error);
-    tn_layer_source source = {.chunks = chunks_of(walk),
+    tn_layer_source source = {.chunks = tn_walk_chunks(walk),
                               .chunk_images = walk->chunk_images,
                               .images = walk->fitted,
                               .batch_per_image = work->view.patches.batch / walk->chunk_images,
@@ -363,9 +217,9 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *e
                             (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)))
         status = tn_layer_absorb(walk, &work, weight, error);
     if (status == TN_OK)
-        status = set_weight(walk, layer, weight, error);
+        status = tn_walk_set_weight(walk, layer, weight, error);
     tn_layer_work_done(&work);
-    stand_at(walk, step + 1, step);
+    tn_walk_stand_at(walk, step + 1, step);
     return status;
 }
 
@@ -412,15 +266,16 @@ static tn_status correct_bn(tn_walk *walk, size_t step, tn_error *error)
     status = tn_moment_sums_init(&sums, channels, error);
     if (status != TN_OK)
         return status;
-    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
-        status = advance_chunk(walk, c, step, step, error);
+    for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
+        status = tn_walk_advance(walk, c, step, step, error);
         if (status == TN_OK)
-            tn_moment_sums_add(&sums, f.data, q.data, rows * images_in(walk, c, walk->fitted));
+            tn_moment_sums_add(&sums, f.data, q.data,
+                               rows * tn_walk_images_in(walk, c, walk->fitted));
     }
     if (status == TN_OK)
         status = tn_bn_correct(walk->params, at.node, &sums, walk->bn, error);
     tn_moment_sums_done(&sums);
-    stand_at(walk, step, step);
+    tn_walk_stand_at(walk, step, step);
     return status;
 }
 
@@ -457,7 +312,7 @@ static tn_status round_unfit(tn_walk *walk, tn_error *error)
         if (!walk->report[i].reason)
             continue;
         walk->report[i].method = tn_calibrate_method_name(TN_CALIBRATE_ROUND);
-        status = set_weight(walk, layer, &walk->weight[i], error);
+        status = tn_walk_set_weight(walk, layer, &walk->weight[i], error);
     }
     return status;
 }
@@ -468,7 +323,8 @@ static tn_status read_logits(tn_walk *walk, tn_plan *plan, int64_t chunk, float 
     tn_status status = tn_plan_read(plan, tn_plan_logits(plan), walk->logits_of_chunk, error);
     if (status == TN_OK)
         memcpy(logits + chunk * walk->chunk_images * walk->classes, walk->logits_of_chunk,
-               (size_t)(images_in(walk, chunk, walk->images) * walk->classes) * sizeof *logits);
+               (size_t)(tn_walk_images_in(walk, chunk, walk->images) * walk->classes) *
+                   sizeof *logits);
     return status;
 }
 
@@ -476,14 +332,14 @@ static tn_status read_logits(tn_walk *walk, tn_plan *plan, int64_t chunk, float 
 static tn_status finish_run(tn_walk *walk, tn_error *error)
 {
     tn_status status = TN_OK;
-    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
-        status = load_chunk(walk, c, error);
+    for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
+        status = tn_walk_load(walk, c, error);
         if (status == TN_OK)
-            status = run_steps(walk, walk->steps, walk->steps, error);
+            status = tn_walk_steps(walk, walk->steps, walk->steps, error);
         if (status == TN_OK)
-            status = read_logits(walk, walk->float_plan, c, walk->logits[FLOAT], error);
+            status = read_logits(walk, walk->float_plan, c, walk->logits[TN_WALK_FLOAT], error);
         if (status == TN_OK)
-            status = read_logits(walk, walk->plan, c, walk->logits[QUANTIZED], error);
+            status = read_logits(walk, walk->plan, c, walk->logits[TN_WALK_QUANTIZED], error);
     }
     return status;
 }
@@ -494,13 +350,13 @@ tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error)
     tn_status status = start_over(walk, error);
     for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++)
         if (walk->layers->layer[i].quantized)
-            status = set_weight(walk, &walk->layers->layer[i], &walk->weight[i], error);
-    int64_t size = image_floats(walk) * walk->chunk_images;
-    for (int64_t c = 0; status == TN_OK && c < chunks_of(walk); c++) {
+            status = tn_walk_set_weight(walk, &walk->layers->layer[i], &walk->weight[i], error);
+    int64_t size = tn_walk_image_floats(walk) * walk->chunk_images;
+    for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
         if (tn_cancelled(walk->options->reporter))
             return tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
         status = tn_plan_write_input(walk->plan, 0, nchw + c * size,
-                                     images_in(walk, c, walk->images), error);
+                                     tn_walk_images_in(walk, c, walk->images), error);
         if (status == TN_OK)
             status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
         if (status == TN_OK)
@@ -512,7 +368,7 @@ tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error)
 double tn_walk_rounded_kl(const tn_walk *walk)
 {
     double kl, agreement;
-    tn_divergence_mean(walk->logits[FLOAT], walk->rounded, walk->images, walk->classes, &kl,
+    tn_divergence_mean(walk->logits[TN_WALK_FLOAT], walk->rounded, walk->images, walk->classes, &kl,
                        &agreement);
     return kl;
 }
@@ -521,8 +377,8 @@ static tn_status make_store(tn_walk *walk, tn_error *error)
 {
     tn_activation_store_destroy(walk->store);
     walk->store = NULL;
-    return tn_activation_store_create((size_t)chunks_of(walk) * tn_plan_buffer_count(walk->plan) *
-                                          NETWORKS,
+    return tn_activation_store_create((size_t)tn_walk_chunks(walk) *
+                                          tn_plan_buffer_count(walk->plan) * TN_WALK_NETWORKS,
                                       walk->options->memory, &walk->store, error);
 }
 
@@ -532,7 +388,7 @@ tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calib
     walk->nchw = nchw;
     walk->fitted = fitted;
     walk->bn = bn;
-    stand_at(walk, 0, 0);
+    tn_walk_stand_at(walk, 0, 0);
     tn_status status = make_store(walk, error);
     if (status == TN_OK)
         status = start_over(walk, error);
@@ -559,7 +415,7 @@ tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calib
 void tn_walk_compare(const tn_walk *walk, int64_t first, int64_t last, double *kl,
                      double *agreement)
 {
-    tn_divergence_mean(walk->logits[FLOAT] + first * walk->classes,
-                       walk->logits[QUANTIZED] + first * walk->classes, last - first, walk->classes,
-                       kl, agreement);
+    tn_divergence_mean(walk->logits[TN_WALK_FLOAT] + first * walk->classes,
+                       walk->logits[TN_WALK_QUANTIZED] + first * walk->classes, last - first,
+                       walk->classes, kl, agreement);
 }

@@ -1,0 +1,148 @@
+#include "finetune/calibrate_chunks.h"
+
+#include "core/memory.h"
+
+#include <string.h>
+
+int64_t tn_walk_chunks(const tn_walk *walk)
+{
+    return (walk->images + walk->chunk_images - 1) / walk->chunk_images;
+}
+
+/* What is the same in both networks is kept once. */
+size_t tn_walk_key(const tn_walk *walk, int network, size_t id, int64_t chunk)
+{
+    size_t which =
+        network == TN_WALK_QUANTIZED && walk->touched[id] ? TN_WALK_QUANTIZED : TN_WALK_FLOAT;
+    return ((size_t)chunk * tn_plan_buffer_count(walk->plan) + id) * TN_WALK_NETWORKS + which;
+}
+
+tn_status tn_walk_fetch(const tn_walk *walk, int network, const tn_plan_buffer *buffer,
+                        int64_t chunk, tn_error *error)
+{
+    return tn_activation_store_get(walk->store, tn_walk_key(walk, network, buffer->id, chunk),
+                                   buffer->data, (size_t)buffer->count, error);
+}
+
+int64_t tn_walk_images_in(const tn_walk *walk, int64_t chunk, int64_t of)
+{
+    int64_t left = of - chunk * walk->chunk_images;
+    return left < 0 ? 0 : left < walk->chunk_images ? left : walk->chunk_images;
+}
+
+int64_t tn_walk_image_floats(const tn_walk *walk)
+{
+    const int64_t *dims = walk->graph->inputs[0]->dims;
+    return dims[1] * dims[2] * dims[3];
+}
+
+tn_status tn_walk_load(tn_walk *walk, int64_t chunk, tn_error *error)
+{
+    tn_plan *plan[TN_WALK_NETWORKS] = {walk->float_plan, walk->plan};
+    const size_t at[TN_WALK_NETWORKS] = {walk->float_at, walk->at};
+    const float *images = walk->nchw + chunk * walk->chunk_images * tn_walk_image_floats(walk);
+    tn_status status = TN_OK;
+    for (int k = 0; status == TN_OK && k < TN_WALK_NETWORKS; k++) {
+        if (at[k] == 0) {
+            status = tn_plan_write_input(plan[k], 0, images,
+                                         tn_walk_images_in(walk, chunk, walk->images), error);
+            continue;
+        }
+        size_t n = tn_plan_live(plan[k], at[k], walk->scratch);
+        for (size_t i = 0; status == TN_OK && i < n; i++)
+            status = tn_walk_fetch(walk, k, &walk->scratch[i], chunk, error);
+    }
+    return status;
+}
+
+/* Steps up to, and without, float_end and end. Untouched steps run in the float network alone. */
+tn_status tn_walk_steps(tn_walk *walk, size_t float_end, size_t end, tn_error *error)
+{
+    tn_status status = TN_OK;
+    size_t last = float_end > end ? float_end : end;
+    for (size_t i = walk->at; status == TN_OK && i < last; i++) {
+        if (i >= walk->float_at && i < float_end)
+            status = tn_plan_forward(walk->float_plan, TN_RUN_INFERENCE, i, i + 1, error);
+        if (status != TN_OK || i >= end)
+            continue;
+        tn_plan_buffer from, to;
+        if (walk->touched_step[i])
+            status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, i, i + 1, error);
+        else if (tn_plan_step_buffer(walk->float_plan, i, -1, &from) &&
+                 tn_plan_step_buffer(walk->plan, i, -1, &to))
+            memcpy(to.data, from.data, (size_t)to.count * sizeof *to.data);
+    }
+    return status;
+}
+
+/* Keeps what either network needs from its step on and drops the rest of the chunk. */
+static tn_status save_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
+                            tn_error *error)
+{
+    size_t buffers = tn_plan_buffer_count(walk->plan);
+    size_t first = tn_walk_key(walk, TN_WALK_FLOAT, 0, chunk), keys = buffers * TN_WALK_NETWORKS;
+    bool *kept = tn_alloc_zero(keys + 1, sizeof *kept);
+    if (!kept)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu activations", keys);
+    tn_status status = TN_OK;
+    /* what an independent fit or the shared part of both networks reads at the layer's own step */
+    const struct {
+        tn_plan *plan;
+        int network;
+        size_t step;
+        bool all;
+    } sources[] = {{walk->float_plan, TN_WALK_FLOAT, float_end, true},
+                   {walk->plan, TN_WALK_QUANTIZED, end, true},
+                   {walk->float_plan, TN_WALK_FLOAT, end, walk->options->independent}};
+    for (size_t s = 0; status == TN_OK && s < sizeof sources / sizeof sources[0]; s++) {
+        size_t n =
+            sources[s].all ? tn_plan_live(sources[s].plan, sources[s].step, walk->scratch) : 0;
+        for (size_t i = 0; status == TN_OK && i < n; i++) {
+            const tn_plan_buffer *buffer = &walk->scratch[i];
+            size_t key = tn_walk_key(walk, sources[s].network, buffer->id, chunk);
+            if (kept[key - first])
+                continue;
+            kept[key - first] = true;
+            status = tn_activation_store_put(walk->store, key, buffer->data, (size_t)buffer->count,
+                                             error);
+        }
+    }
+    for (size_t i = 0; i < keys; i++)
+        if (!kept[i])
+            tn_activation_store_drop(walk->store, first + i);
+    tn_free(kept);
+    return status;
+}
+
+/* One chunk from where the networks stand to their next steps. */
+tn_status tn_walk_advance(tn_walk *walk, int64_t chunk, size_t float_end, size_t end,
+                          tn_error *error)
+{
+    tn_status status = tn_walk_load(walk, chunk, error);
+    if (status == TN_OK)
+        status = tn_walk_steps(walk, float_end, end, error);
+    return status == TN_OK ? save_chunk(walk, chunk, float_end, end, error) : status;
+}
+
+void tn_walk_stand_at(tn_walk *walk, size_t float_at, size_t at)
+{
+    walk->float_at = float_at;
+    walk->at = at;
+}
+
+tn_status tn_walk_set_weight(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight,
+                             tn_error *error)
+{
+    float *rows = tn_alloc_array((size_t)(layer->rows * layer->cols), sizeof *rows);
+    if (!rows)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the weights of %s",
+                       tn_quote(layer->weight->name));
+    tn_qweight_dequantize(weight, rows);
+    size_t at = tn_params_find(walk->params, layer->weight->name);
+    tn_status status = at == SIZE_MAX
+                           ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing in the plan",
+                                     tn_quote(layer->weight->name))
+                           : tn_params_set_rows(walk->params, at, rows, error);
+    tn_free(rows);
+    return status;
+}
