@@ -5,7 +5,7 @@ method or aimet's scheme; default all   (TERNION_SHARED, TERNION_DATA; in an env
 aimet-onnx). Weights of the inner convolutions of resnet20-cifar10 at 4 and 2 bits, one scale per
 channel; stem, classifier and activations float; 256 training images, labels unread; accuracy of
 both on the 1,017 test images in ONNX Runtime. Times are of the process (all threads) and of the
-clock, with 2 threads.
+clock, with THREADS (environment; 2) threads.
 """
 import os
 import resource
@@ -25,6 +25,7 @@ DATA = os.path.join(os.environ["TERNION_DATA"], "cifar10")
 MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 SEED, SAMPLES, BATCH = 0, 256, 32
+THREADS = os.environ.get("THREADS", "2")
 CASES = sys.argv[3:] or [f"{bits}:{how}" for bits in (4, 2) for how in
                          ("auto", "adaround", "min_max", "tf_enhanced")]
 
@@ -53,7 +54,7 @@ def ternion(folder, bits, method, x, labels):
     before, start = spent(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run([TERNION, "quantize", MODEL, "-o", path, "-f", "-q", "--scheme", "fixed", "--bits", str(bits),
                     "--calibration-data", DATA, "--calibration-samples", str(SAMPLES), "--seed", str(SEED),
-                    "--method", method, "--threads", "2"], check=True, stdout=subprocess.DEVNULL)
+                    "--method", method, "--threads", THREADS], check=True, stdout=subprocess.DEVNULL)
     wall, cpu = time.monotonic() - start, spent(resource.RUSAGE_CHILDREN) - before
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     print(f"ternion --method {method}, {bits} bits: {accuracy(session, x, labels):.2f} %, {wall:.0f} s, "
@@ -73,7 +74,7 @@ def aimet(bits, images, x, labels, scheme):
     from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight
 
     torch.manual_seed(SEED)
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(THREADS))
     start, before = time.monotonic(), spent(resource.RUSAGE_SELF)
     model = onnx.load(MODEL)
     name = model.graph.input[0].name
