@@ -126,7 +126,7 @@ TN_BODY void tn_pixel_normalized(const unsigned char *src, int width, int height
     }
     tn_pixel_augment(src, width, height, channels, a, x, y, v);
     for (int k = 0; k < channels; k++)
-        out[k] = v[n->bgr && channels == 3 ? 2 - k : k] * n->factor[k] + n->offset[k];
+        out[k] = (n->bgr && channels == 3 ? v[2 - k] : v[k]) * n->factor[k] + n->offset[k];
 }
 
 /* The same with mixup: (1 - mix) of the sample and mix of its partner, each with its own

@@ -445,6 +445,23 @@ tn_normalization tn_loader_normalization(const tn_loader *loader)
     return loader->normalization;
 }
 
+bool tn_loader_augments(const tn_loader *loader)
+{
+    return tn_augment_is_on(&loader->augment);
+}
+
+void tn_loader_table(const tn_loader *loader, float *table)
+{
+    int channels = loader->shape.channels;
+    for (int c = 0; c < channels; c++)
+        tn_preprocess_table(&loader->preprocess, channels, c, table + (size_t)c * 256);
+}
+
+bool tn_loader_repeats(const tn_loader *loader)
+{
+    return loader->augment.min_area <= 0.0f;
+}
+
 size_t tn_loader_bad_count(const tn_loader *loader)
 {
     return loader->n_bad;

@@ -69,6 +69,12 @@ size_t tn_loader_samples(const tn_loader *loader); /* in an epoch, of all ranks 
 /* Width, height, channels of every sample. */
 tn_sample_shape tn_loader_shape(const tn_loader *loader);
 tn_normalization tn_loader_normalization(const tn_loader *loader);
+/* Whether anything is drawn for samples; if not, the value of each byte of every channel,
+ * table[shape.channels][256], is their whole preparation. */
+bool tn_loader_augments(const tn_loader *loader);
+void tn_loader_table(const tn_loader *loader, float *table);
+/* Whether a sample's bytes are the same in every epoch. */
+bool tn_loader_repeats(const tn_loader *loader);
 
 /* Different corrupt samples met so far, and the message of each (the first 16). */
 size_t tn_loader_bad_count(const tn_loader *loader);

@@ -334,6 +334,14 @@ tn_status tn_preprocess_geometry(const tn_preprocess *preprocess, const tn_image
     return tn_image_convert_channels(scratch, preprocess->channels, dst, error);
 }
 
+void tn_preprocess_table(const tn_preprocess *p, int channels, int channel, float table[256])
+{
+    int from = p->bgr && channels == 3 ? 2 - channel : channel, k = from < 3 ? from : 2;
+    bool unit = p->scale == 1.0f;
+    for (int v = 0; v < 256; v++) /* x / 255 as torchvision's ToTensor has it */
+        table[v] = ((unit ? (float)v : (float)v / 255.0f) - p->mean[k]) / p->deviation[k];
+}
+
 void tn_preprocess_values(const tn_preprocess *p, const tn_image *src, tn_image_layout layout,
                           float *dst)
 {
@@ -350,9 +358,7 @@ void tn_preprocess_values(const tn_preprocess *p, const tn_image *src, tn_image_
             continue;
         }
         float table[256];
-        bool unit = p->scale == 1.0f;
-        for (int v = 0; v < 256; v++) /* x / 255 as torchvision's ToTensor has it */
-            table[v] = ((unit ? (float)v : (float)v / 255.0f) - mean) / deviation;
+        tn_preprocess_table(p, (int)channels, (int)c, table);
         for (size_t i = 0; i < n; i++)
             to[i * step] = table[src->pixels[i * channels + from]];
     }

@@ -67,4 +67,8 @@ tn_status tn_preprocess_geometry(const tn_preprocess *preprocess, const tn_image
 void tn_preprocess_values(const tn_preprocess *preprocess, const tn_image *src,
                           tn_image_layout layout, float *dst);
 
+/* What the values of bytes are in the network's channel `channel` of `channels`. */
+void tn_preprocess_table(const tn_preprocess *preprocess, int channels, int channel,
+                         float table[256]);
+
 #endif

@@ -39,12 +39,11 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
         status = tn_fail(
             error, TN_ERROR_USAGE, "the distillation teacher has %lld classes, the network %lld",
             (long long)(shape.rank > 1 ? shape.dims[1] : 0), (long long)student->classes);
-    if (status == TN_OK) {
-        student->teacher_logits = tn_alloc_array(
-            (size_t)(tn_train_rank_batch(options) * student->classes), sizeof(float));
-        if (!student->teacher_logits)
-            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the teacher's logits");
-    }
+    if (status == TN_OK &&
+        tn_extent_count(&shape) != tn_train_rank_batch(options) * student->classes)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "the distillation teacher's logits are no list of %lld classes an image",
+                         (long long)student->classes);
     if (status != TN_OK)
         tn_error_prepend(error, "distillation teacher");
     return status;
@@ -295,7 +294,7 @@ void tn_student_done(tn_student *student)
     tn_plan_destroy(student->teacher);
     tn_params_destroy(student->teacher_params);
     tn_graph_destroy(student->teacher_graph);
-    tn_free(student->teacher_logits);
+    tn_image_feed_destroy(student->feed);
     tn_plan_destroy(student->judge);
     tn_plan_destroy(student->plan);
     tn_params_destroy(student->params);
@@ -335,11 +334,44 @@ void tn_student_anneal(tn_student *student, double progress)
     }
 }
 
-/* The loss of a batch; asks the teacher if there is one. */
+/* The teacher's logits for what its input holds. */
+static tn_status ask_teacher(tn_student *student, tn_error *error)
+{
+    return student->teacher
+               ? tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error)
+               : TN_OK;
+}
+
+/* Images to `plan`, and to the teacher. */
+static tn_status send_images(const tn_student *student, tn_plan *plan, const tn_sample_batch *batch,
+                             tn_error *error)
+{
+    if (batch->bytes)
+        return tn_image_feed_send(student->feed, batch->bytes, error);
+    tn_status status = tn_plan_write_input_nhwc(plan, 0, batch->nhwc, batch->count, error);
+    if (status == TN_OK && student->teacher)
+        status = tn_plan_write_input_nhwc(student->teacher, 0, batch->nhwc, batch->count, error);
+    return status;
+}
+
+/* The same for bytes: the device makes them. */
+static tn_status make_images(const tn_student *student, tn_error *error)
+{
+    float *input = tn_plan_input_buffer(student->plan, 0);
+    tn_device *device = student->options->device;
+    tn_status status = tn_image_feed_make(student->feed, input, error);
+    if (status == TN_OK && student->teacher)
+        status = device->type->copy(device, tn_plan_input_buffer(student->teacher, 0), input,
+                                    (size_t)tn_image_feed_elements(student->feed) * sizeof *input,
+                                    error);
+    return status;
+}
+
 static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
                              tn_loss_options *loss, tn_error *error)
 {
     const tn_train_options *options = student->options;
+    bool channels_last;
     *loss = (tn_loss_options){.labels = batch->labels,
                               .partners = batch->partners,
                               .mix = batch->mix,
@@ -347,17 +379,10 @@ static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
                               .smoothing = (float)options->label_smoothing};
     if (!student->teacher)
         return TN_OK;
-    tn_status status =
-        tn_plan_write_input_nhwc(student->teacher, 0, batch->nhwc, batch->count, error);
-    if (status == TN_OK)
-        status = tn_plan_forward(student->teacher, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
-    if (status == TN_OK)
-        status = tn_plan_read(student->teacher, tn_plan_logits(student->teacher),
-                              student->teacher_logits, error);
-    loss->teacher = student->teacher_logits;
     loss->temperature = (float)options->temperature;
     loss->weight = (float)options->distill_weight;
-    return status;
+    return tn_plan_raw(student->teacher, tn_plan_logits(student->teacher), &loss->teacher_data,
+                       &channels_last, error);
 }
 
 enum part { FIRST_BATCH, NEXT_BATCH, COLLECT, UPDATE }; /* of a step, as recorded */
@@ -366,7 +391,7 @@ enum part { FIRST_BATCH, NEXT_BATCH, COLLECT, UPDATE }; /* of a step, as recorde
 typedef struct batch_work {
     tn_student *student;
     tn_loss_options loss;
-    bool accumulate;
+    bool accumulate, bytes;
 } batch_work;
 
 /* Parameters from latents where the host has them, else only what precedes that. */
@@ -386,8 +411,7 @@ static bool is_usual(tn_student *student, const tn_loss_options *loss)
     if (usual->count == 0)
         *usual = *loss;
     return loss->count == usual->count && loss->scale == usual->scale &&
-           !loss->labels == !usual->labels && !loss->partners == !usual->partners &&
-           !loss->teacher == !usual->teacher;
+           !loss->labels == !usual->labels && !loss->partners == !usual->partners;
 }
 
 static tn_status run_batch(void *context, tn_error *error)
@@ -397,8 +421,10 @@ static tn_status run_batch(void *context, tn_error *error)
     tn_run_mode mode = student->options->batch_norm == TN_BATCH_NORM_FREEZE
                            ? TN_RUN_FROZEN_STATISTICS
                            : TN_RUN_TRAINING;
-    tn_status status = TN_OK;
-    if (student->resident && !work->accumulate)
+    tn_status status = work->bytes ? make_images(student, error) : TN_OK;
+    if (status == TN_OK)
+        status = ask_teacher(student, error);
+    if (status == TN_OK && student->resident && !work->accumulate)
         status = tn_resident_quantize(student->resident, error);
     if (status == TN_OK)
         status = tn_plan_forward(student->plan, mode, 0, SIZE_MAX, error);
@@ -412,7 +438,7 @@ static tn_status run_batch(void *context, tn_error *error)
 tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
                            double share, tn_loss_result *result, tn_error *error)
 {
-    batch_work work = {.student = student, .accumulate = accumulate};
+    batch_work work = {.student = student, .accumulate = accumulate, .bytes = batch->bytes};
     tn_status status = set_targets(student, batch, &work.loss, error);
     work.loss.scale = (float)(share / (double)batch->count);
     if (status == TN_OK && !accumulate)
@@ -420,7 +446,7 @@ tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bo
     if (!student->resident && !accumulate)
         tn_running_statistics_keep(&student->running, student->params);
     if (status == TN_OK)
-        status = tn_plan_write_input_nhwc(student->plan, 0, batch->nhwc, batch->count, error);
+        status = send_images(student, student->plan, batch, error);
     if (status == TN_OK)
         status = tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first, error);
     if (status == TN_OK)
@@ -441,7 +467,9 @@ tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
     tn_loss_options loss;
     tn_status status = set_targets(student, batch, &loss, error);
     if (status == TN_OK)
-        status = tn_plan_write_input_nhwc(student->judge, 0, batch->nhwc, batch->count, error);
+        status = send_images(student, student->judge, batch, error);
+    if (status == TN_OK)
+        status = ask_teacher(student, error);
     if (status == TN_OK)
         status = tn_plan_forward(student->judge, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)

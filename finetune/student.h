@@ -4,6 +4,7 @@
 #define TERNION_FINETUNE_STUDENT_H
 
 #include "finetune/activation_steps.h"
+#include "finetune/image_feed.h"
 #include "finetune/latent.h"
 #include "finetune/optimizer.h"
 #include "finetune/recorder.h"
@@ -30,8 +31,8 @@ typedef struct tn_student {
     tn_loss_options usual; /* the kind of batch that is recorded */
     tn_graph *teacher_graph;
     tn_params *teacher_params;
-    tn_plan *teacher;      /* NULL without distillation */
-    float *teacher_logits; /* [batch, classes] */
+    tn_plan *teacher;    /* NULL without distillation */
+    tn_image_feed *feed; /* owned; NULL: batches come as values */
     int64_t classes;
 } tn_student;
 
@@ -50,7 +51,8 @@ tn_status tn_student_start(tn_student *student, const tn_conversion *start,
 void tn_student_anneal(tn_student *student, double progress);
 
 typedef struct tn_sample_batch {
-    const float *nhwc; /* [count, H, W, C] */
+    const float *nhwc;     /* [count, H, W, C] */
+    const tn_batch *bytes; /* instead, for the student's feed */
     const int32_t *labels;
     const int32_t *partners; /* mixup's second labels; NULL: none */
     const float *mix;        /* with partners: their shares */

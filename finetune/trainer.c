@@ -63,9 +63,10 @@ static tn_status open_folder(trainer *t, tn_error *error)
 
 static tn_status open_loader(trainer *t, tn_error *error)
 {
+    bool bytes = tn_image_feed_wanted(t->options.device, t->data->train);
     tn_loader_options loader = {.preprocess = t->data->preprocess,
                                 .augment = t->data->augment,
-                                .output = TN_LOADER_VALUES_NHWC,
+                                .output = bytes ? TN_LOADER_PIXELS : TN_LOADER_VALUES_NHWC,
                                 .batch = (size_t)t->options.batch,
                                 .seed = t->options.seed,
                                 .shuffle = true,
@@ -82,6 +83,9 @@ static tn_status open_loader(trainer *t, tn_error *error)
                        tn_dataset_description(t->data->train), images, t->options.batch,
                        t->options.accumulate);
     tn_status status = tn_loader_create(t->data->train, &loader, &t->loader, error);
+    if (status == TN_OK && bytes)
+        status = tn_image_feed_create(t->options.device, t->loader, images,
+                                      tn_train_rank_batch(&t->options), &t->student.feed, error);
     if (status != TN_OK)
         return status;
     t->steps_per_epoch = tn_loader_batches(t->loader) / (size_t)t->options.accumulate;
@@ -212,6 +216,7 @@ static tn_sample_batch samples_of(const trainer *t, const tn_batch *batch)
     const uint64_t before = (uint64_t)t->options.collective->rank *
                             (uint64_t)tn_train_rank_batch(&t->options); /* other ranks' samples */
     return (tn_sample_batch){.nhwc = batch->values,
+                             .bytes = batch->values ? NULL : batch,
                              .labels = batch->labels,
                              .partners = mixes ? batch->partner_labels : NULL,
                              .mix = mixes ? batch->partner_shares : NULL,

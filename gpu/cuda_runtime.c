@@ -152,6 +152,16 @@ bool tn_gpu_has_bf16(const tn_gpu *gpu)
     return gpu->major >= 8;
 }
 
+size_t tn_gpu_available(tn_gpu *gpu)
+{
+    size_t available = 0, total = 0;
+    (void)gpu;
+    if (cudaMemGetInfo(&available, &total) == cudaSuccess)
+        return available;
+    (void)cudaGetLastError();
+    return 0;
+}
+
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
 {
     void *memory = NULL;

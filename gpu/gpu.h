@@ -49,6 +49,7 @@ tn_gpu_prepare tn_gpu_quantize_prepare;
 tn_gpu_prepare tn_gpu_fake_quantize_prepare;
 tn_gpu_prepare tn_gpu_dropout_prepare;
 tn_gpu_prepare tn_gpu_loss_prepare;
+tn_gpu_prepare tn_gpu_augment_prepare;
 tn_gpu_prepare tn_gpu_quantizer_prepare;
 tn_gpu_prepare tn_gpu_optimizer_prepare; /* NORM too */
 

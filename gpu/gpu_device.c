@@ -117,6 +117,11 @@ static tn_status gpu_export(tn_device *device, float *dst, const float *src, int
                            : status;
 }
 
+static size_t gpu_available(tn_device *device)
+{
+    return tn_gpu_available(gpu_of(device));
+}
+
 static tn_status gpu_synchronize(tn_device *device, tn_error *error)
 {
     return tn_gpu_wait(gpu_of(device), error);
@@ -162,6 +167,7 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_FAKE_QUANTIZE] = tn_gpu_fake_quantize_prepare,
     [TN_VERB_DROPOUT] = tn_gpu_dropout_prepare,
     [TN_VERB_LOSS] = tn_gpu_loss_prepare,
+    [TN_VERB_AUGMENT] = tn_gpu_augment_prepare,
     [TN_VERB_QUANTIZER] = tn_gpu_quantizer_prepare,
     [TN_VERB_NORM] = tn_gpu_optimizer_prepare,
     [TN_VERB_OPTIMIZER] = tn_gpu_optimizer_prepare,
@@ -179,6 +185,10 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return task->batch_norm.n_parts ? "batch norm takes one source" : NULL;
     case TN_VERB_BINARY:
         return tn_gpu_binary_refusal(&task->binary);
+    case TN_VERB_AUGMENT:
+        return task->augment.channels == 1 || task->augment.channels == 3
+                   ? NULL
+                   : "pictures have 1 or 3 channels";
     case TN_VERB_NORM:
     case TN_VERB_OPTIMIZER:
         return NULL;
@@ -207,9 +217,10 @@ static tn_status gpu_prepare(tn_device *device, const tn_task *task, tn_kernel *
 }
 
 static const tn_device_class gpu_class = {
-    gpu_destroy,  gpu_alloc,   gpu_release,      gpu_upload,     gpu_download, gpu_copy,
-    gpu_zero,     gpu_add,     gpu_scale,        gpu_import,     gpu_export,   gpu_synchronize,
-    gpu_supports, gpu_prepare, gpu_record_begin, gpu_record_end, gpu_replay,   gpu_forget};
+    gpu_destroy,    gpu_alloc,       gpu_release,  gpu_upload,   gpu_download,
+    gpu_copy,       gpu_zero,        gpu_add,      gpu_scale,    gpu_import,
+    gpu_export,     gpu_synchronize, gpu_supports, gpu_prepare,  gpu_record_begin,
+    gpu_record_end, gpu_replay,      gpu_forget,   gpu_available};
 
 tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
 {

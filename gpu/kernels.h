@@ -4,6 +4,7 @@
 #ifndef TERNION_GPU_KERNELS_H
 #define TERNION_GPU_KERNELS_H
 
+#include "gpu/kernels/augmentation.h"
 #include "gpu/kernels/convolution.h"
 #include "gpu/kernels/criterion.h"
 #include "gpu/kernels/elementwise.h"
@@ -20,6 +21,7 @@
     X(add, add) \
     X(scale, scale) \
     X(fill, fill) \
+    X(augment, augment) \
     X(unary, unary) \
     X(unary_backward, unary_backward) \
     X(epilogue, epilogue) \

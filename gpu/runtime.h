@@ -36,6 +36,7 @@ static inline bool tn_gpu_is_bf16(const tn_gpu_product *product)
     return product->precision == TN_PRECISION_BF16;
 }
 
+size_t tn_gpu_available(tn_gpu *gpu); /* bytes not in use; 0 when that is not known */
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes); /* 256-byte aligned; NULL when there is none */
 void tn_gpu_free(tn_gpu *gpu, void *memory);   /* NULL is fine */
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,

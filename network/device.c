@@ -5,7 +5,7 @@ const char *tn_verb_name(tn_verb verb)
     static const char *const names[TN_N_VERBS] = {
         "convolution", "gemm",          "batch norm", "pool",   "unary",     "binary", "concat",
         "slice",       "pad",           "transpose",  "reduce", "softmax",   "lrn",    "quantize",
-        "dequantize",  "fake quantize", "dropout",    "loss",   "quantizer", "norm",   "optimizer"};
+        "dequantize",  "fake quantize", "dropout",    "loss",   "quantizer", "norm",   "optimizer", "augment"};
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 

@@ -54,6 +54,7 @@ typedef enum tn_verb {
     TN_VERB_QUANTIZER,
     TN_VERB_NORM,
     TN_VERB_OPTIMIZER,
+    TN_VERB_AUGMENT, /* src the table of values, without augmentation */
     TN_N_VERBS
 } tn_verb;
 
@@ -273,6 +274,7 @@ typedef struct tn_task {
         tn_loss_task loss;
         tn_quantizer_task quantizer;
         tn_optimizer_task optimizer; /* NORM too */
+        tn_augment_task augment;
     };
 } tn_task;
 
@@ -313,6 +315,10 @@ typedef struct tn_arguments {
     int64_t count;
     float scale, smoothing, temperature, weight;
     const tn_update *update; /* OPTIMIZER's pack; host memory */
+    /* AUGMENT; device memory */
+    const unsigned char *pixels;
+    const uint32_t *places;
+    const tn_augmentation *augmentations;
 } tn_arguments;
 
 /* A prepared task. Implementations embed it first in their own struct. */
@@ -372,6 +378,7 @@ typedef struct tn_device_class {
     tn_status (*record_end)(tn_device *device, tn_recording **recording, tn_error *error);
     tn_status (*replay)(tn_device *device, const tn_recording *recording, tn_error *error);
     void (*forget)(tn_device *device, tn_recording *recording); /* NULL is fine */
+    size_t (*available)(tn_device *device); /* bytes not in use; NULL: not known */
 } tn_device_class;
 
 /* Implementations embed it first in their own struct. */

@@ -126,15 +126,16 @@ bool tn_plan_step_reads(const tn_plan *plan, size_t step, const bool *marked);
 /* --- training ------------------------------------------------------------------------------ */
 
 typedef struct tn_loss_options {
-    const int32_t *labels;   /* host, [count]; < 0: unlabelled */
-    const int32_t *partners; /* host, [count]: mixup's second labels; NULL: none */
-    const float *mix;        /* host, [count], with partners: their shares, 0 .. 1 */
-    const float *teacher;    /* host, [count, classes] logits; NULL: no distillation */
-    int64_t count;           /* samples that count, <= batch */
-    float smoothing;         /* label smoothing, 0 .. 1 */
-    float temperature;       /* of the distillation; 0 means 1 */
-    float weight;            /* of the distillation term, 0 .. 1 */
-    float scale;             /* gradient's factor; 0 means 1 / count */
+    const int32_t *labels;     /* host, [count]; < 0: unlabelled */
+    const int32_t *partners;   /* host, [count]: mixup's second labels; NULL: none */
+    const float *mix;          /* host, [count], with partners: their shares, 0 .. 1 */
+    const float *teacher;      /* host, [count, classes] logits; NULL: no distillation */
+    const float *teacher_data; /* the same in the device's memory, instead */
+    int64_t count;             /* samples that count, <= batch */
+    float smoothing;           /* label smoothing, 0 .. 1 */
+    float temperature;         /* of the distillation; 0 means 1 */
+    float weight;              /* of the distillation term, 0 .. 1 */
+    float scale;               /* gradient's factor; 0 means 1 / count */
 } tn_loss_options;
 
 typedef struct tn_loss_result { /* sums over the count samples */

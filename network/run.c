@@ -314,7 +314,7 @@ tn_status tn_plan_set_targets(tn_plan *plan, const tn_loss_options *o, tn_error 
 tn_status tn_plan_compute_loss(tn_plan *plan, const tn_loss_options *options, tn_error *error)
 {
     tn_plan_value *root = &plan->values[plan->values[plan->loss_value].root];
-    const float *src[2] = {root->data, options->teacher ? plan->teacher : NULL};
+    const float *src[2] = {root->data, options->teacher ? plan->teacher : options->teacher_data};
     float *dsrc[1] = {plan->options.training && root->needs_gradient ? root->gradient : NULL};
     bool accumulate[1] = {false};
     tn_arguments args = {.src = src,

@@ -1,11 +1,12 @@
-/* Tasks of the verbs that move a network's weights and are no part of its graph: the gradient's
- * norm, the optimizer, and the quantizers of latent weights. Each works on a list of tensors in
- * one go. All arrays are device memory unless said otherwise. */
+/* Tasks of the verbs that surround a network in training and are no part of its graph: its input
+ * from pictures, the gradient's norm, the optimizer, and the quantizers of latent weights. The last
+ * three work on a list of tensors in one go. All arrays are device memory unless said otherwise. */
 #ifndef TERNION_NETWORK_TRAINING_H
 #define TERNION_NETWORK_TRAINING_H
 
 #include "converter/quantizer.h"
 #include "core/portable.h"
+#include "data/augment_pixel.h"
 
 #include <math.h>
 
@@ -67,6 +68,18 @@ typedef struct tn_optimizer_task {
 } tn_optimizer_task;
 
 enum { TN_NORM_CHUNK = 4096 };
+
+/* dst [rows, height, width, channels] from pictures of bytes: row i is picture args->places[i] of
+ * args->pixels (TN_NO_PLACE: zeros), as args->augmentations[i] has it and mixed with row i ^ 1, bit
+ * for bit as tn_pixel_mixed makes it on the host. With src[0] pictures are not augmented: src[0] is
+ * the value of each byte, [channels, 256], channels as the network has them. */
+typedef struct tn_augment_task {
+    int64_t rows;
+    int width, height, channels; /* channels: 1 or 3 */
+    tn_normalization normalization;
+} tn_augment_task;
+
+#define TN_NO_PLACE UINT32_MAX
 
 /* What one update is made with. */
 typedef struct tn_update {

@@ -16,7 +16,7 @@ accuracy peers"
 list() {
     cat <<'END'
 parity       60 s  a training step of six networks in fp32 against the CPU
-verbs        60 s  quantizers, optimizers, steps with the state on the GPU; replayed = eager
+verbs        60 s  quantizers, optimizers, augmentation, steps with the state on the GPU; replayed = eager
 columns      60 s  parity without cuDNN
 tf32         60 s  parity in tf32
 bf16         60 s  parity in bf16
@@ -37,7 +37,8 @@ build() {
     [ -d "$folder/meson-info" ] || meson setup "$folder" --buildtype=release -Dgpu=enabled \
         ${2:+-Dgpu_architectures=$2} || return 1
     ninja -C "$folder" -j "$(nproc)" cli/ternion tests/gpu/gpu_parity_test tests/gpu/gpu_bench \
-        tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_fault
+        tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_image_feed \
+        tests/gpu/gpu_fault
 }
 
 case ${1-} in
@@ -103,7 +104,9 @@ one() {
     parity) "$tests/gpu_parity_test" ;;
     columns) TERNION_CUDNN=off "$tests/gpu_parity_test" ;;
     tf32 | bf16) "$tests/gpu_parity_test" "$1" ;;
-    verbs) "$tests/gpu_training_verbs" && "$tests/gpu_resident_step" ;;
+    verbs)
+        "$tests/gpu_training_verbs" && "$tests/gpu_image_feed" && "$tests/gpu_resident_step"
+        ;;
     steps | ceilings | kernels) "$tests/gpu_bench" "$1" ;;
     determinism | accuracy | peers) "$1" ;;
     memcheck) sanitize ;;

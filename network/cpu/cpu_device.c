@@ -139,7 +139,8 @@ static tn_status cpu_prepare(tn_device *device, const tn_task *task, tn_kernel *
 static const tn_device_class cpu_class = {
     cpu_destroy,  cpu_alloc,   cpu_release, cpu_copy,   cpu_copy,   cpu_copy,
     cpu_zero,     cpu_add,     cpu_scale,   cpu_import, cpu_export, cpu_synchronize,
-    cpu_supports, cpu_prepare, NULL,        NULL,       NULL,       NULL};
+    cpu_supports, cpu_prepare, NULL,        NULL,       NULL,       NULL,
+    NULL};
 
 /* The processor's name ("CPU" when unknown) and whether it multiplies bf16, in tiles (AMX) or at
  * least in vectors: those made a training step 1.5 times as fast as fp32 on Zen 4, but slower on

@@ -140,6 +140,11 @@ bool tn_gpu_has_bf16(const tn_gpu *gpu)
     return !mode || strcmp(mode, "fp32") != 0;
 }
 
+size_t tn_gpu_available(tn_gpu *gpu)
+{
+    return region_bytes - gpu->used;
+}
+
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
 {
     size_t whole = (bytes / PAGE + 1) * PAGE;
