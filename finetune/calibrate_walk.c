@@ -70,13 +70,17 @@ static tn_status make_arrays(tn_walk *walk, tn_error *error)
     walk->touched_step = tn_alloc_zero(walk->steps + 1, sizeof *walk->touched_step);
     walk->touched = tn_alloc_zero(buffers + 1, sizeof *walk->touched);
     walk->scratch = tn_alloc_zero(buffers + 1, sizeof *walk->scratch);
+    walk->here = tn_alloc_zero(TN_WALK_NETWORKS * buffers + 1, sizeof *walk->here);
+    walk->fresh = tn_alloc_zero(TN_WALK_NETWORKS * buffers + 1, sizeof *walk->fresh);
+    walk->marked = tn_alloc_zero(buffers + 1, sizeof *walk->marked);
     walk->logits[0] = tn_alloc_array(logits, sizeof(float));
     walk->logits[1] = tn_alloc_array(logits, sizeof(float));
     walk->rounded = tn_alloc_array(logits, sizeof(float));
     walk->logits_of_chunk =
         tn_alloc_array((size_t)(walk->chunk_images * walk->classes), sizeof(float));
     if (!walk->layer_of_step || !walk->touched_step || !walk->touched || !walk->scratch ||
-        !walk->logits[0] || !walk->logits[1] || !walk->rounded || !walk->logits_of_chunk)
+        !walk->here || !walk->fresh || !walk->marked || !walk->logits[0] || !walk->logits[1] ||
+        !walk->rounded || !walk->logits_of_chunk)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu steps", walk->steps);
     return mark_steps(walk, error);
 }
@@ -127,6 +131,9 @@ void tn_walk_done(tn_walk *walk)
     tn_free(walk->touched_step);
     tn_free(walk->touched);
     tn_free(walk->scratch);
+    tn_free(walk->here);
+    tn_free(walk->fresh);
+    tn_free(walk->marked);
     tn_free(walk->logits[0]);
     tn_free(walk->logits[1]);
     tn_free(walk->rounded);
@@ -153,18 +160,21 @@ static tn_status load_for_fit(void *context, int pass, int64_t chunk, int64_t *i
     tn_walk *walk = feed->walk;
     const tn_layer_work *work = feed->work;
     *images = tn_walk_images_in(walk, chunk, walk->fitted);
+    tn_status status = TN_OK;
     if (pass == 0)
-        return tn_walk_advance(walk, chunk, feed->step + 1, feed->step, error);
-    if (*images == 0)
-        return TN_OK;
+        status = tn_walk_pass(walk, chunk, feed->step + 1, feed->step, error);
+    else
+        tn_walk_forget(walk);
+    if (status != TN_OK || *images == 0)
+        return status;
     int inputs = walk->options->independent ? TN_WALK_FLOAT : TN_WALK_QUANTIZED;
-    tn_status status = tn_walk_fetch(walk, inputs, &work->input, chunk, error);
+    status = tn_walk_need(walk, inputs, &work->input, chunk, error);
     if (status == TN_OK)
-        status = tn_walk_fetch(walk, TN_WALK_FLOAT, &work->output, chunk, error);
+        status = tn_walk_need(walk, TN_WALK_FLOAT, &work->output, chunk, error);
     if (status == TN_OK && work->other_f.count > 0)
-        status = tn_walk_fetch(walk, TN_WALK_FLOAT, &work->other_f, chunk, error);
+        status = tn_walk_need(walk, TN_WALK_FLOAT, &work->other_f, chunk, error);
     if (status == TN_OK && work->other_q.count > 0)
-        status = tn_walk_fetch(walk, inputs, &work->other_q, chunk, error);
+        status = tn_walk_need(walk, inputs, &work->other_q, chunk, error);
     return status;
 }
 
@@ -267,7 +277,11 @@ static tn_status correct_bn(tn_walk *walk, size_t step, tn_error *error)
     if (status != TN_OK)
         return status;
     for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
-        status = tn_walk_advance(walk, c, step, step, error);
+        status = tn_walk_pass(walk, c, step, step, error);
+        if (status == TN_OK)
+            status = tn_walk_need(walk, TN_WALK_FLOAT, &f, c, error);
+        if (status == TN_OK)
+            status = tn_walk_need(walk, TN_WALK_QUANTIZED, &q, c, error);
         if (status == TN_OK)
             tn_moment_sums_add(&sums, f.data, q.data,
                                rows * tn_walk_images_in(walk, c, walk->fitted));
