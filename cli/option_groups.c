@@ -110,7 +110,9 @@ static const cli_option calibration[] = {
      "choose bits per layer so that the file has at most so many bytes, e.g. 120K",
      AT(target_size)},
     {"target-drop", 0, CLI_REAL, "POINTS", NULL, 0, 0, NULL,
-     "choose bits per layer so that at most so many points of top-1 are lost", AT(target_drop)},
+     "choose bits per layer so that at most so many points of top-1 are lost, as estimated on "
+     "images of --calibration-data: those the network was not trained on tell more",
+     AT(target_drop)},
     {"sensitivity", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
      "print what each width of each layer costs; without a target nothing is written",
      AT(sensitivity)},

@@ -15,7 +15,7 @@ enum {
     SAMPLES = 256,
     SWEEPS = 30,
     RELU_PASSES = 1,
-    MIN_HELD_OUT = 8,
+    MIN_HELD_OUT = 32, /* on fewer a wrong choice costs more than a right one wins */
     POSITIONS = 65536,
     QUICK_POSITIONS = 8192,
     QUICK_IMAGES = 96

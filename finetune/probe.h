@@ -4,7 +4,8 @@
  * Where it names another class than the float network, that network's own probabilities tell what
  * the change costs on average: p(its class) - p(the other's class). Unlike a count of changed
  * classes this does not charge for changes between classes the float network finds equally likely.
- * On images the float network was trained on it errs towards too large a loss. */
+ * Images the float network was trained on are those it is surest of: they change class less often
+ * than others, and the loss they tell is too small. */
 #ifndef TERNION_FINETUNE_PROBE_H
 #define TERNION_FINETUNE_PROBE_H
 
