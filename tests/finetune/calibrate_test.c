@@ -20,15 +20,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IMAGES = 32, MANY = 128, SIZE = 16 };
+enum { IMAGES = 32, CHOOSING = 128, SIZE = 16 };
 
-static float images[MANY * 3 * SIZE * SIZE];
+static float images[CHOOSING * 3 * SIZE * SIZE];
 static tn_model *resnet;
 
 /* Smooth fields: neighbouring pixels are alike, as in photographs. */
 static void make_images(void)
 {
-    for (int i = 0; i < MANY * 3; i++) {
+    for (int i = 0; i < CHOOSING * 3; i++) {
         tn_random random = tn_random_make(3, TN_PURPOSE_TEST, 4, (uint64_t)i);
         float a = tn_random_normal(&random), b = tn_random_normal(&random);
         float fx = tn_random_uniform(&random), fy = tn_random_uniform(&random);
@@ -148,9 +148,9 @@ static void batch_norm_changes_only_when_asked(void **state)
     assert_int_equal(calibration.held_out, 0); /* too few to choose by */
     assert_true(calibration.kl_held_out < 0 && calibration.bn == TN_CALIBRATE_BN_AFFINE);
     tn_calibration_done(&calibration);
-    automatic.samples = MANY;
+    automatic.samples = CHOOSING;
     calibration = calibrate(resnet, &automatic);
-    assert_int_equal(calibration.held_out, MANY / 4);
+    assert_int_equal(calibration.held_out, CHOOSING / 4);
     assert_true(calibration.kl_held_out >= 0 && calibration.bn != TN_CALIBRATE_BN_AUTO);
     tn_calibration_done(&calibration);
 }
