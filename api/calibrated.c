@@ -191,19 +191,29 @@ static void report_unseen(tn_conversion_report *report, int64_t images, const ch
     report->agreement_unseen = agreement;
 }
 
-/* On the images drawn next: what a KL on those that were fitted to cannot tell. */
+/* On the images drawn next: what a KL on those that were fitted to cannot tell. A broken one among
+ * them does not spoil the network that is already written. */
 static tn_status measure_unseen(const job *j, const tn_model *model, tn_conversion_report *report,
                                 tn_error *error)
 {
     tn_probe *probe = NULL;
     tn_probe_result result;
+    tn_error broken = {0};
     tn_status status = tn_probe_create(model, j->source.dataset, &j->options, UNSEEN,
-                                       j->source.device, &probe, error);
-    if (status == TN_OK)
+                                       j->source.device, &probe, &broken);
+    if (status == TN_ERROR_DATA) {
+        tn_log(j->packing->reporter, TN_LOG_WARNING, "not measured on further images: %s",
+               broken.message);
+        status = TN_OK;
+    } else if (status != TN_OK) {
+        status = tn_fail(error, status, "%s", broken.message);
+    }
+    tn_error_clear(&broken);
+    if (status == TN_OK && probe)
         status = tn_probe_measure(probe, &j->calibration, &result, error);
-    if (status == TN_OK)
-        report_unseen(report, tn_probe_images(probe), "images that come next in the data set", result.kl,
-                      result.agreement);
+    if (status == TN_OK && probe)
+        report_unseen(report, tn_probe_images(probe), "images that come next in the data set",
+                      result.kl, result.agreement);
     tn_probe_destroy(probe);
     return status;
 }
@@ -214,6 +224,7 @@ static tn_status judge_unseen(const job *j, const tn_model *model, tn_conversion
 {
     const tn_calibration *calibration = &j->calibration;
     const tn_budget *budget = &j->budget;
+    tn_status status = TN_OK;
     report->unseen_which = "";
     if (j->has_budget)
         report_unseen(report, budget->images,
@@ -222,11 +233,12 @@ static tn_status judge_unseen(const job *j, const tn_model *model, tn_conversion
                           : "images that come next in the data set, by which widths were chosen",
                       budget->result.kl, budget->result.agreement);
     else if (tn_probe_unseen(j->source.dataset, &j->options) > 0)
-        return measure_unseen(j, model, report, error);
-    else if (calibration->held_out > 0)
+        status = measure_unseen(j, model, report, error);
+    if (status == TN_OK && report->unseen == 0 && calibration->held_out > 0)
         report_unseen(report, (int64_t)calibration->held_out,
-                      "calibration images held out of a first, shorter fit", calibration->kl_held_out, -1);
-    return TN_OK;
+                      "calibration images held out of a first, shorter fit",
+                      calibration->kl_held_out, -1);
+    return status;
 }
 
 static tn_status write_and_report(job *j, const tn_model *model, tn_conversion_report **report,
@@ -271,9 +283,11 @@ static tn_status check_save(const job *j, bool made, tn_error *error)
                        "synthesized images are saved as a NumPy array and found again by its "
                        "ending: %s.npy instead of %s",
                        path, tn_quote(path));
-    if (tn_file_is_same(path, j->packing->input) || strcmp(path, j->packing->output) == 0)
-        return tn_fail(error, TN_ERROR_USAGE, "%s is the model's own file: save the images in one "
-                       "of their own", tn_quote(path));
+    if (tn_file_is_same(path, j->packing->input) || tn_file_is_same(path, j->packing->output) ||
+        strcmp(path, j->packing->output) == 0)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "%s is the model's own file: save the images in one of their own",
+                       tn_quote(path));
     if (!j->request->out.replace && access(path, F_OK) == 0)
         return tn_fail(error, TN_ERROR_USAGE, "%s exists already: give another name, or --force",
                        tn_quote(path));
@@ -353,8 +367,8 @@ tn_status tn_calibrated_convert(tn_packing *packing, const tn_network_file *file
     if (status == TN_OK)
         status = calibrate(&j, file->model, error);
     if (status == TN_OK)
-        status =
-            j.only_table ? report_table(&j, report, error) : write_and_report(&j, file->model, report, error);
+        status = j.only_table ? report_table(&j, report, error)
+                              : write_and_report(&j, file->model, report, error);
     tn_packing_done(packing);
     tn_activations_done(&j.activations);
     tn_free(j.record);

@@ -62,7 +62,8 @@ typedef struct tn_reporter {
 TERNION_API const char *tn_version(void);
 
 /* The process's settings: threads of parallel regions (0: all processors it may run on, or its part
- * of them where a launcher started several processes on the machine and bound none), and the bytes the library may hold at once (0: no limit). */
+ * of them where a launcher started several processes on the machine and bound none), and the bytes
+ * the library may hold at once (0: no limit). */
 TERNION_API void tn_configure(int threads, uint64_t max_memory);
 
 /* This process among those that a launcher (mpirun) started together, as the environment says: 0 of
@@ -254,9 +255,9 @@ typedef struct tn_conversion_report {
     const char *method, *bn;
     double kl, kl_round, agreement; /* against the float network, on the calibration images, which
                                        codes were fitted to; kl_round: of rounding alone */
-    int64_t unseen;           /* images codes were not fitted to; 0: there are none, and what
-                                 follows cannot be told */
-    const char *unseen_which; /* which these are */
+    int64_t unseen;                 /* images codes were not fitted to; 0: there are none, and what
+                                       follows cannot be told */
+    const char *unseen_which;       /* which these are */
     double kl_unseen, agreement_unseen; /* agreement < 0: not measured */
     double seconds;
     tn_sensitivity_row *sensitivity; /* with a target or when asked for */

@@ -171,17 +171,17 @@ json_t *cli_json_conversion(const cli_context *context, const tn_conversion_repo
     return object;
 }
 
-/* A KL on the images that codes were fitted to says little about others, with few images nothing. */
+/* A KL on the images that codes were fitted to says little about others, with few images nothing.
+ */
 static void print_calibration(const tn_conversion_report *report)
 {
     printf("calibrated on %s images in %.1f s, method %s, BatchNormalization %s\n",
            cli_count(report->images), report->seconds, report->method, report->bn);
     fputs("KL to the float network ", stdout);
     if (report->unseen == 0) {
-        puts("on other images: unknown, the data has none and these are too few to hold some out");
+        puts("on other images: unknown, there are none and these are too few to hold some out");
     } else {
-        printf("%.4f on %s %s", report->kl_unseen, cli_count(report->unseen),
-               report->unseen_which);
+        printf("%.4f on %s %s", report->kl_unseen, cli_count(report->unseen), report->unseen_which);
         if (report->agreement_unseen >= 0)
             printf(", same class on %.1f %%", 100 * report->agreement_unseen);
         fputc('\n', stdout);

@@ -78,7 +78,8 @@ tn_status tn_byte_census_take(const tn_model *model, tn_byte_census *census, tn_
     tn_error ignored = {0};
     tn_names_init(&names);
     tn_status status = tn_record_parse(model, &record, &ignored);
-    if (status == TN_ERROR_LIMIT || (status == TN_OK && !(mark_all(&names, &record) && mark_tables(&names, graph))))
+    if (status == TN_ERROR_LIMIT ||
+        (status == TN_OK && !(mark_all(&names, &record) && mark_tables(&names, graph))))
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the names of the record");
     else
         status = TN_OK;

@@ -147,10 +147,9 @@ static tn_status fill(tn_dataset *dataset, const idx_file *images, const idx_fil
     if (status != TN_OK)
         return status;
     dataset->count = images->dims[0];
-    dataset->shape =
-        (tn_sample_shape){.width = (int)images->dims[2],
-                          .height = (int)images->dims[1],
-                          .channels = images->rank == 4 ? (int)images->dims[3] : 1};
+    dataset->shape = (tn_sample_shape){.width = (int)images->dims[2],
+                                       .height = (int)images->dims[1],
+                                       .channels = images->rank == 4 ? (int)images->dims[3] : 1};
     dataset->labels = tn_arena_array(&dataset->arena, dataset->count + 1, sizeof *dataset->labels);
     if (!dataset->labels) {
         tn_free(classes);

@@ -173,8 +173,7 @@ static tn_status set_shape(tn_dataset *dataset, const char *name, bool alone, tn
         return tn_fail(error, TN_ERROR_DATA, "%s: %s has images of %zu channels; 1 or 3 are read",
                        tn_quote(images->source.path), tn_quote(name), channels);
     dataset->count = d[0];
-    dataset->shape =
-        (tn_sample_shape){(int)width, (int)height, (int)channels, is_float, prepared};
+    dataset->shape = (tn_sample_shape){(int)width, (int)height, (int)channels, is_float, prepared};
     return tn_image_check_size(width, height, error);
 }
 
@@ -369,8 +368,9 @@ static void close_pair(tn_dataset *dataset)
 
 const tn_reader tn_reader_numpy = {
     .id = "numpy",
-    .summary = "NumPy arrays: x_train, y_train, x_test, y_test (or images, labels) in .npz or .npy; "
-               "one .npy of floats alone: inputs of the network as they are",
+    .summary =
+        "NumPy arrays: x_train, y_train, x_test, y_test (or images, labels) in .npz or .npy; "
+        "one .npy of floats alone: inputs of the network as they are",
     .match = match,
     .open = open_arrays,
     .read = read_array,

@@ -83,12 +83,13 @@ static tn_status draw(const tn_dataset *dataset, const tn_preprocess *preprocess
     size_t end = tn_dataset_count(dataset), skip = options->skip < end ? options->skip : end;
     end = options->samples < end - skip ? skip + options->samples : end;
     uint32_t *chosen = tn_alloc_array(end + 1, sizeof *chosen);
-    tn_status status = chosen ? tn_dataset_draw(dataset, options->seed, end, chosen, error)
-                              : tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", end);
+    tn_status status = chosen
+                           ? tn_dataset_draw(dataset, options->seed, end, chosen, error)
+                           : tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu numbers", end);
     images->count = (int64_t)(end - skip);
     for (size_t i = skip; status == TN_OK && i < end; i++)
-        status = read_one(dataset, preprocess, chosen[i], (int64_t)(i - skip), buffers, images,
-                          error);
+        status =
+            read_one(dataset, preprocess, chosen[i], (int64_t)(i - skip), buffers, images, error);
     for (size_t i = 0; i < 3; i++)
         tn_image_done(&buffers[i]);
     tn_free(chosen);
@@ -108,7 +109,8 @@ static tn_status take_given(const tn_calibrate_options *options, tn_calibrate_im
     tn_status status = reserve(images, error);
     tn_random_permutation(options->seed, TN_PURPOSE_CALIBRATE, 0, count, order);
     for (size_t i = skip; status == TN_OK && i < count; i++)
-        memcpy(images->nchw + (i - skip) * size, options->images + order[i] * size, size * sizeof(float));
+        memcpy(images->nchw + (i - skip) * size, options->images + order[i] * size,
+               size * sizeof(float));
     tn_free(order);
     return status;
 }

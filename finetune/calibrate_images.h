@@ -10,8 +10,9 @@ typedef struct tn_calibrate_images {
     int64_t channels, height, width;
 } tn_calibrate_images;
 
-/* options->samples images (fewer, perhaps 0, when the data set has fewer) drawn by options->seed and
- * prepared for the model, or options->images in the order of such a draw. DATA when a sample is broken or sizes differ. */
+/* options->samples images (fewer, perhaps 0, when the data set has fewer) drawn by options->seed
+ * and prepared for the model, or options->images in the order of such a draw. DATA when a sample is
+ * broken or sizes differ. */
 tn_status tn_calibrate_images_load(const tn_model *model, const tn_dataset *dataset,
                                    const tn_calibrate_options *options, tn_calibrate_images *images,
                                    tn_error *error) TN_MUST_CHECK;

@@ -44,8 +44,8 @@ typedef struct tn_probe_network {
     int64_t batch, classes;
 } tn_probe_network;
 tn_probe_network tn_probe_network_of(const tn_probe *probe);
-/* Images [at, at + batch), fewer at the end, into the plan's input; how many in *count. float_logits:
- * [count, classes] of the float network, borrowed. */
+/* Images [at, at + batch), fewer at the end, into the plan's input; how many in *count.
+ * float_logits: [count, classes] of the float network, borrowed. */
 tn_status tn_probe_batch(const tn_probe *probe, int64_t at, int64_t *count,
                          const float **float_logits, tn_error *error) TN_MUST_CHECK;
 bool tn_probe_needs_hold_out(const tn_probe *probe);

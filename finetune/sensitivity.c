@@ -81,9 +81,10 @@ static tn_status place_layer(measuring *m, size_t layer, int b, tn_error *error)
     const tn_converted *item = item_of(m->table, layer, b);
     tn_qweight_dequantize(&item->weight, m->scratch);
     size_t at = tn_params_find(m->network.params, item->layer->weight->name);
-    tn_status status = at == SIZE_MAX ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing",
-                                                tn_quote(item->layer->weight->name))
-                                      : tn_params_set_rows(m->network.params, at, m->scratch, error);
+    tn_status status = at == SIZE_MAX
+                           ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing",
+                                     tn_quote(item->layer->weight->name))
+                           : tn_params_set_rows(m->network.params, at, m->scratch, error);
     for (size_t i = 0; status == TN_OK && i < m->n_params; i++) {
         if (m->param[i].owner != layer)
             continue;
@@ -251,26 +252,39 @@ static tn_status fit_widths(tn_sensitivity *table, const tn_model *model, const 
     return status;
 }
 
-/* The first step that computes with the layer's weight. */
+static tn_status step_of(const measuring *m, const tn_node *node, size_t *found, tn_error *error)
+{
+    tn_status status = TN_OK;
+    *found = SIZE_MAX;
+    for (size_t k = 0; *found == SIZE_MAX && k < tn_plan_step_count(m->network.plan); k++) {
+        tn_plan_step step;
+        status = tn_plan_step_at(m->network.plan, k, &step, error);
+        if (status != TN_OK)
+            return status;
+        if (step.node == node)
+            *found = k;
+    }
+    return status;
+}
+
+/* The first step that computes with the layer's weight; 0 where a user is no step of its own. */
 static tn_status find_steps(measuring *m, tn_error *error)
 {
     m->step_of_layer = tn_alloc_zero(m->table->count + 1, sizeof *m->step_of_layer);
     if (!m->step_of_layer)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
-    const size_t steps = tn_plan_step_count(m->network.plan);
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < m->table->count; i++) {
         const char *name = item_of(m->table, i, 0)->layer->weight->name;
         const tn_value *weight = tn_graph_value(m->network.graph, name);
-        size_t found = SIZE_MAX;
-        for (size_t k = 0; status == TN_OK && weight && found == SIZE_MAX && k < steps; k++) {
-            tn_plan_step step;
-            status = tn_plan_step_at(m->network.plan, k, &step, error);
-            for (size_t u = 0; status == TN_OK && u < weight->n_users; u++)
-                if (weight->users[u] == step.node)
-                    found = k;
+        size_t first = SIZE_MAX;
+        for (size_t u = 0; status == TN_OK && weight && u < weight->n_users; u++) {
+            size_t step;
+            status = step_of(m, weight->users[u], &step, error);
+            step = step == SIZE_MAX ? 0 : step;
+            first = step < first ? step : first;
         }
-        m->step_of_layer[i] = found == SIZE_MAX ? 0 : found;
+        m->step_of_layer[i] = first == SIZE_MAX ? 0 : first;
     }
     return status;
 }
@@ -322,8 +336,8 @@ tn_status tn_sensitivity_measure(const tn_model *model, const tn_dataset *datase
                    .network = tn_probe_network_of(probe),
                    .reporter = options->reporter,
                    .images = whole_batches(probe)};
-    tn_status status = fit_widths(&table, model, dataset, options,
-                                  tn_probe_needs_hold_out(probe), error);
+    tn_status status =
+        fit_widths(&table, model, dataset, options, tn_probe_needs_hold_out(probe), error);
     if (status == TN_OK)
         status = make_arrays(&m, device, error);
     if (status == TN_OK)

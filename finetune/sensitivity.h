@@ -2,8 +2,9 @@
  *
  * At every width each layer is fitted once to the float network's own activations. Then one layer
  * at a time is put into the float network, and what counts is measured: KL(float || that network)
- * on images they were not fitted to (probe.h). Small errors of different layers nearly add up, so these
- * figures, unlike those of a network that is coarse everywhere else, can be added and compared. */
+ * on images they were not fitted to (probe.h). Small errors of different layers nearly add up, so
+ * these figures, unlike those of a network that is coarse everywhere else, can be added and
+ * compared. */
 #ifndef TERNION_FINETUNE_SENSITIVITY_H
 #define TERNION_FINETUNE_SENSITIVITY_H
 

@@ -188,7 +188,8 @@ static tn_status make_buffers(synthesis_run *run, tn_error *error)
     run->moment = tn_alloc_array(pixels, sizeof *run->moment);
     run->square = tn_alloc_array(pixels, sizeof *run->square);
     run->labels = tn_alloc_array(run->options.batch, sizeof *run->labels);
-    if (!run->values || !run->turned || !run->block || !run->sums || !run->gradient || !run->moment || !run->square || !run->labels)
+    if (!run->values || !run->turned || !run->block || !run->sums || !run->gradient ||
+        !run->moment || !run->square || !run->labels)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory to synthesize images");
     return TN_OK;
 }
@@ -406,8 +407,8 @@ tn_status tn_synthesize(const tn_model *model, const tn_synthesize_options *opti
         run.device = run.own_device;
     }
     if (status == TN_OK && !run.device->host_memory)
-        status = tn_fail(error, TN_ERROR_USAGE, "images are synthesized on the cpu device, not on %s",
-                         run.device->id);
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "images are synthesized on the cpu device, not on %s", run.device->id);
     if (status == TN_OK)
         status = make_plan(&run, model, error);
     if (status == TN_OK)

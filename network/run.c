@@ -380,7 +380,7 @@ static tn_status inject(tn_plan *plan, const char *value, const float *gradient,
                        "a gradient cannot be injected at %s: name it among the plan's injections",
                        tn_quote(value));
     if (!root->gradient)
-        return TN_OK; /* nothing before it is trained */
+        return TN_OK;          /* nothing before it is trained */
     if (root->gradient_live) { /* on the host: rare */
         float *sum = plan->staging;
         status = raw ? type->download(plan->device, sum, root->gradient, bytes, error)

@@ -101,6 +101,21 @@ equals .calibration.unseen.images 12
 run 0 quantize f.onnx --calibration-data few --calibration-samples 3 --sensitivity
 run 2 quantize f.onnx -o c.onnx -f --calibration-data few:val --target-size 60K
 says "at least 8 are needed"
+run 2 quantize f.onnx -o c.onnx -f --calibration-data synthesize --calibration-samples 3 --target-size 60K
+says "too few to hold some out"
+# a broken picture beside those calibrated with costs the figure, not the network
+run 0 data d --show 9 -o p1.png
+mkdir pictures
+cp p1.png pictures/a.png
+for i in b c d e f g; do head -c 200 p1.png >pictures/$i.png; done
+for seed in 1 2 3 4 5 6 7 8 9; do
+    "$ternion" quantize f.onnx -o broken.onnx -f --calibration-data pictures --calibration-samples 1 --seed $seed \
+        --preprocess cifar10 --resize 32 --crop 32 >out 2>err && break
+done
+last="quantize beside broken pictures"
+exists broken.onnx
+says "not measured on further images"
+prints "on other images: unknown"
 run 0 quantize f.onnx -o c.onnx -f --calibration-data d
 run 2 quantize f.onnx -o c.onnx -f --calibration-data d --method guess
 run 0 evaluate c.onnx --data d --no-preflight

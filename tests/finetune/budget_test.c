@@ -85,14 +85,14 @@ static void a_row_is_one_layer_in_the_float_network(void **state)
     tn_sensitivity table;
     assert_int_equal(tn_device_create_cpu(&device, NULL), TN_OK);
     assert_int_equal(tn_probe_create(resnet, NULL, &options, 0, device, &probe, NULL), TN_OK);
-    assert_int_equal(
-        tn_sensitivity_measure(resnet, NULL, &options, probe, device, &table, NULL), TN_OK);
+    assert_int_equal(tn_sensitivity_measure(resnet, NULL, &options, probe, device, &table, NULL),
+                     TN_OK);
     assert_int_equal(tn_graph_create(resnet, NULL, &graph, NULL), TN_OK);
     for (size_t i = 0; i < table.count; i++)
         for (int b = 0; b < TN_BUDGET_WIDTHS; b += 2) {
             tn_probe_result alone;
-            const tn_calibration one = {
-                .graph = graph, .conversion = {&table.width[b].conversion.item[i], 1}};
+            const tn_calibration one = {.graph = graph,
+                                        .conversion = {&table.width[b].conversion.item[i], 1}};
             assert_int_equal(tn_probe_measure(probe, &one, &alone, NULL), TN_OK);
             assert_true(fabs(alone.kl - table.row[i].kl[b]) <= 1e-6 * alone.kl + 1e-12);
         }

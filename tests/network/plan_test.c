@@ -134,8 +134,7 @@ static void taps_survive_fusion(void **state)
     fixture f;
     float logits[BATCH * CLASSES], tapped[BATCH * CLASSES];
     open_network(&f, "resnet20");
-    tn_plan_options plain = {
-        .no_fusion = true, .keep_all = true, .precision = TN_PRECISION_FP32};
+    tn_plan_options plain = {.no_fusion = true, .keep_all = true, .precision = TN_PRECISION_FP32};
     open_plan(&f, &plain);
     run(&f, TN_RUN_INFERENCE, logits);
     for (size_t i = 0; i < f.graph->n_nodes; i += 7) {
@@ -145,8 +144,7 @@ static void taps_survive_fusion(void **state)
             continue;
         const char *name = node->outputs[0]->name;
         float *want = read_value(f.plan, name, &count);
-        tn_plan_options options = {
-            .taps = &name, .n_taps = 1, .precision = TN_PRECISION_FP32};
+        tn_plan_options options = {.taps = &name, .n_taps = 1, .precision = TN_PRECISION_FP32};
         open_plan(&f, &options);
         run(&f, TN_RUN_INFERENCE, tapped);
         float *got = read_value(f.plan, name, &again);
