@@ -1,5 +1,5 @@
 /* Merges steps: slices of slices; BN into the convolution before it (its weights) or with the
- * Concat before it, and Relu or another function and the residual Add into the step that computes
+ * Concat before it, the Add of a bias into the MatMul before it, and Relu or another function and the residual Add into the step that computes
  * their operand, where the device says it can. A merged step stands where the last of its nodes
  * stood. QuantizeLinear and DequantizeLinear with one step become one. */
 #include "network/lowering.h"
@@ -254,6 +254,41 @@ static bool fuse_residual(tn_plan *plan, const uses *u, size_t at, tn_error *err
            (*status == TN_OK && fuse_residual_into(plan, u, at, 1 - later, error, status));
 }
 
+/* MatMul and the Add of a bias [n] are what Gemm is, bit for bit: a packed model may say Gemm. */
+static bool fuse_bias_into(tn_plan *plan, const uses *u, size_t at, int which)
+{
+    const tn_plan_node *add = &plan->steps[at];
+    const tn_extent *bias = which ? &add->task.binary.a : &add->task.binary.b;
+    size_t product = add->src[which], before = u->writer[product];
+    size_t param = plan->values[plan->values[add->src[1 - which]].root].param; /* behind a view */
+    if (param == TN_NONE || !is_private(plan, u, product) || before == TN_NONE)
+        return false;
+    tn_task task = plan->steps[before].task;
+    tn_gemm_task *gemm = &task.gemm;
+    if (task.verb != TN_VERB_GEMM || gemm->batch != 1 || gemm->has_c || !gemm->const_b ||
+        gemm->function != TN_FUNCTION_NONE || bias->dims[0] != 1 || bias->dims[1] != gemm->n)
+        return false;
+    gemm->has_c = gemm->const_c = true;
+    gemm->c_rows = 1;
+    gemm->c_cols = gemm->n;
+    gemm->beta = 1.0f;
+    gemm->function = add->task.binary.function;
+    if (!supported(plan, &task))
+        return false;
+    merge(plan, before, at, &task);
+    tn_plan_node *merged = &plan->steps[at];
+    merged->params[merged->n_params++] = param;
+    return true;
+}
+
+static bool fuse_bias(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *add = &plan->steps[at];
+    return add->task.verb == TN_VERB_BINARY && add->task.binary.kind == TN_BINARY_ADD &&
+           add->task.binary.dst.rank == 2 &&
+           (fuse_bias_into(plan, u, at, 0) || fuse_bias_into(plan, u, at, 1));
+}
+
 /* --- QuantizeLinear, DequantizeLinear ----------------------------------------------------------
  */
 
@@ -372,7 +407,8 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
         if (plan->steps[at].dead || plan->steps[at].n_src == 0)
             continue;
         if (fuse_batch_norm(plan, &u, at) || fuse_concat(plan, &u, at) ||
-            fuse_slice(plan, &u, at) || fuse_residual(plan, &u, at, error, &status) ||
+            fuse_slice(plan, &u, at) || fuse_bias(plan, &u, at) ||
+            fuse_residual(plan, &u, at, error, &status) ||
             fuse_function(plan, &u, at))
             u.writer[plan->values[plan->steps[at].dst].root] = at;
     }

@@ -49,6 +49,7 @@ static const struct {
     {"Min", tn_lower_sum},
     {"Concat", tn_lower_concat},
     {"Slice", tn_lower_slice},
+    {"Split", tn_lower_split},
     {"Pad", tn_lower_pad},
     {"Transpose", tn_lower_transpose},
     {"Reshape", tn_lower_reshape},
@@ -455,7 +456,8 @@ static tn_status lower_nodes(tn_plan *plan, const bool *needed, tn_error *error)
         }
         for (size_t k = 1; k < node->n_outputs; k++)
             if (node->outputs[k] && node->outputs[k]->n_users &&
-                plan->plain[node->outputs[k]->index] == TN_NONE)
+                plan->plain[node->outputs[k]->index] == TN_NONE &&
+                plan->last[node->outputs[k]->index] == TN_NONE)
                 return tn_lower_unsupported(node, error, "more than one output");
         if (plan->n_steps > first)
             plan->step_of_node[i] = plan->n_steps - 1;

@@ -1,4 +1,4 @@
-/* Concat, Slice, Pad. */
+/* Concat, Slice, Split, Pad. */
 #include "core/checked.h"
 #include "network/lowering.h"
 
@@ -99,6 +99,39 @@ tn_status tn_lower_slice(tn_plan *plan, const tn_node *node, tn_error *error)
                            tn_quote(tn_node_label(node)));
     }
     return tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+}
+
+/* One slice for each part. */
+tn_status tn_lower_split(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    int64_t axis_value, start = 0;
+    int axis;
+    size_t src;
+    tn_status status = tn_node_int(node, "axis", 0, &axis_value, error);
+    if (status == TN_OK)
+        status = tn_lower_input(plan, node->inputs[0], TN_LAYOUT_ANY, &src, error);
+    if (status == TN_OK)
+        status = tn_lower_resolve(node, axis_value, plan->values[src].rank, &axis, error);
+    for (size_t k = 0; status == TN_OK && k < node->n_outputs; k++) {
+        size_t dst;
+        if (!node->outputs[k])
+            return tn_lower_unsupported(node, error, "a part without a name");
+        status = tn_lower_output(plan, node, k, layout_of(plan, src), &dst, error);
+        if (status != TN_OK)
+            break;
+        tn_task task = {.verb = TN_VERB_SLICE};
+        task.slice.src = tn_lower_extent(plan, src);
+        task.slice.dst = tn_lower_extent(plan, dst);
+        for (int i = 0; i < task.slice.src.rank; i++)
+            task.slice.step[i] = 1;
+        task.slice.start[tn_lower_axis(plan, src, axis)] = start;
+        start += plan->values[dst].dims[axis];
+        status = tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+    }
+    if (status == TN_OK && start != plan->values[src].dims[axis])
+        return tn_fail(error, TN_ERROR_MODEL, "node %s: its outputs do not make up its input",
+                       tn_quote(tn_node_label(node)));
+    return status;
 }
 
 static tn_status pad_mode(const tn_node *node, tn_pad_mode *mode, tn_error *error)
