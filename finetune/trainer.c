@@ -177,8 +177,8 @@ static tn_status roll_back(trainer *t, tn_error *error)
         return tn_fail(
             error, TN_ERROR_DIVERGED,
             "training diverged at step %llu (loss or gradient not finite, or the loss 10 "
-            "times its median) after %u rollbacks: try a smaller --lr, --clip 5, or "
-            "--warmup 1%s",
+            "times its median) after %u rollbacks: try a smaller --lr, --clip-norm 5, or "
+            "--warmup-epochs 1%s",
             (unsigned long long)t->state.step, t->state.guard.rollbacks,
             t->options.folder ? "" : "; --checkpoint DIR allows rollbacks");
     tn_status status = tn_student_fetch(&t->student, error);

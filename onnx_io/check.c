@@ -40,8 +40,9 @@ tn_status tn_check_versions(tn_model *model, tn_error *error)
     int64_t opset = standard->has_version ? standard->version : 0;
     if (opset < TN_MIN_OPSET || opset > TN_MAX_OPSET)
         return tn_fail(error, TN_ERROR_MODEL,
-                       "the model uses opset %" PRId64 "; %d to %d are supported", opset,
-                       TN_MIN_OPSET, TN_MAX_OPSET);
+                       "the model uses opset %" PRId64 "; %d to %d are supported: convert it with "
+                       "onnx.version_converter, or export it again",
+                       opset, TN_MIN_OPSET, TN_MAX_OPSET);
     model->ir_version = proto->ir_version;
     model->opset = opset;
     return TN_OK;
