@@ -95,7 +95,7 @@ static tn_status load(measure_run *run, const tn_model *model, const tn_dataset 
     tn_graph_options graph = {
         .batch = BATCH,
         .input_rank = 3,
-        .input_dims = {run->images.channels, run->images.height, run->images.width},
+        .input_dims = {run->images.dims[0], run->images.dims[1], run->images.dims[2]},
         .output = run->options.output};
     if (status == TN_OK)
         status = tn_graph_create(model, &graph, &run->graph, error);
@@ -225,14 +225,13 @@ static tn_status look(measure_run *run, int pass, bool first, int64_t images, tn
 static tn_status run_images(measure_run *run, tn_error *error)
 {
     int64_t n = run->images.count;
-    int64_t size = run->images.channels * run->images.height * run->images.width;
     tn_status status = TN_OK;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t i = 0; status == TN_OK && i < n; i += BATCH) {
             int64_t count = n - i < BATCH ? n - i : BATCH;
             if (tn_cancelled(run->options.reporter))
                 return tn_fail(error, TN_ERROR_CANCELLED, "measuring activations was stopped");
-            status = tn_plan_write_input(run->plan, 0, run->images.nchw + i * size, count, error);
+            status = tn_plan_write_input(run->plan, 0, run->images.values + i * run->images.size, count, error);
             if (status == TN_OK)
                 status = tn_plan_forward(run->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
             if (status == TN_OK)

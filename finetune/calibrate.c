@@ -133,9 +133,9 @@ static tn_status run_prepare(calibrate_run *run, const tn_dataset *dataset, tn_e
         status = tn_calibrate_images_load(run->model, dataset, &run->options, &run->images, error);
     tn_graph_options graph = {
         .batch = tn_walk_chunk(run->images.count,
-                               run->images.channels * run->images.height * run->images.width),
+                               run->images.size),
         .input_rank = 3,
-        .input_dims = {run->images.channels, run->images.height, run->images.width},
+        .input_dims = {run->images.dims[0], run->images.dims[1], run->images.dims[2]},
         .output = run->options.output};
     if (status == TN_OK)
         status = tn_graph_create(run->model, &graph, &run->graph, error);
@@ -163,10 +163,10 @@ static tn_status try_bn(calibrate_run *run, int64_t first, int64_t held, tn_cali
                         double *kl, tn_error *error)
 {
     const tn_calibrate_images *images = &run->images;
-    int64_t n = images->count - first, size = images->channels * images->height * images->width;
+    int64_t n = images->count - first;
     double agreement;
     run->walk.images = n;
-    tn_status status = tn_walk_run(&run->walk, images->nchw + first * size, n - held, mode, error);
+    tn_status status = tn_walk_run(&run->walk, images->values + first * images->size, n - held, mode, error);
     run->walk.images = images->count;
     if (status == TN_OK)
         tn_walk_compare(&run->walk, n - held, n, kl, &agreement);
@@ -213,10 +213,10 @@ static tn_status run_all(calibrate_run *run, tn_calibration *calibration, tn_err
     double agreement;
     tn_status status = choose_bn(run, calibration, error);
     if (status == TN_OK && !run->options.hold_out)
-        status = tn_walk_round(&run->walk, run->images.nchw, error);
+        status = tn_walk_round(&run->walk, run->images.values, error);
     int64_t fitted = run->options.hold_out ? n - n / 4 : n;
     if (status == TN_OK)
-        status = tn_walk_run(&run->walk, run->images.nchw, fitted, calibration->bn, error);
+        status = tn_walk_run(&run->walk, run->images.values, fitted, calibration->bn, error);
     if (status == TN_OK && fitted < n) {
         tn_walk_compare(&run->walk, fitted, n, &calibration->kl_held_out, &agreement);
         calibration->held_out = (size_t)(n - fitted);

@@ -81,7 +81,7 @@ static tn_status load_chunk(tn_walk *walk, int64_t chunk, size_t float_end, size
     tn_plan *plan[TN_WALK_NETWORKS] = {walk->float_plan, walk->plan};
     const size_t at[TN_WALK_NETWORKS] = {walk->float_at, walk->at};
     const size_t to[TN_WALK_NETWORKS] = {float_end, end};
-    const float *images = walk->nchw + chunk * walk->chunk_images * tn_walk_image_floats(walk);
+    const float *images = walk->values + chunk * walk->chunk_images * tn_walk_image_floats(walk);
     size_t buffers = tn_plan_buffer_count(walk->plan);
     tn_status status = TN_OK;
     tn_walk_forget(walk);

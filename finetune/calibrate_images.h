@@ -5,9 +5,10 @@
 #include "finetune/calibrate.h"
 
 typedef struct tn_calibrate_images {
-    float *nchw; /* [count, channels, height, width] */
+    float *values; /* [count, dims] */
     int64_t count;
-    int64_t channels, height, width;
+    int64_t dims[3]; /* as the network reads them: C, H, W, or H, W, C (tn_input_channels_last) */
+    int64_t size;    /* their product */
 } tn_calibrate_images;
 
 /* options->samples images (fewer, perhaps 0, when the data set has fewer) drawn by options->seed

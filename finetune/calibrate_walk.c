@@ -358,9 +358,9 @@ static tn_status finish_run(tn_walk *walk, tn_error *error)
     return status;
 }
 
-tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error)
+tn_status tn_walk_round(tn_walk *walk, const float *values, tn_error *error)
 {
-    walk->nchw = nchw;
+    walk->values = values;
     tn_status status = start_over(walk, error);
     for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++)
         if (walk->layers->layer[i].quantized)
@@ -369,7 +369,7 @@ tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error)
     for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
         if (tn_cancelled(walk->options->reporter))
             return tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
-        status = tn_plan_write_input(walk->plan, 0, nchw + c * size,
+        status = tn_plan_write_input(walk->plan, 0, values + c * size,
                                      tn_walk_images_in(walk, c, walk->images), error);
         if (status == TN_OK)
             status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
@@ -396,10 +396,10 @@ static tn_status make_store(tn_walk *walk, tn_error *error)
                                       walk->options->memory, &walk->store, error);
 }
 
-tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calibrate_bn bn,
+tn_status tn_walk_run(tn_walk *walk, const float *values, int64_t fitted, tn_calibrate_bn bn,
                       tn_error *error)
 {
-    walk->nchw = nchw;
+    walk->values = values;
     walk->fitted = fitted;
     walk->bn = bn;
     tn_walk_stand_at(walk, 0, 0);

@@ -28,7 +28,7 @@ typedef struct tn_walk {
     bool *here, *fresh; /* [networks, buffers] of the chunk under way: in the plan's arrays; made
                            since it was loaded */
     bool *marked;       /* [buffers], all false */
-    const float *nchw;  /* all images */
+    const float *values;  /* all images */
     tn_activation_store *store;
     size_t float_at, at;    /* the next step of each network */
     float *logits[2];       /* [images, classes]: float, quantized */
@@ -48,13 +48,13 @@ tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_devi
 void tn_walk_done(tn_walk *walk);
 
 /* Calibrates on the first `fitted` images: starts from the float parameters and plainly rounded
- * weights. nchw: all images. */
-tn_status tn_walk_run(tn_walk *walk, const float *nchw, int64_t fitted, tn_calibrate_bn bn,
+ * weights. values: all images. */
+tn_status tn_walk_run(tn_walk *walk, const float *values, int64_t fitted, tn_calibrate_bn bn,
                       tn_error *error) TN_MUST_CHECK;
 
 /* The network with plainly rounded weights alone, for comparison with the float network of a later
  * run: tn_walk_rounded_kl. */
-tn_status tn_walk_round(tn_walk *walk, const float *nchw, tn_error *error) TN_MUST_CHECK;
+tn_status tn_walk_round(tn_walk *walk, const float *values, tn_error *error) TN_MUST_CHECK;
 double tn_walk_rounded_kl(const tn_walk *walk);
 
 /* KL(softmax float || softmax quantized) and share of equal top-1 of images [first, last), after a

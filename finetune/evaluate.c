@@ -66,11 +66,6 @@ void tn_wilson_interval(size_t correct, size_t n, double *low, double *high)
 
 /* --- the network's input ---------------------------------------------------------------------- */
 
-static bool is_channels(int64_t n)
-{
-    return n == 1 || n == 3;
-}
-
 static int known(int64_t dim)
 {
     return dim > 0 && dim <= TN_IMAGE_MAX_SIDE ? (int)dim : 0;
@@ -82,7 +77,7 @@ static tn_status find_input(int rank, const int64_t *dims, const char *name, ima
     if (rank != 4)
         return tn_fail(error, TN_ERROR_MODEL, "input %s has rank %d; images go into [N, C, H, W]",
                        tn_quote(name), rank);
-    bool last = !is_channels(dims[1]) && is_channels(dims[3]);
+    bool last = tn_input_channels_last(rank, dims);
     *input = (image_input){known(dims[last ? 3 : 1]), known(dims[last ? 1 : 2]),
                            known(dims[last ? 2 : 3]), last};
     return TN_OK;
@@ -331,16 +326,8 @@ static void take_logits(evaluation_run *run, uint32_t index, int32_t label, cons
 
 static tn_status run_batch(evaluation_run *run, const tn_batch *batch, tn_error *error)
 {
-    tn_extent shape;
-    const char *name = tn_plan_input(run->plan, 0);
-    tn_status status = tn_plan_shape(run->plan, name, &shape, error);
-    if (status != TN_OK)
-        return status;
-    bool last = !is_channels(shape.dims[1]) && is_channels(shape.dims[3]);
-    /* a model that is itself channels-last takes its own order */
-    status =
-        last ? tn_plan_write_input(run->plan, 0, batch->values, (int64_t)batch->count, error)
-             : tn_plan_write_input_nhwc(run->plan, 0, batch->values, (int64_t)batch->count, error);
+    tn_status status =
+        tn_plan_write_images(run->plan, 0, batch->values, (int64_t)batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(run->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)

@@ -14,12 +14,31 @@ static Onnx__TensorShapeProto *shape_of(tn_model *model, const char *input)
     return NULL;
 }
 
+/* The asked C, H, W in the order of the network's input. */
+static tn_status order_dims(const tn_model *model, const int64_t input[3], int64_t dims[3],
+                            tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_status status = tn_graph_create(model, NULL, &graph, error);
+    if (status != TN_OK)
+        return status;
+    const tn_value *value = graph->n_inputs > 0 ? graph->inputs[0] : NULL;
+    bool last = value && tn_input_channels_last(value->rank, value->dims);
+    for (int d = 0; d < 3; d++)
+        dims[d] = input[last ? (d + 1) % 3 : d];
+    tn_graph_destroy(graph);
+    return TN_OK;
+}
+
 tn_status tn_new_resolution(tn_model *model, const int64_t input[3], tn_error *error)
 {
-    const tn_graph_options asked = {
-        .batch = 1, .input_rank = 3, .input_dims = {input[0], input[1], input[2]}};
+    int64_t dims[3] = {0};
     tn_graph *graph = NULL;
-    tn_status status = tn_graph_create(model, &asked, &graph, error);
+    tn_status status = order_dims(model, input, dims, error);
+    const tn_graph_options asked = {
+        .batch = 1, .input_rank = 3, .input_dims = {dims[0], dims[1], dims[2]}};
+    if (status == TN_OK)
+        status = tn_graph_create(model, &asked, &graph, error);
     Onnx__TensorShapeProto *shape =
         status == TN_OK ? shape_of(model, graph->inputs[0]->name) : NULL;
     if (status == TN_OK && (!shape || shape->n_dim != 4))
@@ -31,7 +50,7 @@ tn_status tn_new_resolution(tn_model *model, const int64_t input[3], tn_error *e
     if (status == TN_OK) {
         for (size_t d = 0; d < 3; d++) {
             shape->dim[d + 1]->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-            shape->dim[d + 1]->dim_value = input[d];
+            shape->dim[d + 1]->dim_value = dims[d];
         }
         model->proto->graph->n_value_info = 0; /* optional, and perhaps wrong now */
     } else {

@@ -78,11 +78,11 @@ tn_status tn_probe_batch(const tn_probe *probe, int64_t at, int64_t *count,
                          const float **float_logits, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
-    int64_t size = images->channels * images->height * images->width;
     int64_t left = tn_probe_images(probe) - at;
     *count = left < probe->batch ? left : probe->batch;
     *float_logits = probe->float_logits + at * probe->classes;
-    return tn_plan_write_input(probe->plan, 0, images->nchw + at * size, *count, error);
+    return tn_plan_write_input(probe->plan, 0, images->values + at * images->size, *count,
+                               error);
 }
 
 /* Logits of the images from `at` on. */
@@ -115,7 +115,7 @@ static tn_status bound(const tn_model *model, const tn_dataset *dataset,
     tn_status status = tn_calibrate_images_load(model, dataset, &one, &single, error);
     if (status != TN_OK)
         return status;
-    int64_t bytes = single.channels * single.height * single.width * (int64_t)sizeof(float);
+    int64_t bytes = single.size * (int64_t)sizeof(float);
     tn_calibrate_images_done(&single);
     int64_t most = MORE_BYTES / (bytes > 0 ? bytes : 1);
     *more = *more < most ? *more : most;
@@ -132,16 +132,14 @@ static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_da
         samples = (int64_t)tn_dataset_count(dataset);
     more = more < limit ? more : limit;
     tn_status status = more > 0 ? bound(model, dataset, options, &more, error) : TN_OK;
+    if (status == TN_OK && most > 0 && more == 0)
+        status = tn_fail(error, TN_ERROR_USAGE, "no images are left beside the %lld calibrated with",
+                         (long long)samples);
     if (status != TN_OK)
         return status;
     probe->hold_out = most <= 0 && more < samples;
     used.skip = (size_t)(probe->hold_out ? samples - samples / 4 : samples);
     used.samples = (size_t)(samples + more) - used.skip;
-    if (used.samples == 0)
-        return tn_fail(error, TN_ERROR_USAGE,
-                       "no images are left to measure on: the data has none beside the %lld "
-                       "calibrated with, which are too few to hold some out",
-                       (long long)samples);
     return tn_calibrate_images_load(model, dataset, &used, &probe->images, error);
 }
 
@@ -149,10 +147,10 @@ static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *o
                            tn_device *device, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
-    probe->batch = tn_walk_chunk(images->count, images->channels * images->height * images->width);
+    probe->batch = tn_walk_chunk(images->count, images->size);
     tn_graph_options graph = {.batch = probe->batch,
                               .input_rank = 3,
-                              .input_dims = {images->channels, images->height, images->width},
+                              .input_dims = {images->dims[0], images->dims[1], images->dims[2]},
                               .output = output};
     tn_extent extent;
     tn_status status = tn_graph_create(model, &graph, &probe->graph, error);
@@ -262,7 +260,9 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
     double n = used > 0 ? (double)used : 1, mean = sum / n, variance = square / n - mean * mean;
     /* one image more or less that is lost: few images without a change are no proof */
     double doubt = (variance > 0 ? variance : 0) / n + 1 / (n * n);
-    *result = (tn_probe_result){
-        .kl = kl / n, .agreement = same / n, .loss = 100 * mean, .deviation = 100 * sqrt(doubt)};
+    *result = (tn_probe_result){.kl = kl / n,
+                                .agreement = same / n,
+                                .loss = 100 * mean,
+                                .deviation = 100 * sqrt(doubt)};
     return TN_OK;
 }

@@ -78,7 +78,7 @@ static tn_status add_batch(tn_plan *plan, const tn_batch *batch, measured *list,
                            tn_error *error)
 {
     tn_status status =
-        tn_plan_write_input_nhwc(plan, 0, batch->values, (int64_t)batch->count, error);
+        tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     for (size_t i = 0; status == TN_OK && i < count; i++) {

@@ -348,9 +348,9 @@ static tn_status send_images(const tn_student *student, tn_plan *plan, const tn_
 {
     if (batch->bytes)
         return tn_image_feed_send(student->feed, batch->bytes, error);
-    tn_status status = tn_plan_write_input_nhwc(plan, 0, batch->nhwc, batch->count, error);
+    tn_status status = tn_plan_write_images(plan, 0, batch->nhwc, batch->count, error);
     if (status == TN_OK && student->teacher)
-        status = tn_plan_write_input_nhwc(student->teacher, 0, batch->nhwc, batch->count, error);
+        status = tn_plan_write_images(student->teacher, 0, batch->nhwc, batch->count, error);
     return status;
 }
 

@@ -56,7 +56,7 @@ static tn_status measure(tn_student *student, const tn_train_data *data,
         if (status != TN_OK || !batch)
             break;
         status =
-            tn_plan_write_input_nhwc(student->plan, 0, batch->values, (int64_t)batch->count, error);
+            tn_plan_write_images(student->plan, 0, batch->values, (int64_t)batch->count, error);
         if (status == TN_OK)
             status = tn_plan_forward(student->plan, TN_RUN_BATCH_STATISTICS, 0, SIZE_MAX, error);
         if (status == TN_OK)
@@ -231,7 +231,7 @@ static tn_status run_proof(tn_plan *plan, const tn_batch *batch, int64_t classes
     if (!read)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for logits");
     tn_status status =
-        tn_plan_write_input_nhwc(plan, 0, batch->values, (int64_t)batch->count, error);
+        tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)

@@ -63,7 +63,10 @@ static tn_status open_folder(trainer *t, tn_error *error)
 
 static tn_status open_loader(trainer *t, tn_error *error)
 {
-    bool bytes = tn_image_feed_wanted(t->options.device, t->data->train);
+    /* the feed makes images [N, H, W, C] where the plan keeps those of a model [N, C, H, W] */
+    const tn_value *input = t->student.graph->inputs[0];
+    bool bytes = !tn_input_channels_last(input->rank, input->dims) &&
+                 tn_image_feed_wanted(t->options.device, t->data->train);
     tn_loader_options loader = {.preprocess = t->data->preprocess,
                                 .augment = t->data->augment,
                                 .output = bytes ? TN_LOADER_PIXELS : TN_LOADER_VALUES_NHWC,

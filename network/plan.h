@@ -70,12 +70,13 @@ tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_extent *shape
 
 /* --- running ------------------------------------------------------------------------------- */
 
-/* The first `count` (<= batch) samples of an input, the rest set to 0. src: [count, C, H, W] or
- * [count, H, W, C]. */
-tn_status tn_plan_write_input(tn_plan *plan, size_t input, const float *nchw, int64_t count,
+/* The first `count` (<= batch) samples of an input, the rest set to 0. src: in the
+ * order of the model's dimensions. */
+tn_status tn_plan_write_input(tn_plan *plan, size_t input, const float *src, int64_t count,
                               tn_error *error) TN_MUST_CHECK;
-tn_status tn_plan_write_input_nhwc(tn_plan *plan, size_t input, const float *nhwc, int64_t count,
-                                   tn_error *error) TN_MUST_CHECK;
+/* The same of images [count, H, W, C], whether the model reads [N, C, H, W] or [N, H, W, C]. */
+tn_status tn_plan_write_images(tn_plan *plan, size_t input, const float *nhwc, int64_t count,
+                               tn_error *error) TN_MUST_CHECK;
 /* The input's own buffer [batch, H, W, C] in device memory, to be filled in place. */
 float *tn_plan_input_buffer(tn_plan *plan, size_t input);
 

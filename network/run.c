@@ -95,16 +95,18 @@ static tn_status write_input(tn_plan *plan, size_t input, const float *src, int6
     return store(plan, v, v->data, src, count, channels_last, error);
 }
 
-tn_status tn_plan_write_input(tn_plan *plan, size_t input, const float *nchw, int64_t count,
+tn_status tn_plan_write_input(tn_plan *plan, size_t input, const float *src, int64_t count,
                               tn_error *error)
 {
-    return write_input(plan, input, nchw, count, false, error);
+    return write_input(plan, input, src, count, false, error);
 }
 
-tn_status tn_plan_write_input_nhwc(tn_plan *plan, size_t input, const float *nhwc, int64_t count,
-                                   tn_error *error)
+tn_status tn_plan_write_images(tn_plan *plan, size_t input, const float *nhwc, int64_t count,
+                               tn_error *error)
 {
-    return write_input(plan, input, nhwc, count, true, error);
+    const tn_value *value = input < plan->graph->n_inputs ? plan->graph->inputs[input] : NULL;
+    bool in_order = value && tn_input_channels_last(value->rank, value->dims);
+    return write_input(plan, input, nhwc, count, !in_order, error);
 }
 
 float *tn_plan_input_buffer(tn_plan *plan, size_t input)

@@ -38,6 +38,16 @@ tn_value *tn_graph_value(const tn_graph *graph, const char *name)
     return name[0] ? tn_names_get(&graph->store->names, name) : NULL;
 }
 
+static bool is_channels(int64_t n)
+{
+    return n == 1 || n == 3;
+}
+
+bool tn_input_channels_last(int rank, const int64_t *dims)
+{
+    return rank == 4 && !is_channels(dims[1]) && is_channels(dims[3]);
+}
+
 const char *tn_node_label(const tn_node *node)
 {
     return tn_order_label(node->proto);

@@ -73,6 +73,10 @@ void tn_graph_destroy(tn_graph *graph); /* NULL is fine */
 
 tn_value *tn_graph_value(const tn_graph *graph, const char *name); /* NULL when absent */
 
+/* Whether an input takes images [N, H, W, C], as TensorFlow exports: only its last dimension is a
+ * number of channels (1 or 3). */
+bool tn_input_channels_last(int rank, const int64_t *dims);
+
 /* The node's name, or its first output's when it has none (SPEC: unnamed nodes). */
 const char *tn_node_label(const tn_node *node);
 
