@@ -135,6 +135,8 @@ int main(int argc, char **argv)
         tn_threads_set(atoi(argv[8]));
     tn_graph_options graph_options = {.batch = atoll(argv[2])};
     tn_plan_options options = {.training = true, .loss = true, .input_gradient = true};
+    options.precision =
+        argc > 6 && strcmp(argv[6], "bf16") == 0 ? TN_PRECISION_AUTO : TN_PRECISION_FP32;
     options.keep_all = argc > 6 && strcmp(argv[6], "keepall") == 0;
     options.no_fusion = argc > 6 && strcmp(argv[6], "nofusion") == 0;
     FILE *file = fopen(argv[5], "wb");

@@ -128,7 +128,8 @@ int main(int argc, char **argv)
     if (argc < 5)
         return 2;
     tn_graph_options graph_options = {.batch = atoll(argv[2])};
-    tn_plan_options options = {.no_fusion = strcmp(mode, "nofusion") == 0,
+    tn_plan_options options = {.precision = strcmp(mode, "bf16") ? TN_PRECISION_FP32 : TN_PRECISION_AUTO,
+                               .no_fusion = strcmp(mode, "nofusion") == 0,
                                .separate_bn = strcmp(mode, "separate") == 0,
                                .keep_all = strcmp(mode, "keepall") == 0,
                                .taps = &tap,

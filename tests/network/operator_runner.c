@@ -117,7 +117,10 @@ static tn_status run(runner *r, const tn_graph *graph, tn_device *device, const 
         tn_param *p = tn_params_at(params, i);
         p->trainable = p->role != TN_PARAM_MEAN && p->role != TN_PARAM_VAR;
     }
-    tn_plan_options options = {.training = gradient, .input_gradient = gradient, .params = params};
+    tn_plan_options options = {.training = gradient,
+                               .input_gradient = gradient,
+                               .params = params,
+                               .precision = TN_PRECISION_FP32};
     if (status == TN_OK)
         status = tn_plan_create(graph, device, &options, &plan, error);
     if (status == TN_OK)
