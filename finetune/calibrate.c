@@ -186,6 +186,8 @@ static tn_status choose_bn(calibrate_run *run, tn_calibration *calibration, tn_e
     /* the modes differ by far more than more images and the last refinements of the codes do */
     tn_calibrate_options quick = run->options;
     quick.relu_passes = 0;
+    if (quick.method == TN_CALIBRATE_ADAROUND)
+        quick.method = TN_CALIBRATE_CD;
     quick.positions = quick.positions < QUICK_POSITIONS ? quick.positions : QUICK_POSITIONS;
     run->walk.options = &quick;
     int64_t first = n - held - QUICK_IMAGES > 0 ? n - held - QUICK_IMAGES : 0;

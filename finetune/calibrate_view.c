@@ -76,11 +76,12 @@ static void linear_patches(const tn_node *node, const tn_layer *layer, tn_patche
     *patches = (tn_patches){.batch = count / layer->cols, .channels = layer->cols, .group = 1};
 }
 
-static tn_status layer_patches(const tn_layer *layer, tn_patches *patches, tn_error *error)
+tn_status tn_layer_patches(const tn_node *node, const tn_layer *layer, tn_patches *patches,
+                           tn_error *error)
 {
     if (!layer->is_linear)
-        return conv_patches(layer->node, patches, error);
-    linear_patches(layer->node, layer, patches);
+        return conv_patches(node, patches, error);
+    linear_patches(node, layer, patches);
     return TN_OK;
 }
 
@@ -89,7 +90,7 @@ static const char *wide_unfit(const tn_walk *walk, const tn_layer *layer, const 
 {
     tn_patches patches;
     if (walk->options->method == TN_CALIBRATE_ROUND ||
-        layer_patches(layer, &patches, NULL) != TN_OK)
+        tn_layer_patches(layer->node, layer, &patches, NULL) != TN_OK)
         return "more than 8192 inputs";
     if (patches.group > 1)
         return "more than 8192 inputs, grouped";
@@ -203,7 +204,7 @@ static tn_status look_at_arrays(const tn_walk *walk, const tn_layer *layer, size
         (node->inputs[0]->rank > 2 && work->input.channels_last == layer->is_linear))
         return tn_fail(error, TN_ERROR_MODEL, "the input of %s lies in an unexpected order",
                        tn_quote(tn_node_label(node)));
-    tn_status status = layer_patches(layer, &view->patches, error);
+    tn_status status = tn_layer_patches(node, layer, &view->patches, error);
     view->patches.data = work->input.data;
     view->output = work->output.data;
     return status;

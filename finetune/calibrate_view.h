@@ -22,6 +22,10 @@ typedef struct tn_layer_work {
 /* Why the layer cannot be fitted to data, or NULL. */
 const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight);
 
+/* The patches a layer's node reads; their data is not set. */
+tn_status tn_layer_patches(const tn_node *node, const tn_layer *layer, tn_patches *patches,
+                           tn_error *error) TN_MUST_CHECK;
+
 /* Looks at the layer that step `step` computes. Ended by tn_layer_work_done, also after an error.
  */
 tn_status tn_layer_look(const tn_walk *walk, const tn_layer *layer, size_t step,

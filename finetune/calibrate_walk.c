@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "finetune/batchnorm.h"
+#include "finetune/calibrate_blocks.h"
 #include "finetune/calibrate_chunks.h"
 #include "finetune/calibrate_view.h"
 #include "finetune/calibrate_wide.h"
@@ -89,7 +90,8 @@ tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_devi
                          const tn_calibrate_options *options, int64_t images, tn_walk *walk,
                          tn_error *error)
 {
-    tn_walk made = {.options = options, .graph = graph, .layers = layers, .images = images};
+    tn_walk made = {
+        .options = options, .graph = graph, .layers = layers, .device = device, .images = images};
     tn_plan_options plan = {.no_fusion = true, .separate_bn = true, .precision = TN_PRECISION_FP32};
     made.weight = tn_alloc_zero(layers->count + 1, sizeof *made.weight);
     made.report = tn_alloc_zero(layers->count + 1, sizeof *made.report);
@@ -178,8 +180,8 @@ static tn_status load_for_fit(void *context, int pass, int64_t chunk, int64_t *i
     return status;
 }
 
-static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work *work,
-                         tn_error *error)
+static tn_status run_fit(tn_walk *walk, size_t index, size_t step, bool in_block,
+                         tn_layer_work *work, tn_error *error)
 {
     const tn_layer *layer = &walk->layers->layer[index];
     tn_qweight *weight = &walk->weight[index];
@@ -191,6 +193,8 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work
                                     .relu_passes = walk->options->relu_passes,
                                     .positions = walk->options->positions,
                                     .no_residual = walk->options->no_residual};
+    if (in_block)
+        options.method = TN_CALIBRATE_CD; /* where learning starts */
     if (options.method == TN_CALIBRATE_ADAROUND && weight->scale_neg) {
         options.method = TN_CALIBRATE_CD;
         report->reason = "two scales";
@@ -216,12 +220,12 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, tn_layer_work
     return status;
 }
 
-static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, tn_error *error)
+static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, bool in_block, tn_error *error)
 {
     const tn_layer *layer = &walk->layers->layer[index];
     tn_qweight *weight = &walk->weight[index];
     tn_layer_work work = {0};
-    tn_status status = run_fit(walk, index, step, &work, error);
+    tn_status status = run_fit(walk, index, step, in_block, &work, error);
     /* in a network whose BNs are folded the corrections here are the only ones */
     if (status == TN_OK && (walk->bn == TN_CALIBRATE_BN_AFFINE ||
                             (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)))
@@ -396,6 +400,18 @@ static tn_status make_store(tn_walk *walk, tn_error *error)
                                       walk->options->memory, &walk->store, error);
 }
 
+/* What is to be done at one step: a layer is fitted, a BatchNorm corrected, a block learned. */
+static tn_status walk_step(tn_walk *walk, tn_walk_blocks *blocks, size_t step, tn_error *error)
+{
+    size_t layer = walk->layer_of_step[step];
+    tn_status status = tn_walk_blocks_enter(walk, blocks, step, error);
+    if (status == TN_OK && layer != SIZE_MAX && !walk->report[layer].reason)
+        status = fit_layer(walk, layer, step, tn_walk_blocks_hold(blocks, layer), error);
+    else if (status == TN_OK && wants_correction(walk, step))
+        status = correct_bn(walk, step, error);
+    return status == TN_OK ? tn_walk_blocks_leave(walk, blocks, step, error) : status;
+}
+
 tn_status tn_walk_run(tn_walk *walk, const float *values, int64_t fitted, tn_calibrate_bn bn,
                       tn_error *error)
 {
@@ -408,16 +424,18 @@ tn_status tn_walk_run(tn_walk *walk, const float *values, int64_t fitted, tn_cal
         status = start_over(walk, error);
     if (status == TN_OK)
         status = round_unfit(walk, error);
+    tn_walk_blocks blocks = {0};
+    if (status == TN_OK)
+        status = tn_walk_blocks_create(walk, &blocks, error);
     for (size_t i = 0; status == TN_OK && i < walk->steps; i++) {
-        size_t layer = walk->layer_of_step[i];
-        if (tn_cancelled(walk->options->reporter))
-            return tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
-        if (layer != SIZE_MAX && !walk->report[layer].reason)
-            status = fit_layer(walk, layer, i, error);
-        else if (wants_correction(walk, i))
-            status = correct_bn(walk, i, error);
+        if (tn_cancelled(walk->options->reporter)) {
+            status = tn_fail(error, TN_ERROR_CANCELLED, "calibration was stopped");
+            break;
+        }
+        status = walk_step(walk, &blocks, i, error);
         tn_progress(walk->options->reporter, "calibrating", i + 1, walk->steps);
     }
+    tn_walk_blocks_done(&blocks);
     if (status == TN_OK)
         status = finish_run(walk, error);
     walk->spilled += tn_activation_store_spilled(walk->store);

@@ -13,6 +13,7 @@ typedef struct tn_walk {
     const tn_calibrate_options *options; /* resolved */
     const tn_graph *graph;               /* batch = one chunk */
     const tn_layers *layers;             /* of that graph */
+    tn_device *device;
     tn_plan *float_plan, *plan;
     tn_params *float_params, *params;
     int64_t images, chunk_images;
