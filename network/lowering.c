@@ -407,8 +407,9 @@ static tn_status check_supported(const tn_plan *plan, const bool *needed, tn_err
     }
     if (count == 0)
         return TN_OK;
-    return tn_fail(error, TN_ERROR_MODEL, "%zu operator%s not supported on devices: %s", count,
-                   count == 1 ? " is" : "s are", list);
+    return tn_fail(error, TN_ERROR_MODEL, "%zu operator%s not supported on devices: %s; a conversion without images needs "
+                   "no device",
+                   count, count == 1 ? " is" : "s are", list);
 }
 
 static tn_status lower_inputs(tn_plan *plan, tn_error *error)
