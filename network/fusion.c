@@ -1,7 +1,8 @@
 /* Merges steps: slices of slices; BN into the convolution before it (its weights) or with the
- * Concat before it, the Add of a bias into the MatMul before it, and Relu or another function and the residual Add into the step that computes
- * their operand, where the device says it can. A merged step stands where the last of its nodes
- * stood. QuantizeLinear and DequantizeLinear with one step become one. */
+ * Concat before it; the Add of a bias into the MatMul before it; Relu or another function and the
+ * residual Add into the step that computes their operand, where the device says it can. A merged
+ * step stands where the last of its nodes stood. QuantizeLinear and DequantizeLinear with one step
+ * become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
