@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Positions used per weight of a row: more cost time and change little. */
-enum { POSITIONS_PER_COL = 40, TOGETHER = TN_PRODUCT_ROWS, PRESENT_OUTPUTS = 256 };
+enum { POSITIONS_PER_COL = 40, TOGETHER = TN_PRODUCT_ROWS };
 
 /* What the target function reads. */
 typedef struct target_context {
@@ -24,7 +24,6 @@ typedef struct target_context {
      * is as good a target */
     const float *values;         /* [channels, cols] in tile order; NULL: no relaxation */
     const double *slope, *shift; /* [channels] */
-    float *present;              /* [threads][TN_GRAM_TILE, PRESENT_OUTPUTS] */
 } target_context;
 
 static void plain_target(const target_context *context, int64_t channel, int64_t count,
@@ -69,6 +68,7 @@ static void relax(const target_context *context, int64_t channel, int64_t count,
 static void layer_target(const void *opaque, int64_t group, const int64_t *rows, int64_t count,
                          const float *x, float *y, int64_t stride)
 {
+    enum { SLICE = 16, MAX_OUTPUTS = 512 }; /* positions at a time: bounds the stack */
     const target_context *context = opaque;
     const tn_layer_view *view = context->view;
     int64_t cols = tn_patches_cols(&view->patches), outputs = view->channels / view->patches.group;
@@ -76,14 +76,17 @@ static void layer_target(const void *opaque, int64_t group, const int64_t *rows,
     plain_target(context, channel, count, rows, outputs, y, stride);
     if (!context->values)
         return;
-    float *present = context->present + omp_get_thread_num() * TN_GRAM_TILE * PRESENT_OUTPUTS;
-    for (int64_t o = 0; o < outputs; o += PRESENT_OUTPUTS) {
-        int64_t n = outputs - o < PRESENT_OUTPUTS ? outputs - o : PRESENT_OUTPUTS;
-        if (dnnl_sgemm('N', 'T', count, n, cols, 1.0f, x, stride,
-                       context->values + (channel + o) * cols, cols, 0.0f, present,
-                       n) != dnnl_success)
-            return; /* the plain target stays */
-        relax(context, channel + o, count, rows, n, present, y + o, stride);
+    float present[SLICE * MAX_OUTPUTS];
+    for (int64_t o = 0; o < outputs; o += MAX_OUTPUTS) {
+        int64_t n = outputs - o < MAX_OUTPUTS ? outputs - o : MAX_OUTPUTS;
+        for (int64_t i = 0; i < count; i += SLICE) {
+            int64_t m = count - i < SLICE ? count - i : SLICE;
+            if (dnnl_sgemm('N', 'T', m, n, cols, 1.0f, x + i * stride, stride,
+                           context->values + (channel + o) * cols, cols, 0.0f, present,
+                           n) != dnnl_success)
+                return; /* the plain target stays */
+            relax(context, channel + o, m, rows + i, n, present, y + i * stride + o, stride);
+        }
     }
 }
 
@@ -237,15 +240,10 @@ static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const target_c
     relaxed.values = state->tile_rows;
     relaxed.slope = fit->slope;
     relaxed.shift = fit->shift;
-    relaxed.present = tn_alloc_array((size_t)tn_threads_get(),
-                                     TN_GRAM_TILE * PRESENT_OUTPUTS * sizeof *relaxed.present);
-    if (!relaxed.present)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %d outputs", PRESENT_OUTPUTS);
     memset(gram->cross, 0, (size_t)(gram->rows * cols) * sizeof *gram->cross);
     memset(gram->sum_y, 0, (size_t)gram->rows * sizeof *gram->sum_y);
     memset(gram->sum_yy, 0, (size_t)gram->rows * sizeof *gram->sum_yy);
     tn_status status = add_chunks(state, true, &relaxed, error);
-    tn_free(relaxed.present);
     if (status != TN_OK)
         return status;
     if (state->view->centered)
