@@ -3,7 +3,7 @@
  * The float network and the quantized one run side by side over the same images, one step at a
  * time. A quantized layer is fitted so that, fed with what the already quantized network gives it,
  * it yields what the float network yields there: least squares over the images (gram.h), by
- * coordinate descent (descent.h), GPTQ (gptq.h) or learned rounding (adaround.h). Behind it the
+ * coordinate descent (descent.h), GPTQ (gptq.h) or learned rounding (block_learning.h). Behind it the
  * per-channel mean and slope that are left are put into the BatchNorm, the bias and the scale. */
 #ifndef TERNION_FINETUNE_CALIBRATE_H
 #define TERNION_FINETUNE_CALIBRATE_H
@@ -18,7 +18,8 @@ typedef enum tn_calibrate_method {
     TN_CALIBRATE_ROUND,   /* the scheme's own rounding: what conversion without data gives */
     TN_CALIBRATE_CD,      /* coordinate descent on codes and scales, from rounded codes */
     TN_CALIBRATE_GPTQ,    /* one pass with error feedback in the order of the activations' size */
-    TN_CALIBRATE_ADAROUND /* learned rounding, up or down */
+    TN_CALIBRATE_ADAROUND /* cd, then learned over blocks (block_learning.h); a layer that is in no
+                             block learns to round up or down by itself (adaround.h) */
 } tn_calibrate_method;
 
 /* What is done to BatchNorm (and, without one, to biases and scales). */

@@ -195,6 +195,9 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, bool in_block
                                     .no_residual = walk->options->no_residual};
     if (in_block)
         options.method = TN_CALIBRATE_CD; /* where learning starts */
+    else if (options.method == TN_CALIBRATE_ADAROUND)
+        tn_log(walk->options->reporter, TN_LOG_INFO, "%s is in no block: it is learned by itself",
+               layer->weight->name);
     if (options.method == TN_CALIBRATE_ADAROUND && weight->scale_neg) {
         options.method = TN_CALIBRATE_CD;
         report->reason = "two scales";
