@@ -3,8 +3,9 @@
  * The float network and the quantized one run side by side over the same images, one step at a
  * time. A quantized layer is fitted so that, fed with what the already quantized network gives it,
  * it yields what the float network yields there: least squares over the images (gram.h), by
- * coordinate descent (descent.h), GPTQ (gptq.h) or learned rounding (block_learning.h). Behind it the
- * per-channel mean and slope that are left are put into the BatchNorm, the bias and the scale. */
+ * coordinate descent (descent.h), GPTQ (gptq.h) or learned rounding (block_learning.h). Behind it
+ * the per-channel mean and slope that are left are put into the BatchNorm, the bias and the scale.
+ */
 #ifndef TERNION_FINETUNE_CALIBRATE_H
 #define TERNION_FINETUNE_CALIBRATE_H
 
