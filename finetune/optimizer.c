@@ -104,16 +104,16 @@ static void step_sgd(const tn_optimizer_rule *rule, const tn_slot *slot, float r
         tn_sgd_element(rule, rate, slot->decay, scale, gradient[i], &value[i], &velocity[i]);
 }
 
-static void step_adam(const tn_optimizer_rule *rule, const tn_slot *slot, float rate,
-                      const tn_update *update)
+static void step_adam(const tn_optimizer_rule *rule, const tn_slot *slot, float rate, float scale,
+                      const tn_update_factors *factors)
 {
     float *restrict value = slot->value, *restrict m = slot->first, *restrict v = slot->second;
     const float *restrict gradient = slot->gradient;
-    const tn_update u = *update;
+    const tn_update_factors f = *factors;
 #pragma omp parallel for simd schedule(static) if (slot->count > 16384)
     for (int64_t i = 0; i < slot->count; i++)
-        tn_adam_element(rule, rate, slot->decay, u.gradient_scale, u.unbias1, u.unbias2,
-                        gradient[i], &value[i], &m[i], &v[i]);
+        tn_adam_element(rule, rate, slot->decay, scale, f.unbias1, f.unbias2, gradient[i],
+                        &value[i], &m[i], &v[i]);
 }
 
 static void update_average(const tn_slot *slot, float keep)
@@ -123,33 +123,32 @@ static void update_average(const tn_slot *slot, float keep)
         slot->average[i] = tn_average_element(slot->average[i], slot->value[i], keep);
 }
 
-tn_update tn_optimizer_next(const tn_optimizer *optimizer, double lr, double gradient_scale)
+tn_update_factors tn_optimizer_factors(const tn_optimizer *optimizer, uint64_t updates)
 {
-    const double t = (double)(optimizer->steps + 1);
+    const double t = (double)updates + 1;
     /* the average forgets faster at first, so that a short run is not held at its start */
-    double warm = (1.0 + (double)optimizer->steps) / (10.0 + (double)optimizer->steps);
-    return (tn_update){.lr = lr,
-                       .gradient_scale = (float)gradient_scale,
-                       .unbias1 = (float)(1 / (1 - pow((double)optimizer->rule.beta1, t))),
-                       .unbias2 = (float)(1 / (1 - pow((double)optimizer->rule.beta2, t))),
-                       .keep =
-                           (float)((double)optimizer->ema < warm ? (double)optimizer->ema : warm)};
+    double warm = (1.0 + (double)updates) / (10.0 + (double)updates);
+    return (tn_update_factors){
+        .unbias1 = (float)(1 / (1 - pow((double)optimizer->rule.beta1, t))),
+        .unbias2 = (float)(1 / (1 - pow((double)optimizer->rule.beta2, t))),
+        .keep = (float)((double)optimizer->ema < warm ? (double)optimizer->ema : warm)};
 }
 
 void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale)
 {
-    tn_update update = tn_optimizer_next(optimizer, lr, gradient_scale);
+    const tn_update_factors factors = tn_optimizer_factors(optimizer, optimizer->steps);
+    const float scale = (float)gradient_scale;
     for (size_t s = 0; s < optimizer->n_slots; s++) {
         const tn_slot *slot = &optimizer->slots[s];
         if (slot->frozen)
             continue;
         float rate = (float)(lr * (double)slot->rate);
         if (optimizer->rule.kind == TN_OPTIMIZER_SGD)
-            step_sgd(&optimizer->rule, slot, rate, update.gradient_scale);
+            step_sgd(&optimizer->rule, slot, rate, scale);
         else
-            step_adam(&optimizer->rule, slot, rate, &update);
+            step_adam(&optimizer->rule, slot, rate, scale, &factors);
         if (slot->average)
-            update_average(slot, update.keep);
+            update_average(slot, factors.keep);
     }
     optimizer->steps++;
 }

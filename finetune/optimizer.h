@@ -40,8 +40,8 @@ void tn_optimizer_done(tn_optimizer *optimizer);
  * Not finite when any gradient is not. */
 double tn_optimizer_gradient_norm(const tn_optimizer *optimizer);
 
-/* What the next update is made with. */
-tn_update tn_optimizer_next(const tn_optimizer *optimizer, double lr, double gradient_scale);
+/* What an update is made with after `updates` others. */
+tn_update_factors tn_optimizer_factors(const tn_optimizer *optimizer, uint64_t updates);
 
 /* One update of every unfrozen slot with gradients times `gradient_scale` (clipping). */
 void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale);

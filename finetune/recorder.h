@@ -5,7 +5,7 @@
 
 #include "network/params.h"
 
-enum { TN_RECORDER_PARTS = 4 };
+enum { TN_RECORDER_PARTS = 8 };
 
 typedef struct tn_recorder {
     tn_device *device;

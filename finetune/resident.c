@@ -4,6 +4,7 @@
 #include "core/memory.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 enum { ALIGN = 64 }; /* floats */
@@ -31,9 +32,12 @@ struct tn_resident {
     tn_optimizer_item *updates;
     int n_quantizers, n_updates;
     bool *from_host; /* per latent: the device cannot refresh it */
-    part quantizer, norm, update;
+    part quantizer, norm, update, tally, judge;
     void *workspace;
     double *squares;
+    tn_step_state *step;
+    double clip;
+    int pending; /* steps since the host looked */
     bool inside, packed;
 };
 
@@ -121,6 +125,7 @@ static bool describe(tn_resident *r)
     r->used = r->n_arrays = 0;
     r->n_quantizers = r->n_updates = 0;
     r->squares = (double *)(void *)place(r, ALIGN);
+    r->step = (tn_step_state *)(void *)place(r, sizeof *r->step / sizeof(float));
     for (size_t i = 0; i < r->latents->count; i++)
         describe_latent(r, i);
     for (size_t i = 0; i < r->optimizer->n_slots; i++) {
@@ -192,6 +197,13 @@ static tn_status prepare_parts(tn_resident *r, tn_error *error)
     task.verb = TN_VERB_OPTIMIZER;
     if (status == TN_OK)
         status = prepare_part(r, &task, &r->update, &workspace, error);
+    task.verb = TN_VERB_TALLY;
+    if (status == TN_OK)
+        status = prepare_part(r, &task, &r->tally, &workspace, error);
+    task.verb = TN_VERB_JUDGE;
+    task.judge.clip = r->clip;
+    if (status == TN_OK)
+        status = prepare_part(r, &task, &r->judge, &workspace, error);
     if (status != TN_OK)
         return status;
     r->workspace = r->device->type->alloc(r->device, workspace);
@@ -200,12 +212,15 @@ static tn_status prepare_parts(tn_resident *r, tn_error *error)
 
 static tn_arguments arguments(const tn_resident *r, const part *p)
 {
-    return (tn_arguments){
-        .dst = (float *)(void *)r->squares, .state = p->state, .workspace = r->workspace};
+    return (tn_arguments){.dst = (float *)(void *)r->squares,
+                          .state = p->state,
+                          .workspace = r->workspace,
+                          .step = r->step};
 }
 
 tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *latents,
-                             tn_optimizer *optimizer, tn_resident **resident, tn_error *error)
+                             tn_optimizer *optimizer, double clip, tn_resident **resident,
+                             tn_error *error)
 {
     *resident = NULL;
     if (device->host_memory)
@@ -218,6 +233,7 @@ tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *l
                            .params = params,
                            .latents = latents,
                            .optimizer = optimizer,
+                           .clip = clip,
                            .arrays = tn_alloc_array(5 * n + 3 * slots, sizeof(array)),
                            .quantizers = tn_alloc_zero(n, sizeof(tn_quantizer_item)),
                            .updates = tn_alloc_zero(slots, sizeof(tn_optimizer_item)),
@@ -240,6 +256,8 @@ tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *l
         goto fail;
     tn_arguments args = arguments(r, &r->norm);
     status = r->norm.kernel->type->pack(r->norm.kernel, &args, error);
+    if (status == TN_OK)
+        status = device->type->zero(device, r->step, sizeof *r->step, error);
     if (status != TN_OK)
         goto fail;
     *resident = r;
@@ -262,6 +280,8 @@ void tn_resident_destroy(tn_resident *r)
     part_done(r, &r->quantizer);
     part_done(r, &r->norm);
     part_done(r, &r->update);
+    part_done(r, &r->tally);
+    part_done(r, &r->judge);
     r->device->type->release(r->device, r->workspace);
     r->device->type->release(r->device, r->memory);
     tn_free(r->arrays);
@@ -359,12 +379,22 @@ tn_status tn_resident_norm(tn_resident *r, double *norm, tn_error *error)
     return status;
 }
 
+/* What the next update is made with; `factors` for each number of dropped steps are filled in. */
+static tn_status send_update(tn_resident *r, const tn_update *update, tn_error *error)
+{
+    tn_arguments args = arguments(r, &r->update);
+    args.update = update;
+    return r->update.kernel->type->pack(r->update.kernel, &args, error);
+}
+
 tn_status tn_resident_prepare(tn_resident *r, double lr, double gradient_scale, tn_error *error)
 {
-    tn_update update = tn_optimizer_next(r->optimizer, lr, gradient_scale);
-    tn_arguments args = arguments(r, &r->update);
-    args.update = &update;
-    return r->update.kernel->type->pack(r->update.kernel, &args, error);
+    const tn_update update = {.lr = lr,
+                              .after = {tn_optimizer_factors(r->optimizer, r->optimizer->steps)}};
+    const tn_step_state decided = {.updates = 1, .gradient_scale = (float)gradient_scale};
+    tn_status status =
+        r->device->type->upload(r->device, r->step, &decided, offsetof(tn_step_state, loss), error);
+    return status == TN_OK ? send_update(r, &update, error) : status;
 }
 
 tn_status tn_resident_update(tn_resident *r, tn_error *error)
@@ -373,12 +403,76 @@ tn_status tn_resident_update(tn_resident *r, tn_error *error)
     return r->update.kernel->type->forward(r->update.kernel, &args, error);
 }
 
-void tn_resident_updated(tn_resident *r)
+static void touch_trained(tn_resident *r)
 {
     for (size_t i = 0; i < tn_params_count(r->params); i++)
         if (tn_params_at(r->params, i)->trainable)
             tn_params_touch(r->params, i);
+}
+
+void tn_resident_updated(tn_resident *r)
+{
+    touch_trained(r);
     r->optimizer->steps++;
+}
+
+tn_status tn_resident_announce(tn_resident *r, double lr, tn_error *error)
+{
+    tn_update update = {.lr = lr};
+    if (r->pending >= TN_STEP_LOG)
+        return tn_fail(error, TN_ERROR_USAGE, "%d steps wait to be looked at", r->pending);
+    for (int dropped = 0; dropped <= r->pending; dropped++)
+        update.after[dropped] = tn_optimizer_factors(
+            r->optimizer, r->optimizer->steps + (uint64_t)(r->pending - dropped));
+    return send_update(r, &update, error);
+}
+
+tn_status tn_resident_tally(tn_resident *r, const float *sums, bool adds, tn_error *error)
+{
+    const float *src[1] = {sums};
+    tn_arguments args = arguments(r, &r->tally);
+    args.src = src;
+    args.accumulate_params = adds;
+    return r->tally.kernel->type->forward(r->tally.kernel, &args, error);
+}
+
+tn_status tn_resident_conclude(tn_resident *r, tn_error *error)
+{
+    const float *src[1] = {(const float *)(const void *)r->squares};
+    tn_arguments args = arguments(r, &r->judge);
+    args.src = src;
+    tn_status status = r->judge.kernel->type->forward(r->judge.kernel, &args, error);
+    return status == TN_OK ? tn_resident_update(r, error) : status;
+}
+
+void tn_resident_concluded(tn_resident *r)
+{
+    touch_trained(r);
+    r->pending++;
+}
+
+int tn_resident_pending(const tn_resident *r)
+{
+    return r ? r->pending : 0;
+}
+
+tn_status tn_resident_look(tn_resident *r, tn_step_record *records, int *n, tn_error *error)
+{
+    tn_step_state state;
+    *n = 0;
+    if (r->pending == 0)
+        return TN_OK;
+    tn_status status = r->device->type->download(r->device, &state, r->step, sizeof state, error);
+    if (status == TN_OK)
+        status = r->device->type->zero(r->device, r->step, offsetof(tn_step_state, loss), error);
+    if (status != TN_OK)
+        return status;
+    *n = state.noted;
+    memcpy(records, state.log, (size_t)state.noted * sizeof *records);
+    for (int i = 0; i < state.noted; i++)
+        r->optimizer->steps += records[i].updated > 0.0;
+    r->pending = 0;
+    return TN_OK;
 }
 
 /* The plain parameters: the store's own copies. */
@@ -397,6 +491,8 @@ tn_status tn_resident_leave(tn_resident *r, tn_error *error)
 {
     if (!r || !r->inside)
         return TN_OK;
+    if (r->pending > 0)
+        return tn_fail(error, TN_ERROR_USAGE, "%d steps wait to be looked at", r->pending);
     tn_status status = fetch_params(r, error);
     for (size_t i = 0; i < r->n_arrays && status == TN_OK; i++)
         status = fetch(r, r->arrays[i].host, r->arrays[i].device, r->arrays[i].count, error);

@@ -11,10 +11,10 @@
 typedef struct tn_resident tn_resident;
 
 /* *resident becomes NULL where the host works on the state itself: on devices with the host's
- * memory, and on those without the verbs. Borrows all; after tn_params_mirror. LIMIT when the
- * device has no memory for it. */
+ * memory, and on those without the verbs. Borrows all; after tn_params_mirror. `clip`: the largest
+ * norm of the gradients, 0: any. LIMIT when the device has no memory for it. */
 tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *latents,
-                             tn_optimizer *optimizer, tn_resident **resident,
+                             tn_optimizer *optimizer, double clip, tn_resident **resident,
                              tn_error *error) TN_MUST_CHECK;
 void tn_resident_destroy(
     tn_resident *resident); /* NULL is fine; the host's copy is left as it is */
@@ -35,6 +35,21 @@ tn_status tn_resident_update(tn_resident *resident, tn_error *error) TN_MUST_CHE
 /* After an update: the parameters changed, a step was made. */
 void tn_resident_updated(tn_resident *resident);
 
-/* Brings the state to the host, which may change it. Nothing to do where it is there. */
+/* The same without the host, which looks at up to TN_STEP_LOG steps at once: tally after each batch
+ * (`adds`: not a step's first) with the loss's sums in device memory, then collect, then conclude,
+ * which judges the step and updates. announce sends what the next conclude needs; USAGE when the
+ * log is full. */
+tn_status tn_resident_announce(tn_resident *resident, double lr, tn_error *error) TN_MUST_CHECK;
+tn_status tn_resident_tally(tn_resident *resident, const float *sums, bool adds,
+                            tn_error *error) TN_MUST_CHECK;
+tn_status tn_resident_conclude(tn_resident *resident, tn_error *error) TN_MUST_CHECK;
+void tn_resident_concluded(tn_resident *resident);
+/* What became of the *n <= TN_STEP_LOG steps concluded since the last look; waits for them. */
+tn_status tn_resident_look(tn_resident *resident, tn_step_record *records, int *n,
+                           tn_error *error) TN_MUST_CHECK;
+int tn_resident_pending(const tn_resident *resident); /* steps nobody has looked at */
+
+/* Brings the state to the host, which may change it. Nothing to do where it is there. USAGE
+ * while steps are pending. */
 tn_status tn_resident_leave(tn_resident *resident, tn_error *error) TN_MUST_CHECK;
 #endif

@@ -274,7 +274,7 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
         (tn_recorder){.device = options->device, .params = student.params, .eager = options->eager};
     *out = student;
     status = tn_resident_create(options->device, out->params, &out->latents, &out->optimizer,
-                                &out->resident, error);
+                                options->clip_norm, &out->resident, error);
     if (status != TN_OK)
         tn_student_done(out);
     return status;
@@ -385,13 +385,15 @@ static tn_status set_targets(tn_student *student, const tn_sample_batch *batch,
                        &channels_last, error);
 }
 
-enum part { FIRST_BATCH, NEXT_BATCH, COLLECT, UPDATE }; /* of a step, as recorded */
+/* Of a step, as recorded. Ahead of the host: AHEAD + NEXT for batches after the first, + LAST for
+ * the last. */
+enum part { FIRST_BATCH, NEXT_BATCH, COLLECT, UPDATE, AHEAD, NEXT = 1, LAST = 2 };
 
 /* What a batch's work is done with. */
 typedef struct batch_work {
     tn_student *student;
     tn_loss_options loss;
-    bool accumulate, bytes;
+    bool accumulate, bytes, last;
 } batch_work;
 
 /* Parameters from latents where the host has them, else only what precedes that. */
@@ -435,30 +437,86 @@ static tn_status run_batch(void *context, tn_error *error)
     return status;
 }
 
-tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
-                           double share, tn_loss_result *result, tn_error *error)
+/* What a batch's work needs in the device's memory. */
+static tn_status send_batch(tn_student *student, const tn_sample_batch *batch, double share,
+                            batch_work *work, tn_error *error)
 {
-    batch_work work = {.student = student, .accumulate = accumulate, .bytes = batch->bytes};
-    tn_status status = set_targets(student, batch, &work.loss, error);
-    work.loss.scale = (float)(share / (double)batch->count);
-    if (status == TN_OK && !accumulate)
+    tn_status status = set_targets(student, batch, &work->loss, error);
+    work->loss.scale = (float)(share / (double)batch->count);
+    if (status == TN_OK && !work->accumulate)
         status = settle_latents(student, error);
-    if (!student->resident && !accumulate)
+    if (!student->resident && !work->accumulate)
         tn_running_statistics_keep(&student->running, student->params);
     if (status == TN_OK)
         status = send_images(student, student->plan, batch, error);
     if (status == TN_OK)
         status = tn_plan_set_dropout(student->plan, batch->seed, batch->epoch, batch->first, error);
+    return status == TN_OK ? tn_plan_set_targets(student->plan, &work->loss, error) : status;
+}
+
+/* Recorded or not. */
+static tn_status run_part(tn_student *student, int part, tn_recorded_work *run, batch_work *work,
+                          tn_error *error)
+{
+    return is_usual(student, &work->loss)
+               ? tn_recorder_run(&student->recorder, part, run, work, error)
+               : run(work, error);
+}
+
+tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
+                           double share, tn_loss_result *result, tn_error *error)
+{
+    batch_work work = {.student = student, .accumulate = accumulate, .bytes = batch->bytes};
+    tn_status status = send_batch(student, batch, share, &work, error);
     if (status == TN_OK)
-        status = tn_plan_set_targets(student->plan, &work.loss, error);
-    if (status != TN_OK)
-        return status;
-    if (is_usual(student, &work.loss))
-        status = tn_recorder_run(&student->recorder, accumulate ? NEXT_BATCH : FIRST_BATCH,
-                                 run_batch, &work, error);
-    else
-        status = run_batch(&work, error);
+        status = run_part(student, accumulate ? NEXT_BATCH : FIRST_BATCH, run_batch, &work, error);
     return status == TN_OK ? tn_plan_read_loss(student->plan, result, error) : status;
+}
+
+bool tn_student_runs_ahead(const tn_student *student)
+{
+    return student->resident && !student->reduction;
+}
+
+static tn_status run_ahead(void *context, tn_error *error)
+{
+    const batch_work *work = context;
+    tn_resident *resident = work->student->resident;
+    tn_status status = run_batch(context, error);
+    if (status == TN_OK)
+        status = tn_resident_tally(resident, tn_plan_loss_sums(work->student->plan),
+                                   work->accumulate, error);
+    if (status == TN_OK && work->last)
+        status = tn_resident_collect(resident, error);
+    if (status == TN_OK && work->last)
+        status = tn_resident_conclude(resident, error);
+    return status;
+}
+
+tn_status tn_student_ahead(tn_student *student, const tn_sample_batch *batch, bool accumulate,
+                           double share, bool last, double lr, tn_error *error)
+{
+    batch_work work = {
+        .student = student, .accumulate = accumulate, .bytes = batch->bytes, .last = last};
+    tn_status status = send_batch(student, batch, share, &work, error);
+    if (status == TN_OK && last)
+        status = tn_resident_announce(student->resident, lr, error);
+    if (status == TN_OK)
+        status = run_part(student, AHEAD + (accumulate ? NEXT : 0) + (last ? LAST : 0), run_ahead,
+                          &work, error);
+    if (status == TN_OK && last)
+        tn_resident_concluded(student->resident);
+    return status;
+}
+
+int tn_student_pending(const tn_student *student)
+{
+    return tn_resident_pending(student->resident);
+}
+
+tn_status tn_student_look(tn_student *student, tn_step_record *records, int *n, tn_error *error)
+{
+    return tn_resident_look(student->resident, records, n, error);
 }
 
 tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch,
@@ -511,7 +569,7 @@ static tn_status run_update(void *context, tn_error *error)
 tn_status tn_student_update(tn_student *student, double lr, double norm, tn_error *error)
 {
     double clip = student->options->clip_norm;
-    double scale = clip > 0 && norm > clip ? clip / norm : 1;
+    double scale = tn_clip_factor(clip, norm);
     if (student->resident) {
         tn_status status = tn_resident_prepare(student->resident, lr, scale, error);
         if (status == TN_OK)

@@ -66,6 +66,18 @@ typedef struct tn_sample_batch {
 tn_status tn_student_batch(tn_student *student, const tn_sample_batch *batch, bool accumulate,
                            double share, tn_loss_result *loss, tn_error *error) TN_MUST_CHECK;
 
+/* On a device that holds the state, with one rank, whole steps run ahead of the host: forward,
+ * loss, backward, and after a step's `last` batch its norm, clipping, and the update at rate lr,
+ * unless loss or norm is not finite: all as one recording, and nothing is waited for. At most
+ * TN_STEP_LOG steps; then what became of them must be looked at, as before tn_student_fetch. */
+bool tn_student_runs_ahead(const tn_student *student);
+tn_status tn_student_ahead(tn_student *student, const tn_sample_batch *batch, bool accumulate,
+                           double share, bool last, double lr, tn_error *error) TN_MUST_CHECK;
+int tn_student_pending(const tn_student *student); /* steps not looked at */
+/* The *n records have room for TN_STEP_LOG. */
+tn_status tn_student_look(tn_student *student, tn_step_record *records, int *n,
+                          tn_error *error) TN_MUST_CHECK;
+
 /* The same loss of the network as it is judged: inference with the parameters as they are. */
 tn_status tn_student_judge(tn_student *student, const tn_sample_batch *batch, tn_loss_result *loss,
                            tn_error *error) TN_MUST_CHECK;

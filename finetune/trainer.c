@@ -257,6 +257,71 @@ static tn_status compare_ranks(trainer *t, tn_error *error)
     return tn_checkpoint_compare(&t->checkpoint, hash, t->options.collective, error);
 }
 
+static tn_status next_samples(trainer *t, tn_sample_batch *samples, tn_error *error)
+{
+    const tn_batch *batch = NULL;
+    tn_status status = tn_loader_next(t->loader, &batch, error);
+    if (status == TN_OK && !batch)
+        status = tn_fail(error, TN_ERROR_DATA, "the epoch ended early: the data set changed");
+    if (status == TN_OK)
+        *samples = samples_of(t, batch);
+    return status;
+}
+
+/* The learning rate of a step. */
+static double rate_of(const trainer *t, uint64_t step)
+{
+    return tn_schedule_rate(&t->schedule, step) * t->state.lr_factor;
+}
+
+static void add_step(trainer *t, double loss, int64_t top1, int64_t seen)
+{
+    t->state.epoch_loss += loss;
+    t->state.epoch_top1 += top1;
+    t->state.epoch_seen += seen;
+    t->seen_since += seen;
+}
+
+/* One update, queued on the device; `look` finds out what became of it. */
+static tn_status step_ahead(trainer *t, tn_error *error)
+{
+    tn_status status = TN_OK;
+    const int last = t->options.accumulate - 1;
+    tn_student_anneal(&t->student, (double)t->state.step / (double)t->total_steps);
+    for (int i = 0; status == TN_OK && i <= last; i++) {
+        tn_sample_batch samples;
+        status = next_samples(t, &samples, error);
+        if (status == TN_OK)
+            status = tn_student_ahead(&t->student, &samples, i > 0, 1.0 / t->options.accumulate,
+                                      i == last, rate_of(t, t->state.step), error);
+    }
+    t->state.batch += (uint32_t)t->options.accumulate;
+    t->state.step++;
+    return status;
+}
+
+/* Judges the steps that ran ahead, in their order. Behind one to go back from, none counts. */
+static tn_status look(trainer *t, tn_verdict *verdict, tn_error *error)
+{
+    tn_step_record records[TN_STEP_LOG];
+    const int64_t seen = (int64_t)t->options.batch * t->options.accumulate; /* full batches alone */
+    int n = 0;
+    *verdict = TN_STEP_GOOD;
+    tn_status status = tn_student_look(&t->student, records, &n, error);
+    const uint64_t first = t->state.step - (uint64_t)n;
+    for (int i = 0; status == TN_OK && i < n && *verdict != TN_STEP_ROLL_BACK; i++) {
+        const uint64_t number = first + (uint64_t)i;
+        *verdict = tn_guard_judge(&t->state.guard, records[i].loss / (double)seen, records[i].norm);
+        if (*verdict == TN_STEP_ROLL_BACK)
+            t->state.step = number + 1;
+        if (*verdict != TN_STEP_GOOD)
+            continue;
+        t->figures.lr = rate_of(t, number);
+        add_step(t, records[i].loss, (int64_t)records[i].top1, seen);
+    }
+    return status;
+}
+
 /* One update: forward and backward over `accumulate` batches, then the optimizer. */
 static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
 {
@@ -267,20 +332,16 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
     const double share = 1.0 / ((double)t->options.accumulate * t->options.collective->size);
     tn_student_anneal(&t->student, progress);
     for (int i = 0; status == TN_OK && i < t->options.accumulate; i++) {
-        const tn_batch *batch = NULL;
+        tn_sample_batch samples;
         tn_loss_result loss = {0};
-        status = tn_loader_next(t->loader, &batch, error);
-        if (status == TN_OK && !batch)
-            status = tn_fail(error, TN_ERROR_DATA, "the epoch ended early: the data set changed");
-        if (status != TN_OK)
-            return status;
-        const tn_sample_batch samples = samples_of(t, batch);
-        status = tn_student_batch(&t->student, &samples, i > 0, share, &loss, error);
+        status = next_samples(t, &samples, error);
+        if (status == TN_OK)
+            status = tn_student_batch(&t->student, &samples, i > 0, share, &loss, error);
         if (status != TN_OK)
             return status;
         sum.loss += loss.loss;
         sum.top1 += loss.top1;
-        seen += (int64_t)batch->count;
+        seen += samples.count;
     }
     status = add_figures(t, &sum, &seen, error);
     if (status == TN_OK)
@@ -296,14 +357,11 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
         tn_student_drop(&t->student);
         return TN_OK;
     }
-    t->figures.lr = tn_schedule_rate(&t->schedule, t->state.step - 1) * t->state.lr_factor;
+    t->figures.lr = rate_of(t, t->state.step - 1);
     status = tn_student_update(&t->student, t->figures.lr, norm, error);
     if (status != TN_OK)
         return status;
-    t->state.epoch_loss += sum.loss;
-    t->state.epoch_top1 += sum.top1;
-    t->state.epoch_seen += seen;
-    t->seen_since += seen;
+    add_step(t, sum.loss, sum.top1, seen);
     return compare_ranks(t, error);
 }
 
@@ -461,22 +519,46 @@ static bool stops_early(const trainer *t)
            t->state.epoch >= t->state.best_epoch + (uint32_t)t->options.early_stop;
 }
 
+/* Judges what ran ahead, and goes back if it must. */
+static tn_status catch_up(trainer *t, tn_error *error)
+{
+    tn_verdict verdict = TN_STEP_GOOD;
+    tn_status status = tn_student_pending(&t->student) > 0 ? look(t, &verdict, error) : TN_OK;
+    return status == TN_OK && verdict == TN_STEP_ROLL_BACK ? roll_back(t, error) : status;
+}
+
+/* One step; `last`: batches of the epoch. */
+static tn_status advance(trainer *t, uint64_t last, tn_error *error)
+{
+    tn_verdict verdict = TN_STEP_GOOD;
+    if (!tn_student_runs_ahead(&t->student)) {
+        tn_status status = step(t, &verdict, error);
+        return status == TN_OK && verdict == TN_STEP_ROLL_BACK ? roll_back(t, error) : status;
+    }
+    tn_status status = step_ahead(t, error);
+    bool must_look = t->state.batch >= last || tn_student_pending(&t->student) == TN_STEP_LOG;
+    return status == TN_OK && must_look ? catch_up(t, error) : status;
+}
+
 static tn_status train_epoch(trainer *t, tn_error *error)
 {
     tn_status status = tn_loader_start(t->loader, t->state.epoch, t->state.batch, error);
     uint64_t last = t->steps_per_epoch * (uint64_t)t->options.accumulate;
     while (status == TN_OK && t->state.batch < last) {
         if (must_stop(t)) {
+            status = catch_up(t, error);
+            if (status != TN_OK || !must_stop(t)) /* a step that was not good, long ago */
+                continue;
             t->stopped = true;
             return save(t, false, error);
         }
-        tn_verdict verdict = TN_STEP_GOOD;
-        status = step(t, &verdict, error);
-        if (status == TN_OK && verdict == TN_STEP_ROLL_BACK)
-            status = roll_back(t, error);
+        status = advance(t, last, error);
         tn_progress(t->options.reporter, "training", t->state.step, t->total_steps);
-        if (status == TN_OK && is_first(t) && now() - t->last_save > t->options.save_every)
-            status = save(t, false, error);
+        if (status == TN_OK && is_first(t) && now() - t->last_save > t->options.save_every) {
+            status = catch_up(t, error);
+            if (status == TN_OK)
+                status = save(t, false, error);
+        }
     }
     return status == TN_OK ? end_epoch(t, error) : status;
 }

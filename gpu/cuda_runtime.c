@@ -10,8 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Uploads go through pinned memory, so that neither the host nor the stream waits for them: filled
+ * front to back, segment by segment; a segment is used again once its copies are done. */
+enum { SEGMENTS = 8, SEGMENT_BYTES = 2 << 20, UPLOAD_ALIGN = 64 };
+
+typedef struct upload_ring {
+    char *memory;
+    cudaEvent_t done[SEGMENTS];
+    int segment;
+    size_t used; /* of the segment */
+} upload_ring;
+
 struct tn_gpu {
     int index;
+    bool recording;
+    upload_ring ring;
     cudaStream_t stream;
     tn_blaslt *blaslt;
     tn_cudnn *cudnn; /* NULL: it is not there */
@@ -73,6 +86,12 @@ static tn_status start(tn_gpu *gpu, tn_error *error)
                    "creating a stream", error);
     if (status == TN_OK)
         status = tn_blaslt_create(&gpu->blaslt, error);
+    if (status == TN_OK)
+        status = check(cudaMallocHost((void **)&gpu->ring.memory, (size_t)SEGMENTS * SEGMENT_BYTES),
+                       "reserving host memory", error);
+    for (int i = 0; i < SEGMENTS && status == TN_OK; i++)
+        status = check(cudaEventCreateWithFlags(&gpu->ring.done[i], cudaEventDisableTiming),
+                       "creating an event", error);
     const char *wish = getenv("TERNION_CUDNN");
     if (status == TN_OK && !(wish && strcmp(wish, "off") == 0))
         (void)!tn_cudnn_open(NULL, &gpu->cudnn, NULL); /* convolution by columns without it */
@@ -132,6 +151,10 @@ void tn_gpu_close(tn_gpu *gpu)
         (void)cudaStreamSynchronize(gpu->stream);
         (void)cudaStreamDestroy(gpu->stream);
     }
+    for (int i = 0; i < SEGMENTS; i++)
+        if (gpu->ring.done[i])
+            (void)cudaEventDestroy(gpu->ring.done[i]);
+    (void)cudaFreeHost(gpu->ring.memory);
     tn_blaslt_destroy(gpu->blaslt);
     tn_cudnn_close(gpu->cudnn);
     tn_free(gpu);
@@ -180,16 +203,56 @@ void tn_gpu_free(tn_gpu *gpu, void *memory)
     (void)cudaFree(memory);
 }
 
+/* Closes the segment and opens the next, whose copies of the last time round are waited for. An
+ * event that was never recorded counts as done. */
+static tn_status next_segment(tn_gpu *gpu, tn_error *error)
+{
+    upload_ring *ring = &gpu->ring;
+    tn_status status =
+        check(cudaEventRecord(ring->done[ring->segment], gpu->stream), "an event", error);
+    ring->segment = (ring->segment + 1) % SEGMENTS;
+    ring->used = 0;
+    return status == TN_OK
+               ? check(cudaEventSynchronize(ring->done[ring->segment]), "a copy to the GPU", error)
+               : status;
+}
+
+static tn_status upload(tn_gpu *gpu, char *dst, const char *src, size_t bytes, tn_error *error)
+{
+    upload_ring *ring = &gpu->ring;
+    tn_status status = TN_OK;
+    if (gpu->recording)
+        return tn_fail(error, TN_ERROR_DEVICE,
+                       "CUDA: a copy from the host is not possible while a step is recorded");
+    while (bytes > 0 && status == TN_OK) {
+        if (ring->used == SEGMENT_BYTES)
+            status = next_segment(gpu, error);
+        if (status != TN_OK)
+            return status;
+        size_t room = SEGMENT_BYTES - ring->used, part = bytes < room ? bytes : room;
+        char *from = ring->memory + (size_t)ring->segment * SEGMENT_BYTES + ring->used;
+        memcpy(from, src, part);
+        status = check(cudaMemcpyAsync(dst, from, part, cudaMemcpyHostToDevice, gpu->stream),
+                       "a copy to the GPU", error);
+        ring->used += (part + UPLOAD_ALIGN - 1) / UPLOAD_ALIGN * UPLOAD_ALIGN;
+        dst += part;
+        src += part;
+        bytes -= part;
+    }
+    return status;
+}
+
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
                       tn_gpu_direction direction, tn_error *error)
 {
-    static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
-                                                cudaMemcpyDeviceToDevice};
-    static const char *const names[] = {"a copy to the GPU", "a copy from the GPU",
-                                        "a copy on the GPU"};
-    tn_status status = check(cudaMemcpyAsync(dst, src, bytes, kinds[direction], gpu->stream),
-                             names[direction], error);
-    return status == TN_OK && direction != TN_GPU_WITHIN ? tn_gpu_wait(gpu, error) : status;
+    if (direction == TN_GPU_UPLOAD)
+        return upload(gpu, dst, src, bytes, error);
+    bool down = direction == TN_GPU_DOWNLOAD;
+    tn_status status = check(
+        cudaMemcpyAsync(dst, src, bytes, down ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice,
+                        gpu->stream),
+        down ? "a copy from the GPU" : "a copy on the GPU", error);
+    return status == TN_OK && down ? tn_gpu_wait(gpu, error) : status;
 }
 
 tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error)
@@ -199,6 +262,7 @@ tn_status tn_gpu_zero(tn_gpu *gpu, void *dst, size_t bytes, tn_error *error)
 
 tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error)
 {
+    tn_gpu_waited();
     return check(cudaStreamSynchronize(gpu->stream), "the queued work", error);
 }
 
@@ -224,13 +288,16 @@ struct tn_recording {
 
 tn_status tn_gpu_record_begin(tn_gpu *gpu, tn_error *error)
 {
-    return check(cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal),
-                 "recording a step", error);
+    tn_status status = check(cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal),
+                             "recording a step", error);
+    gpu->recording = status == TN_OK;
+    return status;
 }
 
 tn_status tn_gpu_record_end(tn_gpu *gpu, tn_recording **recording, tn_error *error)
 {
     cudaGraph_t graph = NULL;
+    gpu->recording = false;
     cudaError_t code = cudaStreamEndCapture(gpu->stream, &graph);
     if (!recording) {
         (void)cudaGetLastError();

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-static atomic_uint_fast64_t calls, failing;
+static atomic_uint_fast64_t calls, failing, waits;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void ask_environment(void)
@@ -32,4 +32,14 @@ bool tn_gpu_fault(void)
 {
     (void)pthread_once(&once, ask_environment);
     return ++calls == failing;
+}
+
+void tn_gpu_waited(void)
+{
+    waits++;
+}
+
+uint64_t tn_gpu_waits(void)
+{
+    return waits;
 }

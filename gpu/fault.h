@@ -7,4 +7,6 @@
 
 bool tn_gpu_fault(void); /* counts a call; true when it is the one to fail */
 
+void tn_gpu_waited(void); /* counts a wait of the host for the device */
+
 #endif

@@ -171,6 +171,8 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_QUANTIZER] = tn_gpu_quantizer_prepare,
     [TN_VERB_NORM] = tn_gpu_optimizer_prepare,
     [TN_VERB_OPTIMIZER] = tn_gpu_optimizer_prepare,
+    [TN_VERB_TALLY] = tn_gpu_step_prepare,
+    [TN_VERB_JUDGE] = tn_gpu_step_prepare,
 };
 
 static const char *refusal(tn_device *device, const tn_task *task)
@@ -191,6 +193,8 @@ static const char *refusal(tn_device *device, const tn_task *task)
                    : "pictures have 1 or 3 channels";
     case TN_VERB_NORM:
     case TN_VERB_OPTIMIZER:
+    case TN_VERB_TALLY:
+    case TN_VERB_JUDGE:
         return NULL;
     case TN_VERB_QUANTIZER:
         return tn_gpu_quantizer_refusal(&task->quantizer);

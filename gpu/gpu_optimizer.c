@@ -1,25 +1,24 @@
-/* The optimizer and the norm of the gradients: a table of tensors in the kernel's state. */
+/* The optimizer and the norm of the gradients: a table of tensors in the kernel's state; what
+ * decides on a step. */
 #include "gpu/gpu.h"
 
 #include "core/memory.h"
 
-#include <string.h>
-
 typedef struct optimizer_kernel {
     tn_gpu_task plain;
-    float *rates;             /* [n] factors on the learning rate */
     tn_update_entry *entries; /* [n] */
-    void *image;              /* what pack uploads: header and entries */
+    const void *filled;       /* the state that has them */
     int64_t elements, chunks;
 } optimizer_kernel;
 
-static const size_t header_bytes = 64;
+static const size_t header_bytes = (sizeof(tn_update) + 63) / 64 * 64;
 
 static tn_update_args arguments(const optimizer_kernel *k, const tn_arguments *args)
 {
     const tn_optimizer_task *t = &k->plain.task.optimizer;
     const char *state = args->state;
     return (tn_update_args){.header = args->state,
+                            .step = args->step,
                             .entries =
                                 (const tn_update_entry *)(const void *)(state + header_bytes),
                             .n = t->n,
@@ -32,17 +31,18 @@ static tn_update_args arguments(const optimizer_kernel *k, const tn_arguments *a
 static tn_status optimizer_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     optimizer_kernel *k = (optimizer_kernel *)kernel;
-    const tn_update *u = args->update;
-    int n = k->plain.task.optimizer.n;
-    if (u) {
-        tn_update_header header = {u->gradient_scale, u->unbias1, u->unbias2, u->keep};
-        memcpy(k->image, &header, sizeof(header));
-        for (int i = 0; i < n; i++)
-            k->entries[i].rate = (float)(u->lr * (double)k->rates[i]);
-    }
-    memcpy((char *)k->image + header_bytes, k->entries, (size_t)n * sizeof(*k->entries));
-    return tn_gpu_copy(tn_gpu_of(kernel), args->state, k->image, kernel->state_bytes, TN_GPU_UPLOAD,
-                       error);
+    tn_gpu *gpu = tn_gpu_of(kernel);
+    tn_status status = TN_OK;
+    if (k->filled != args->state)
+        status = tn_gpu_copy(gpu, (char *)args->state + header_bytes, k->entries,
+                             (size_t)k->plain.task.optimizer.n * sizeof(*k->entries), TN_GPU_UPLOAD,
+                             error);
+    if (status == TN_OK)
+        k->filled = args->state;
+    return status == TN_OK && args->update
+               ? tn_gpu_copy(gpu, args->state, args->update, sizeof(*args->update), TN_GPU_UPLOAD,
+                             error)
+               : status;
 }
 
 static tn_status update(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -64,9 +64,7 @@ static tn_status norm(tn_kernel *kernel, const tn_arguments *args, tn_error *err
 static void optimizer_destroy(tn_kernel *kernel)
 {
     optimizer_kernel *k = (optimizer_kernel *)kernel;
-    tn_free(k->rates);
     tn_free(k->entries);
-    tn_free(k->image);
     tn_free(k);
 }
 
@@ -78,7 +76,6 @@ static void lay_out(optimizer_kernel *k)
     const tn_optimizer_task *t = &k->plain.task.optimizer;
     for (int i = 0; i < t->n; i++) {
         const tn_optimizer_item *item = &t->items[i];
-        k->rates[i] = item->rate;
         k->entries[i] = (tn_update_entry){.element = k->elements,
                                           .chunk = k->chunks,
                                           .value = item->value,
@@ -87,6 +84,7 @@ static void lay_out(optimizer_kernel *k)
                                           .second = item->second,
                                           .average = item->average,
                                           .count = item->count,
+                                          .rate = item->rate,
                                           .decay = item->decay,
                                           .floor = item->floor};
         k->elements += item->count;
@@ -108,14 +106,38 @@ tn_status tn_gpu_optimizer_prepare(tn_device *device, const tn_task *task, tn_ke
     if (status != TN_OK)
         return status;
     optimizer_kernel *k = (optimizer_kernel *)created;
-    k->rates = tn_alloc_array(n + 1, sizeof(*k->rates));
     k->entries = tn_alloc_zero(n + 1, sizeof(*k->entries));
-    k->image = tn_alloc_zero(1, header_bytes + n * sizeof(*k->entries));
-    if (!k->rates || !k->entries || !k->image) {
+    if (!k->entries) {
         optimizer_destroy(created);
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
     }
     lay_out(k);
     *kernel = created;
     return TN_OK;
+}
+
+static tn_status tally_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    const tn_step_args k = {
+        .state = args->step, .sums = args->src[0], .adds = args->accumulate_params};
+    return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_tally, &k, 1, error);
+}
+
+static tn_status judge_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    const tn_step_args k = {.state = args->step,
+                            .squares = (const double *)(const void *)args->src[0],
+                            .clip = ((tn_gpu_task *)kernel)->task.judge.clip};
+    return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_judge, &k, 1, error);
+}
+
+static const tn_kernel_class tally_class = {tn_gpu_task_destroy, NULL, tally_forward, NULL};
+static const tn_kernel_class judge_class = {tn_gpu_task_destroy, NULL, judge_forward, NULL};
+
+tn_status tn_gpu_step_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                              tn_error *error)
+{
+    return tn_gpu_task_create(device, task,
+                              task->verb == TN_VERB_TALLY ? &tally_class : &judge_class, "cuda",
+                              sizeof(tn_gpu_task), kernel, error);
 }

@@ -79,7 +79,9 @@
     X(latent_slope, quantizing) \
     X(update, update) \
     X(squares, update) \
-    X(squares_total, update)
+    X(squares_total, update) \
+    X(tally, step) \
+    X(judge, step)
 /* clang-format on */
 
 #define TN_GPU_ID(name, arguments) TN_GPU_##name,

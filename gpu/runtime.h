@@ -11,7 +11,7 @@
 typedef struct tn_gpu tn_gpu;
 
 typedef enum tn_gpu_direction {
-    TN_GPU_UPLOAD,   /* returns when src may be reused */
+    TN_GPU_UPLOAD,   /* returns when src may be reused; waits for nothing else */
     TN_GPU_DOWNLOAD, /* returns when dst is complete */
     TN_GPU_WITHIN
 } tn_gpu_direction;
@@ -36,7 +36,7 @@ static inline bool tn_gpu_is_bf16(const tn_gpu_product *product)
     return product->precision == TN_PRECISION_BF16;
 }
 
-size_t tn_gpu_available(tn_gpu *gpu); /* bytes not in use; 0 when that is not known */
+size_t tn_gpu_available(tn_gpu *gpu);          /* bytes not in use; 0 when that is not known */
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes); /* 256-byte aligned; NULL when there is none */
 void tn_gpu_free(tn_gpu *gpu, void *memory);   /* NULL is fine */
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
@@ -87,5 +87,7 @@ void tn_gpu_forget(tn_recording *recording); /* NULL is fine */
 /* Fault injection: the n-th call from now (1 is the next) that can fail does; 0 ends it. */
 void tn_gpu_fail_call(uint64_t n);
 uint64_t tn_gpu_calls(void); /* since the last tn_gpu_fail_call */
+/* How often the host has waited for the device, or for data from it. */
+uint64_t tn_gpu_waits(void);
 
 #endif

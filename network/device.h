@@ -55,6 +55,8 @@ typedef enum tn_verb {
     TN_VERB_NORM,
     TN_VERB_OPTIMIZER,
     TN_VERB_AUGMENT, /* src the table of values, without augmentation */
+    TN_VERB_TALLY,   /* src a batch's loss; see tn_step_state */
+    TN_VERB_JUDGE,   /* src the sum of squares */
     TN_N_VERBS
 } tn_verb;
 
@@ -275,6 +277,7 @@ typedef struct tn_task {
         tn_quantizer_task quantizer;
         tn_optimizer_task optimizer; /* NORM too */
         tn_augment_task augment;
+        tn_judge_task judge;
     };
 } tn_task;
 
@@ -315,6 +318,7 @@ typedef struct tn_arguments {
     int64_t count;
     float scale, smoothing, temperature, weight;
     const tn_update *update; /* OPTIMIZER's pack; host memory */
+    tn_step_state *step;     /* OPTIMIZER, TALLY, JUDGE; device memory */
     /* AUGMENT; device memory */
     const unsigned char *pixels;
     const uint32_t *places;

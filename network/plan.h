@@ -155,6 +155,8 @@ tn_status tn_plan_set_targets(tn_plan *plan, const tn_loss_options *options,
                               tn_error *error) TN_MUST_CHECK;
 tn_status tn_plan_compute_loss(tn_plan *plan, const tn_loss_options *options,
                                tn_error *error) TN_MUST_CHECK;
+/* The four sums it leaves in device memory. */
+const float *tn_plan_loss_sums(const tn_plan *plan);
 tn_status tn_plan_read_loss(tn_plan *plan, tn_loss_result *result, tn_error *error) TN_MUST_CHECK;
 
 /* Adds a gradient at a value (an injection, an output, or any with keep_all) for the next backward;

@@ -339,6 +339,11 @@ tn_status tn_plan_compute_loss(tn_plan *plan, const tn_loss_options *options, tn
     return status;
 }
 
+const float *tn_plan_loss_sums(const tn_plan *plan)
+{
+    return plan->loss_result;
+}
+
 tn_status tn_plan_read_loss(tn_plan *plan, tn_loss_result *result, tn_error *error)
 {
     float sums[4];

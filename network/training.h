@@ -9,6 +9,7 @@
 #include "data/augment_pixel.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 /* Latent weights of one tensor, and what becomes of them (converter/quantizer.h). Forward: what
  * follows from the latents is refreshed, then values = quantize(w). Backward: dw, dscale,
@@ -58,9 +59,9 @@ typedef struct tn_optimizer_item {
     float *average; /* NULL without */
 } tn_optimizer_item;
 
-/* Forward of OPTIMIZER: one update by args->update, which its `pack` reads. Forward of NORM: the
- * sum of squares of all gradients in double, in chunks of TN_NORM_CHUNK, into *(double *)args->dst.
- */
+/* Forward of OPTIMIZER: one update by args->update, which its `pack` reads, as *args->step decides.
+ * Forward of NORM: the sum of squares of all gradients in double, in chunks of TN_NORM_CHUNK, into
+ * *(double *)args->dst. */
 typedef struct tn_optimizer_task {
     tn_optimizer_rule rule;
     const tn_optimizer_item *items; /* [n]; copied by prepare */
@@ -81,12 +82,52 @@ typedef struct tn_augment_task {
 
 #define TN_NO_PLACE UINT32_MAX
 
-/* What one update is made with. */
-typedef struct tn_update {
-    double lr;
-    float gradient_scale;
+enum { TN_STEP_LOG = 16 }; /* steps a device makes before the host looks at them */
+
+/* What became of a step. */
+typedef struct tn_step_record {
+    double loss, top1; /* sums over its samples */
+    double norm;       /* of all gradients */
+    double updated;    /* 1; 0: loss or norm is not finite, nothing was changed */
+} tn_step_record;
+
+/* Of steps on a device, in its memory, set to 0 when the host has looked. TALLY adds the sums
+ * src[0] of a batch's loss (tn_loss_task) to the step, or begins a step with them unless
+ * args->accumulate_params. JUDGE, at a step's end, finds the norm from the sum of squares
+ * *(double *)src[0], decides whether and how OPTIMIZER updates, and notes the step. */
+typedef struct tn_step_state {
+    int32_t noted, dropped; /* steps since the host looked */
+    int32_t updates;        /* whether OPTIMIZER's next forward does */
+    float gradient_scale;   /* and its factor on gradients */
+    double loss, top1;      /* of the step so far */
+    tn_step_record log[TN_STEP_LOG];
+} tn_step_state;
+
+typedef struct tn_judge_task {
+    double clip; /* gradients of a larger norm are brought to this; 0: none are */
+} tn_judge_task;
+
+/* The factor on gradients of that norm. */
+TN_BODY double tn_clip_factor(double clip, double norm)
+{
+    return clip > 0.0 && norm > clip ? clip / norm : 1.0;
+}
+
+TN_BODY bool tn_step_is_good(double loss, double norm)
+{
+    return loss - loss == 0.0 && norm - norm == 0.0; /* finite */
+}
+
+/* What depends on how many updates there were. */
+typedef struct tn_update_factors {
     float unbias1, unbias2; /* Adam: 1 / (1 - beta^t) */
     float keep;             /* of the averages */
+} tn_update_factors;
+
+/* What one update is made with: after[d] when d of the steps since the host looked were dropped. */
+typedef struct tn_update {
+    double lr;
+    tn_update_factors after[TN_STEP_LOG];
 } tn_update;
 
 /* --- one element, the same on every device ---------------------------------------------------- */

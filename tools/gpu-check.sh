@@ -38,6 +38,7 @@ build() {
         ${2:+-Dgpu_architectures=$2} || return 1
     ninja -C "$folder" -j "$(nproc)" cli/ternion tests/gpu/gpu_parity_test tests/gpu/gpu_bench \
         tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_image_feed \
+        tests/gpu/gpu_ahead \
         tests/gpu/gpu_fault
 }
 
@@ -105,7 +106,8 @@ one() {
     columns) TERNION_CUDNN=off "$tests/gpu_parity_test" ;;
     tf32 | bf16) "$tests/gpu_parity_test" "$1" ;;
     verbs)
-        "$tests/gpu_training_verbs" && "$tests/gpu_image_feed" && "$tests/gpu_resident_step"
+        "$tests/gpu_training_verbs" && "$tests/gpu_image_feed" && "$tests/gpu_resident_step" &&
+            "$tests/gpu_ahead"
         ;;
     steps | ceilings | kernels) "$tests/gpu_bench" "$1" ;;
     determinism | accuracy | peers) "$1" ;;

@@ -10,15 +10,12 @@ typedef struct tn_update_entry { /* one tensor; entries lie in device memory */
     const float *gradient;
     float *first, *second, *average;
     int64_t count;
-    float rate, decay, floor; /* rate: times the learning rate */
+    float rate, decay, floor; /* rate: factor on the learning rate */
 } tn_update_entry;
 
-typedef struct tn_update_header { /* before the entries; what changes from step to step */
-    float gradient_scale, unbias1, unbias2, keep;
-} tn_update_header;
-
 typedef struct tn_update_args {
-    const tn_update_header *header;
+    const tn_update *header; /* what changes from step to step; before the entries */
+    const tn_step_state *step;
     const tn_update_entry *entries; /* [n] */
     int n;
     tn_optimizer_rule rule;
@@ -30,6 +27,8 @@ typedef struct tn_update_args {
 TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
 {
     int low = 0, high = k->n - 1;
+    if (!k->step->updates)
+        return;
     while (low < high) { /* the last entry that begins at or before i */
         int middle = (low + high + 1) / 2;
         if (k->entries[middle].element <= i)
@@ -38,21 +37,21 @@ TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
             high = middle - 1;
     }
     const tn_update_entry *e = &k->entries[low];
-    const tn_update_header *h = k->header;
+    const tn_update_factors *f = &k->header->after[k->step->dropped];
+    float rate = (float)(k->header->lr * (double)e->rate), scale = k->step->gradient_scale;
     int64_t at = i - e->element;
     float value = e->value[at], first = e->first[at];
     if (k->rule.kind == TN_OPTIMIZER_SGD) {
-        tn_sgd_element(&k->rule, e->rate, e->decay, h->gradient_scale, e->gradient[at], &value,
-                       &first);
+        tn_sgd_element(&k->rule, rate, e->decay, scale, e->gradient[at], &value, &first);
     } else {
         float second = e->second[at];
-        tn_adam_element(&k->rule, e->rate, e->decay, h->gradient_scale, h->unbias1, h->unbias2,
-                        e->gradient[at], &value, &first, &second);
+        tn_adam_element(&k->rule, rate, e->decay, scale, f->unbias1, f->unbias2, e->gradient[at],
+                        &value, &first, &second);
         e->second[at] = second;
     }
     e->first[at] = first;
     if (e->average)
-        e->average[at] = tn_average_element(e->average[at], value, h->keep);
+        e->average[at] = tn_average_element(e->average[at], value, f->keep);
     e->value[at] = value < e->floor ? e->floor : value;
 }
 
@@ -82,6 +81,36 @@ TN_BODY void tn_squares_total_body(const tn_update_args *k, int64_t i)
     for (int64_t chunk = 0; chunk < k->chunks; chunk++)
         total += k->partial[chunk];
     k->total[i] = total;
+}
+
+typedef struct tn_step_args {
+    tn_step_state *state;
+    const float *sums; /* TALLY: of a batch's loss */
+    bool adds;
+    const double *squares; /* JUDGE */
+    double clip;
+} tn_step_args;
+
+/* One thread. */
+TN_BODY void tn_tally_body(const tn_step_args *k, int64_t i)
+{
+    tn_step_state *s = k->state + i;
+    s->loss = (k->adds ? s->loss : 0.0) + (double)k->sums[0];
+    s->top1 = (k->adds ? s->top1 : 0.0) + (double)k->sums[1];
+}
+
+/* One thread. */
+TN_BODY void tn_judge_body(const tn_step_args *k, int64_t i)
+{
+    tn_step_state *s = k->state + i;
+    double norm = sqrt(*k->squares);
+    bool good = tn_step_is_good(s->loss, norm);
+    tn_step_record record = {s->loss, s->top1, norm, good ? 1.0 : 0.0};
+    s->updates = good;
+    s->dropped += !good;
+    s->gradient_scale = (float)tn_clip_factor(k->clip, norm);
+    if (s->noted < TN_STEP_LOG)
+        s->log[s->noted++] = record;
 }
 
 #endif

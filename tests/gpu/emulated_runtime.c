@@ -180,6 +180,8 @@ tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,
         call->bytes = bytes;
         return TN_OK;
     }
+    if (direction == TN_GPU_DOWNLOAD)
+        tn_gpu_waited();
     enter(gpu);
     memcpy(dst, src, bytes);
     leave(gpu);
@@ -206,6 +208,7 @@ tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error)
 {
     if (gpu->recording)
         return not_recorded("waiting", error);
+    tn_gpu_waited();
     return tn_gpu_fault() ? failed("the queued work", error) : TN_OK;
 }
 

@@ -24,17 +24,13 @@ static const int32_t labels[BATCH] = {3, 1};
 static tn_status steps(tn_student *student, tn_error *error)
 {
     tn_status status = TN_OK;
+    tn_step_record records[TN_STEP_LOG];
+    int n;
     for (int step = 0; step < 3 && status == TN_OK; step++) {
-        tn_loss_result loss;
-        double norm = 0;
         const tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH};
-        status = tn_student_batch(student, &batch, false, 1.0, &loss, error);
-        if (status == TN_OK)
-            status = tn_student_collect(student, &norm, error);
-        if (status == TN_OK)
-            status = tn_student_update(student, 0.01, norm, error);
+        status = tn_student_ahead(student, &batch, false, 1.0, true, 0.01, error);
     }
-    return status;
+    return status == TN_OK ? tn_student_look(student, records, &n, error) : status;
 }
 
 /* Opens, trains and saves; with `restore` it goes on from the checkpoint. */

@@ -220,9 +220,12 @@ static void optimizer(double ceiling)
     tn_task task = {.verb = TN_VERB_OPTIMIZER,
                     .precision = TN_PRECISION_FP32,
                     .optimizer = {{TN_OPTIMIZER_SGD, 0.9f, true, 0, 0, 0}, &item, 1}};
-    tn_update update = {.lr = 0.1, .gradient_scale = 1.0f};
+    tn_update update = {.lr = 0.1};
+    const tn_step_state decided = {.updates = 1, .gradient_scale = 1.0f};
     launch l = prepare(&task);
     l.args.update = &update;
+    l.args.step = memory(sizeof decided);
+    must(device->type->upload(device, l.args.step, &decided, sizeof decided, &error), &error);
     must(l.kernel->type->pack(l.kernel, &l.args, &error), &error);
     report("sgd", &l, 20.0 * (double)n, ceiling);
     tn_kernel_destroy(l.kernel);
@@ -291,11 +294,11 @@ static void run_step(void *context)
 {
     tn_error error = {0};
     training *t = context;
-    tn_loss_result loss;
-    double norm = 0;
-    must(tn_student_batch(&t->student, &t->batch, false, 1.0, &loss, &error), &error);
-    must(tn_student_collect(&t->student, &norm, &error), &error);
-    must(tn_student_update(&t->student, 1e-4, norm, &error), &error);
+    tn_step_record records[TN_STEP_LOG];
+    int n;
+    must(tn_student_ahead(&t->student, &t->batch, false, 1.0, true, 1e-4, &error), &error);
+    if (tn_student_pending(&t->student) == TN_STEP_LOG)
+        must(tn_student_look(&t->student, records, &n, &error), &error);
 }
 
 static double images_per_second(const tn_model *model, const tn_architecture *net, int batch,
