@@ -1,5 +1,6 @@
 #include "cli/report_page.h"
 
+#include "cli/run_journal.h"
 #include "cli/svg_chart.h"
 #include "cli/terminal.h"
 
@@ -29,26 +30,6 @@ static const char head[] =
     "circle{fill:hsl(var(--hue) 70% var(--light))}\n"
     "code{white-space:pre-wrap}\n</style>\n";
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    double read = json_is_number(value) ? json_number_value(value) : (double)NAN;
-    return fabs(read) < 1e15 ? read : (double)NAN; /* more is no figure of a run */
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-    const char *value = json_string_value(json_object_get(object, key));
-    return value ? value : "";
-}
-
-/* Accuracy is -1 where nothing was validated. */
-static double share(const json_t *object, const char *key)
-{
-    double value = number(object, key);
-    return value >= 0 ? value : (double)NAN;
-}
-
 static void row(FILE *out, const char *name, const char *value)
 {
     if (!*value)
@@ -72,12 +53,12 @@ static void number_row(FILE *out, const char *name, double value, const char *fo
 static void accuracy_row(FILE *out, const char *name, const json_t *accuracy)
 {
     char shown[160];
-    double low = number(accuracy, "top1_low"), high = number(accuracy, "top1_high");
-    if (!isfinite(number(accuracy, "top1")))
+    double low = cli_figure(accuracy, "top1_low"), high = cli_figure(accuracy, "top1_high");
+    if (!isfinite(cli_figure(accuracy, "top1")))
         return;
     snprintf(shown, sizeof shown, "top-1 %.2f %% (%.2f to %.2f at 95 %%), loss %.4f, %.0f images",
-             100 * number(accuracy, "top1"), 100 * low, 100 * high, number(accuracy, "loss"),
-             number(accuracy, "images"));
+             100 * cli_figure(accuracy, "top1"), 100 * low, 100 * high,
+             cli_figure(accuracy, "loss"), cli_figure(accuracy, "images"));
     row(out, name, shown);
 }
 
@@ -93,19 +74,20 @@ static void print_verdict(FILE *out, const json_t *figures)
         row(out, "state", "stopped before its end");
     accuracy_row(out, "float", json_object_get(result, "float"));
     accuracy_row(out, "quantized", json_object_get(result, "quantized"));
-    double before = number(result, "bytes_in"), after = number(result, "bytes_out");
+    double before = cli_figure(result, "bytes_in"), after = cli_figure(result, "bytes_out");
     if (isfinite(before) && isfinite(after)) {
         snprintf(shown, sizeof shown, "%s before, %s after (%.1f %%)", cli_count((int64_t)before),
                  cli_count((int64_t)after), before > 0 ? 100 * after / before : 0.0);
         row(out, "bytes", shown);
     }
-    number_row(out, "bits per weight", number(result, "bits_per_weight"), "%.2f");
-    number_row(out, "zeros, %", 100 * number(result, "sparsity"), "%.1f");
-    row(out, "needs", text(result, "needs"));
-    number_row(out, "epochs", number(end, "epoch"), "%.0f");
+    number_row(out, "bits per weight", cli_figure(result, "bits_per_weight"), "%.2f");
+    number_row(out, "zeros, %", 100 * cli_figure(result, "sparsity"), "%.1f");
+    row(out, "needs", cli_figure_text(result, "needs"));
+    number_row(out, "epochs", cli_figure(end, "epoch"), "%.0f");
     if (!result) {
-        number_row(out, "last validation top-1, %", 100 * share(end, "val_top1"), "%.2f");
-        number_row(out, "last validation loss", share(end, "val_loss"), "%.4f");
+        number_row(out, "last validation top-1, %", 100 * cli_figure_share(end, "val_top1"),
+                   "%.2f");
+        number_row(out, "last validation loss", cli_figure_share(end, "val_loss"), "%.4f");
     }
     fputs("</table>\n", out);
 }
@@ -126,7 +108,7 @@ static double *column(const curves *c, const char *key)
 {
     double *y = cli_alloc((c->n + 1) * sizeof *y);
     for (size_t i = 0; i < c->n; i++)
-        y[i] = share(json_array_get(c->epochs, i), key);
+        y[i] = cli_figure_share(json_array_get(c->epochs, i), key);
     return y;
 }
 
@@ -162,12 +144,13 @@ static void layer_chart(const curves *c, const char *title, const char *key)
     size_t count = json_array_size(layers);
     cli_series *series = cli_alloc((count + 1) * sizeof *series);
     for (size_t l = 0; l < count; l++) {
-        const char *name = text(json_array_get(layers, l), "name");
+        const char *name = cli_figure_text(json_array_get(layers, l), "name");
         double *y = cli_alloc((c->n + 1) * sizeof *y);
         for (size_t i = 0; i < c->n; i++) {
             const json_t *then = json_object_get(json_array_get(c->epochs, i), "layers");
             const json_t *layer = json_array_get(then, l);
-            y[i] = strcmp(text(layer, "name"), name) == 0 ? number(layer, key) : (double)NAN;
+            y[i] = strcmp(cli_figure_text(layer, "name"), name) == 0 ? cli_figure(layer, key)
+                                                                     : (double)NAN;
         }
         series[l] = (cli_series){name, y, count > 1 ? 300.0 * (double)l / (double)count : 210};
     }
@@ -185,13 +168,14 @@ static void print_curves(FILE *out, const json_t *figures)
     }
     c.x = cli_alloc(c.n * sizeof *c.x);
     for (size_t i = 0; i < c.n; i++)
-        c.x[i] = number(json_array_get(c.epochs, i), "epoch");
-    double per_epoch = number(json_array_get(c.epochs, c.n - 1), "step") / c.x[c.n - 1];
+        c.x[i] = cli_figure(json_array_get(c.epochs, i), "epoch");
+    double per_epoch = cli_figure(json_array_get(c.epochs, c.n - 1), "step") / c.x[c.n - 1];
     c.n_marks = json_array_size(marks);
     c.marks = cli_alloc((c.n_marks + 1) * sizeof *c.marks);
     for (size_t i = 0; i < c.n_marks; i++) {
         const json_t *mark = json_array_get(marks, i);
-        c.marks[i] = (cli_mark){number(mark, "step") / per_epoch, text(mark, "event")};
+        c.marks[i] =
+            (cli_mark){cli_figure(mark, "step") / per_epoch, cli_figure_text(mark, "event")};
     }
     fputs("<h2>Curves over epochs</h2>\n<p>Dashed lines: where the run was resumed or rolled "
           "back.</p>\n<div class='charts'>\n",
@@ -223,9 +207,9 @@ static void print_layers(FILE *out, const json_t *figures)
     json_array_foreach(layers, i, layer)
     {
         fputs("<tr><td>", out);
-        cli_html_text(out, text(layer, "name"));
+        cli_html_text(out, cli_figure_text(layer, "name"));
         fprintf(out, "</td><td class='n'>%.1f %%</td><td class='n'>%.3f %%</td></tr>\n",
-                100 * number(layer, "sparsity"), 100 * number(layer, "flips"));
+                100 * cli_figure(layer, "sparsity"), 100 * cli_figure(layer, "flips"));
     }
     fputs("</table>\n", out);
 }
@@ -238,7 +222,7 @@ static void print_object(FILE *out, const json_t *object)
     {
         char *dumped =
             json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        row(out, key, dumped ? dumped : text(object, key));
+        row(out, key, dumped ? dumped : cli_figure_text(object, key));
         free(dumped);
     }
 }
@@ -248,17 +232,17 @@ static void print_origin(FILE *out, const json_t *figures)
     const json_t *start = json_object_get(figures, "start");
     const json_t *result = json_object_get(figures, "result");
     fputs("<h2>How to reproduce it</h2>\n<table>\n", out);
-    row(out, "input", text(result, "input"));
-    row(out, "output", text(result, "output"));
-    number_row(out, "seed", number(start, "seed"), "%.0f");
+    row(out, "input", cli_figure_text(result, "input"));
+    row(out, "output", cli_figure_text(result, "output"));
+    number_row(out, "seed", cli_figure(start, "seed"), "%.0f");
     static const char *const keys[] = {"recipe_hash", "model_hash", "data_hash", "machine",
                                        "ternion"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        row(out, keys[i], text(start, keys[i]));
+        row(out, keys[i], cli_figure_text(start, keys[i]));
     const json_t *epochs = json_object_get(figures, "epochs");
     if (json_array_size(epochs) > 0)
         row(out, "state_hash",
-            text(json_array_get(epochs, json_array_size(epochs) - 1), "state_hash"));
+            cli_figure_text(json_array_get(epochs, json_array_size(epochs) - 1), "state_hash"));
     fputs("</table>\n", out);
     if (json_object_size(json_object_get(result, "options")) > 0) {
         fputs("<h2>Options given</h2>\n<table>\n", out);
@@ -272,17 +256,23 @@ static void print_origin(FILE *out, const json_t *figures)
     }
 }
 
-void cli_report_page(FILE *out, const json_t *figures)
+void cli_report_head(FILE *out, const char *title)
 {
     fputs(head, out);
     fputs("<title>ternion: ", out);
-    cli_html_text(out, text(figures, "run"));
-    fputs("</title></head>\n<body>\n<h1>Fine-tuning run ", out);
-    cli_html_text(out, text(figures, "run"));
+    cli_html_text(out, title);
+    fputs("</title></head>\n<body>\n", out);
+}
+
+void cli_report_page(FILE *out, const json_t *figures)
+{
+    cli_report_head(out, cli_figure_text(figures, "run"));
+    fputs("<h1>Fine-tuning run ", out);
+    cli_html_text(out, cli_figure_text(figures, "run"));
     fputs("</h1>\n", out);
-    if (number(figures, "lines_unread") > 0)
+    if (cli_figure(figures, "lines_unread") > 0)
         fprintf(out, "<p>%.0f lines of the journal could not be read.</p>\n",
-                number(figures, "lines_unread"));
+                cli_figure(figures, "lines_unread"));
     print_verdict(out, figures);
     print_curves(out, figures);
     print_layers(out, figures);

@@ -3,6 +3,7 @@
 #include "cli/json_report.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -84,4 +85,23 @@ tn_status cli_run_journal_read(const char *run, json_t **figures, tn_error *erro
     }
     *figures = read;
     return TN_OK;
+}
+
+double cli_figure(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    double read = json_is_number(value) ? json_number_value(value) : (double)NAN;
+    return fabs(read) < 1e15 ? read : (double)NAN; /* more is no figure of a run */
+}
+
+double cli_figure_share(const json_t *object, const char *key)
+{
+    double value = cli_figure(object, key);
+    return value >= 0 ? value : (double)NAN;
+}
+
+const char *cli_figure_text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
 }

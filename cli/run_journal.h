@@ -12,4 +12,11 @@
  */
 tn_status cli_run_journal_read(const char *run, json_t **figures, tn_error *error);
 
+/* A figure of a line of it; NaN when there is none, or none that a run could have. */
+double cli_figure(const json_t *object, const char *key);
+/* The same of what is not negative: accuracy is -1 where nothing was validated. */
+double cli_figure_share(const json_t *object, const char *key);
+/* "" when there is none. */
+const char *cli_figure_text(const json_t *object, const char *key);
+
 #endif

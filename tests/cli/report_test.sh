@@ -20,7 +20,7 @@ for text in "$bytes after" "layer3.0.conv2.weight" "recipe_hash" "state_hash" "<
     grep -q -e "$text" t.html || fail "t.html lacks $text"
 done
 
-# again: only with -f; while the run goes on, with a line cut short; several models: not yet
+# again: only with -f; while the run goes on, with a line cut short; models: not on a page
 run 2 report run -o t.html
 says "exists"
 printf '{"schema":1,"event":"epoch","epo' >>run/run.jsonl
@@ -28,7 +28,7 @@ run 0 report run -o t.html -f
 grep -q "1 lines of the journal could not be read" t.html || fail "a cut line is not told of"
 [ "$(value ".epochs.length" t.json)" = 3 ] || fail "a cut line costs an epoch"
 run 2 report t.onnx new.onnx
-says "several models"
+says "is a model"
 run 6 report nowhere -o x.html
 mkdir none && echo '{"event":"epoch","epoch":1}' >none/run.jsonl
 run 4 report none -o x.html
@@ -51,10 +51,34 @@ cat >hostile/run.jsonl <<'JSON'
 {"event":"result","bytes_in":1e300,"bytes_out":-5,"input":"<img src=x>","quantized":[]}
 JSON
 run 0 report hostile -o h.html
+
+# side by side: a run, one with another rate and fewer epochs in a folder with a space, a hostile one
+run 0 finetune new.onnx -o t2.onnx --data g --batch-size 32 -e 2 --lr 0.01 --threads 1 \
+    --checkpoint "run <2>" -q
+run 0 report run "run <2>" hostile -o runs.html --json
+equals .runs.length 3
+[ "$(value ".runs[1].epochs.length" runs.json)" = 2 ] || fail "runs.json: the second run's epochs"
+bytes2=$(stat -c %s t2.onnx | sed 's/\(.*\)\(...\)$/\1,\2/')
+for text in "run &lt;2&gt;" "<th>lr</th><td class='n'>0.02[^<]*</td><td class='n'>0.01[^<]*</td>" \
+    "<th>epochs</th><td class='n'>3.0</td><td class='n'>2.0</td>" \
+    "<th>last epoch</th><td class='n'>3</td><td class='n'>2</td>" \
+    "<th>bytes after</th><td class='n'>${bytes%% *}</td><td class='n'>$bytes2</td>"; do
+    grep -q -e "$text" runs.html || fail "runs.html lacks $text"
+done
+run 0 report run "run <2>" -o two.html
+grep -q "<th>lr</th>" two.html || fail "two.html: the rates do not differ"
+! grep -q "<th>momentum</th>" two.html || fail "two.html: an equal option differs"
+lines=$(sed -n '/Training loss/,/<\/figure>/p' runs.html | grep -c "<polyline")
+[ "$lines" = 3 ] || fail "the training losses have $lines lines, expected 3"
+! grep -qiE "<script|<img|<b>|nan|inf[' ,]|$esc" runs.html || fail "runs.html holds what it should not"
+run 2 report run "run <2>" -o runs.html
+says "exists"
+run 6 report run nowhere -o none.html
+absent none.html
 ! grep -qiE "<script|<img|<b>|nan|inf[' ,]|$esc" h.html || fail "hostile.html holds what it should not"
 [ "$(grep -c '<' h.html)" -gt 20 ] || fail "the page of a hostile journal is empty"
 if [ -n "${TERNION_PYTHON-}" ]; then
-    "$TERNION_PYTHON" - h.html t.html <<'PY' || fail "a page is not well formed"
+    "$TERNION_PYTHON" - h.html t.html runs.html <<'PY' || fail "a page is not well formed"
 import html.parser, sys
 class Page(html.parser.HTMLParser):
     def __init__(self):
