@@ -81,10 +81,12 @@ static tn_status open_loader(trainer *t, tn_error *error)
                                 .threads = t->options.threads_loader};
     size_t images = tn_dataset_count(t->data->train);
     if (images < (size_t)t->options.batch * (size_t)t->options.accumulate)
-        return tn_fail(error, TN_ERROR_DATA,
-                       "%s: %zu images are fewer than one step's %d x %d (batch-size x accumulate)",
-                       tn_dataset_description(t->data->train), images, t->options.batch,
-                       t->options.accumulate);
+        return tn_fail(
+            error, TN_ERROR_DATA,
+            "%s: %zu images are fewer than one step's %d x %d (batch-size x accumulate): give "
+            "a smaller --batch-size or --accumulate",
+            tn_dataset_description(t->data->train), images, t->options.batch,
+            t->options.accumulate);
     tn_status status = tn_loader_create(t->data->train, &loader, &t->loader, error);
     if (status == TN_OK && bytes)
         status = tn_image_feed_create(t->options.device, t->loader, images,

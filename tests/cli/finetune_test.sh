@@ -59,7 +59,7 @@ says "classes"
 mkdir -p empty/train/a empty/train/b
 run 4 finetune float.onnx -o x.onnx --data empty -e 1
 run 4 finetune float.onnx -o x.onnx --data g --batch-size 512 -e 1 --no-preflight
-says "fewer than one step"
+says "fewer than one step.*give a smaller --batch-size"
 absent x.onnx
 
 # SIGTERM: saved, the command to go on printed, and that command ends where the whole run does
