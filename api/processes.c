@@ -3,6 +3,7 @@
 #include "core/reporter.h"
 #include "finetune/launcher.h"
 #include "finetune/ranks.h"
+#include "gpu/nccl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +23,7 @@ tn_status tn_processes_open(bool distributed, tn_processes *processes, tn_error 
     tn_collective *collective = tn_collective_single();
     tn_status status = distributed ? tn_ranks_open(&collective, error) : TN_OK;
     if (status == TN_OK)
-        processes->collective = collective;
+        processes->collective = processes->sums = collective;
     return status;
 }
 
@@ -33,6 +34,7 @@ bool tn_processes_is_first(const tn_processes *processes)
 
 const tn_reporter *tn_processes_reporter(tn_processes *processes, const tn_reporter *reporter)
 {
+    processes->asked = reporter;
     if (tn_processes_is_first(processes) || !reporter)
         return reporter;
     processes->quiet =
@@ -40,8 +42,9 @@ const tn_reporter *tn_processes_reporter(tn_processes *processes, const tn_repor
     return &processes->quiet;
 }
 
-tn_status tn_processes_compare(const tn_processes *processes, const tn_device *device,
-                               tn_error *error)
+/* All processes must work on one kind of device. */
+static tn_status compare_devices(const tn_processes *processes, const tn_device *device,
+                                 tn_error *error)
 {
     char first[sizeof device->id];
     memcpy(first, device->id, sizeof first);
@@ -56,6 +59,35 @@ tn_status tn_processes_compare(const tn_processes *processes, const tn_device *d
     return status;
 }
 
+tn_status tn_processes_use(tn_processes *processes, tn_device *device, const tn_reporter *reporter,
+                           tn_error *error)
+{
+    tn_collective *all = processes->collective;
+    processes->sums = all;
+    if (all->size == 1)
+        return TN_OK;
+    double found = tn_nccl_found();
+    tn_status status = compare_devices(processes, device, error);
+    if (status == TN_OK)
+        status = tn_collective_sum_double(all, &found, 1, error);
+    if (status != TN_OK || device->host_memory)
+        return status;
+    if (found == all->size)
+        return tn_nccl_create(device, all, &processes->sums, error);
+    tn_log(
+        reporter, TN_LOG_WARNING,
+        "%.0f of %d processes find NCCL (libnccl.so.2): gradients go by way of the host's memory",
+        found, all->size);
+    return TN_OK;
+}
+
+void tn_processes_leave(tn_processes *processes)
+{
+    if (processes->sums != processes->collective)
+        tn_collective_destroy(processes->sums);
+    processes->sums = processes->collective;
+}
+
 tn_status tn_processes_close(tn_processes *processes, tn_status status, tn_error *error)
 {
     if (!processes->collective)
@@ -64,6 +96,9 @@ tn_status tn_processes_close(tn_processes *processes, tn_status status, tn_error
         status = tn_collective_barrier(processes->collective, error);
     if (status != TN_OK)
         tn_collective_fail(processes->collective, error);
+    if (processes->collective->broken && !tn_processes_is_first(processes))
+        tn_log(processes->asked, TN_LOG_WARNING, "process %d ends, and with it all: %s",
+               processes->collective->rank, error->message);
     tn_collective_destroy(processes->collective);
     processes->collective = NULL;
     return status;

@@ -151,7 +151,7 @@ static void fill_options(job *j)
                                     .resume = r->resume,
                                     .save_every = (int)r->save_seconds,
                                     .reporter = j->reporter,
-                                    .collective = j->processes.collective};
+                                    .collective = j->processes.sums};
     tn_packed_start_policy(&j->packed, &j->options.policy);
     if (r->batch_norm && strcmp(r->batch_norm, "freeze") == 0)
         j->options.batch_norm = TN_BATCH_NORM_FREEZE;
@@ -179,7 +179,7 @@ static tn_status prepare(job *j, tn_error *error)
                                       r->distill && strcmp(r->distill, "none") != 0, j->model,
                                       &r->images, j->reporter, &j->source, error);
     if (status == TN_OK)
-        status = tn_processes_compare(&j->processes, j->source.device, error);
+        status = tn_processes_use(&j->processes, j->source.device, j->reporter, error);
     if (status == TN_OK)
         status = change_resolution(j, error);
     if (status == TN_OK)
@@ -433,6 +433,7 @@ static void job_close(job *j)
     tn_free(j->activations_record);
     tn_packed_start_done(&j->packed);
     tn_dataset_close(j->val);
+    tn_processes_leave(&j->processes);
     tn_image_source_close(&j->source);
     tn_model_destroy(j->teacher);
     tn_model_destroy(j->latents);
@@ -460,6 +461,8 @@ tn_status tn_finetune_file(const char *input, const char *output, const tn_train
         status = write_and_prove(&j, made, error);
         fill_report(&j, made);
     }
+    if (status != TN_OK && j.processes.sums)
+        tn_collective_fail(j.processes.sums, error);
     const bool reports = j.processes.collective && tn_processes_is_first(&j.processes);
     job_close(&j);
     status = tn_processes_close(&j.processes, status, error);

@@ -22,7 +22,6 @@ typedef struct ranks {
     tn_collective base;
     MPI_Comm world;
     bool started;                   /* by us: we end it */
-    bool broken;                    /* MPI itself failed */
     float *block, *parts;           /* of the spans; the ranks' parts of my slice of it */
     size_t room;                    /* floats of either */
     int *counts, *starts;           /* of every rank's slice */
@@ -51,7 +50,7 @@ static tn_status check(ranks *r, int code, const char *what, tn_error *error)
     int length = 0;
     if (code == MPI_SUCCESS)
         return TN_OK;
-    r->base.ended = r->broken = true;
+    r->base.ended = r->base.broken = true;
     MPI_Error_string(code, text, &length);
     return tn_fail(error, TN_ERROR_DEVICE, "MPI: %s failed on process %d: %.300s", what,
                    r->base.rank, text);
@@ -274,10 +273,10 @@ static void ranks_fail(tn_collective *base, tn_error *error)
 static void ranks_destroy(tn_collective *base)
 {
     ranks *r = (ranks *)base;
-    if (!r->broken && r->world != MPI_COMM_NULL)
+    if (!r->base.broken && r->world != MPI_COMM_NULL)
         MPI_Comm_free(&r->world);
     if (r->started &&
-        !r->broken) /* else the launcher sees an end without MPI's and ends the rest */
+        !r->base.broken) /* else the launcher sees an end without MPI's and ends the rest */
         MPI_Finalize();
     tn_free(r->block);
     tn_free(r->parts);

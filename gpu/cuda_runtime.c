@@ -185,6 +185,11 @@ size_t tn_gpu_available(tn_gpu *gpu)
     return 0;
 }
 
+void *tn_gpu_stream(const tn_gpu *gpu)
+{
+    return gpu->stream;
+}
+
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
 {
     void *memory = NULL;

@@ -37,6 +37,9 @@ static inline bool tn_gpu_is_bf16(const tn_gpu_product *product)
 }
 
 size_t tn_gpu_available(tn_gpu *gpu);          /* bytes not in use; 0 when that is not known */
+/* The stream, for a library that queues work on it (a cudaStream_t). */
+void *tn_gpu_stream(const tn_gpu *gpu);
+
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes); /* 256-byte aligned; NULL when there is none */
 void tn_gpu_free(tn_gpu *gpu, void *memory);   /* NULL is fine */
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,

@@ -37,6 +37,7 @@ struct tn_collective { /* implementations embed it first */
     int rank, size;
     bool on_device; /* sum takes memory of the device, else of the host */
     bool ended;     /* an operation failed, on this rank or another: there are no more */
+    bool broken;    /* and this rank cannot tell the others: the launcher must end them */
 };
 
 /* Rank 0 of 1. Static: need not be destroyed. */

@@ -6,4 +6,4 @@ command -v mpirun >/dev/null 2>&1 || { echo "no mpirun"; exit 77; }
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 processes=$1
 shift
-exec timeout 240 mpirun --oversubscribe --bind-to none -np "$processes" "$@"
+exec timeout 1500 mpirun --oversubscribe --bind-to none -np "$processes" "$@"

@@ -145,6 +145,11 @@ size_t tn_gpu_available(tn_gpu *gpu)
     return region_bytes - gpu->used;
 }
 
+void *tn_gpu_stream(const tn_gpu *gpu)
+{
+    return gpu->region; /* no stream, but one that can be told */
+}
+
 void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
 {
     size_t whole = (bytes / PAGE + 1) * PAGE;
