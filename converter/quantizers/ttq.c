@@ -8,9 +8,13 @@
  * Deviations: the paper's eq. 7 and a well-known re-implementation have plus for dWn, although
  * q = -Wn there: finite differences give minus. Scales start at the least-squares values, not at 1.
  * Per channel by default; the paper's is --granularity tensor. */
+#include "converter/lanes.h"
 #include "converter/quantizers/runs.h"
 #include "converter/quantizers/ternary.h"
 #include "converter/quantizers/table.h"
+#include "converter/sums.h"
+
+#include <string.h>
 
 static tn_status resolve(tn_scheme *scheme, tn_error *error)
 {
@@ -35,24 +39,47 @@ typedef struct backward_work {
     float *dw, *dscale, *dscale_neg;
 } backward_work;
 
-/* dw holds the values at first: their signs are the codes. */
+/* dw holds the values at first: their signs are the codes. over[0], over[1]: sums of dq over codes +1
+ * and -1, in eight lanes. */
+TN_MULTIVERSION
+static void backward_piece(const float *dq, int64_t n, float positive, float negative, float *dw,
+                           double over[2])
+{
+    tn_lane_sums sums[2][2] = {{{0}, {0}}, {{0}, {0}}};
+    const tn_lanes zero = {0}, one = zero + 1.0f, up = zero + positive, down = zero + negative;
+    float last_q[TN_LANES] = {0}, last_w[TN_LANES] = {0};
+    int64_t whole = n - n % TN_LANES;
+    memcpy(last_q, dq + whole, (size_t)(n - whole) * sizeof *dq);
+    memcpy(last_w, dw + whole, (size_t)(n - whole) * sizeof *dw);
+    for (int64_t i = 0; i <= whole; i += TN_LANES) {
+        const float *from = i == whole ? last_q : dq + i;
+        float *to = i == whole ? last_w : dw + i;
+        for (int half = 0; half < 2; half++) {
+            tn_lanes g = TN_LANES_LOAD(from + half * TN_HALF);
+            tn_lanes value = TN_LANES_LOAD(to + half * TN_HALF);
+            tn_lane_mask above = value > 0.0f, below = value < 0.0f;
+            tn_lanes factor = TN_LANES_CHOOSE(below, down, one);
+            tn_lanes result = g * TN_LANES_CHOOSE(above, up, factor);
+            memcpy(to + half * TN_HALF, &result, sizeof result);
+            sums[0][half] += TN_LANES_WIDEN(TN_LANES_WHERE(above, g));
+            sums[1][half] += TN_LANES_WIDEN(TN_LANES_WHERE(below, g));
+        }
+    }
+    memcpy(dw + whole, last_w, (size_t)(n - whole) * sizeof *dw);
+    over[0] += TN_LANES_TOTAL(sums[0]);
+    over[1] += TN_LANES_TOTAL(sums[1]);
+}
+
 static void backward_run(const void *context, int64_t i, tn_run run)
 {
     const backward_work *work = context;
-    const float *dq = work->dvalues + run.first;
-    float positive = work->state->scale[i], negative = work->state->scale_neg[i];
-    float *dw = work->dw + run.first;
-    double over_positive = 0, over_negative = 0;
-    for (int64_t e = 0; e < run.count; e++) {
-        float value = dw[e], factor = value > 0.0f ? positive : 1.0f;
-        dw[e] = dq[e] * (value < 0.0f ? negative : factor);
-        over_positive += (double)(value > 0.0f ? dq[e] : 0.0f);
-        over_negative += (double)(value < 0.0f ? dq[e] : 0.0f);
-    }
+    double over[2] = {0, 0};
+    backward_piece(work->dvalues + run.first, run.count, work->state->scale[i],
+                   work->state->scale_neg[i], work->dw + run.first, over);
     if (work->dscale != NULL)
-        work->dscale[i] = (float)over_positive;
+        work->dscale[i] = (float)over[0];
     if (work->dscale_neg != NULL)
-        work->dscale_neg[i] = (float)-over_negative;
+        work->dscale_neg[i] = (float)-over[1];
 }
 
 static void backward(const tn_scheme *scheme, const tn_qweight *shape, const float *w,

@@ -183,7 +183,7 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     const float *gamma = args->params[0], *beta = args->params[1];
-    float *saved = args->saved, *scale = args->workspace, *shift = scale + t->channels;
+    float *saved = args->saved, *scale = saved + 3 * t->channels, *shift = scale + t->channels;
     if (args->training && t->n_parts)
         return tn_fail(error, TN_ERROR_USAGE, "batch statistics need a plan with separate BN");
     k->batch_statistics = args->training;
@@ -219,6 +219,37 @@ TN_HOT static void gate(const float *restrict dy, const float *restrict y, float
 {
     for (int64_t i = 0; i < n; i++)
         g[i] = y[i] > low && y[i] < high ? dy[i] : 0.0f;
+}
+
+/* The same without a residual: forward's result is computed again, cheaper than reading it. */
+TN_HOT static void gate_again(const float *restrict dy, const float *restrict x,
+                              const float *restrict scale, const float *restrict shift,
+                              float *restrict g, int64_t rows, int64_t channels, float low,
+                              float high)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < channels; c++) {
+            int64_t i = r * channels + c;
+            float v = x[i] * scale[c] + shift[c];
+            g[i] = v > low && v < high ? dy[i] : 0.0f;
+        }
+}
+
+/* The gradient behind the function of rows from element `at`: ddst itself, or in g. */
+static const float *gated(const tn_batch_norm_task *t, const tn_arguments *args, int64_t at,
+                          int64_t rows, float *g)
+{
+    const float *dy = args->ddst + at, *scale = (const float *)args->saved + 3 * t->channels;
+    float low, high;
+    bounds(t, &low, &high);
+    if (t->function == TN_FUNCTION_NONE)
+        return dy;
+    if (t->residual)
+        gate(dy, args->dst + at, g, rows * t->channels, low, high);
+    else
+        gate_again(dy, args->src[0] + at, scale, scale + t->channels, g, rows, t->channels, low,
+                   high);
+    return g;
 }
 
 TN_HOT static void block_sums(const float *restrict g, const float *restrict x,
@@ -266,18 +297,13 @@ static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int
     int64_t channels = t->channels;
     double *sum =
         (double *)((char *)args->workspace + (size_t)chunk * backward_chunk_bytes(channels));
-    float *block = (float *)(sum + 2 * channels), *g = block + 2 * channels, low, high;
+    float *block = (float *)(sum + 2 * channels), *g = block + 2 * channels;
     const float *mean = args->saved;
-    bounds(t, &low, &high);
     memset(sum, 0, (size_t)(2 * channels) * sizeof(double));
     int64_t last = t->rows * (chunk + 1) / k->chunks;
     for (int64_t r = t->rows * chunk / k->chunks; r < last; r += BLOCK) {
         int64_t n = last - r < BLOCK ? last - r : BLOCK, at = r * channels;
-        const float *from = args->ddst + at;
-        if (t->function != TN_FUNCTION_NONE) {
-            gate(from, args->dst + at, g, n * channels, low, high);
-            from = g;
-        }
+        const float *from = gated(t, args, at, n, g);
         block_sums(from, args->src[0] + at, mean, n, channels, block, block + channels);
         for (int64_t c = 0; c < 2 * channels; c++)
             sum[c] += (double)block[c];
@@ -321,16 +347,11 @@ static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, c
     int64_t channels = t->channels;
     double *sum =
         (double *)((char *)args->workspace + (size_t)chunk * backward_chunk_bytes(channels));
-    float *g = (float *)(sum + 2 * channels) + 2 * channels, low, high;
-    bounds(t, &low, &high);
+    float *g = (float *)(sum + 2 * channels) + 2 * channels;
     int64_t last = t->rows * (chunk + 1) / k->chunks;
     for (int64_t r = t->rows * chunk / k->chunks; r < last; r += BLOCK) {
         int64_t n = last - r < BLOCK ? last - r : BLOCK, at = r * channels;
-        const float *from = args->ddst + at;
-        if (t->function != TN_FUNCTION_NONE) {
-            gate(from, args->dst + at, g, n * channels, low, high);
-            from = g;
-        }
+        const float *from = gated(t, args, at, n, g);
         if (args->dsrc[0])
             spread(from, args->src[0] + at, args->saved, factors, factors + channels,
                    factors + 2 * channels, args->dsrc[0] + at, n, channels, args->accumulate[0]);
@@ -378,13 +399,13 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
         k->parts[i] = t->parts[i];
     k->plain.task.batch_norm.parts = k->parts;
     k->chunks = t->rows < TN_CPU_CHUNKS ? (t->rows > 0 ? (int)t->rows : 1) : TN_CPU_CHUNKS;
-    created->saved_bytes = 3 * channels * sizeof(float);
+    created->saved_bytes = 5 * channels * sizeof(float); /* statistics, scale, shift */
     created->workspace_bytes = (size_t)k->chunks * chunk_bytes(t->channels);
     if (task->backward)
         created->workspace_bytes =
             (size_t)k->chunks * backward_chunk_bytes(t->channels) + 3 * channels * sizeof(float);
     created->reads_src = true;
-    created->reads_dst = t->function != TN_FUNCTION_NONE;
+    created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual;
     *kernel = created;
     return TN_OK;
 }

@@ -8,7 +8,7 @@
 
 /* Weight gradients: the batch in fixed chunks, each on one thread, added in the order of a binary
  * tree; oneDNN's own threading of them gives other bits for another number of threads. */
-enum { MAX_CHUNKS = 16 };
+enum { MAX_CHUNKS = 16, CHUNK_PIXELS = 128 };
 static const size_t chunk_memory = (size_t)256 << 20; /* for all chunks' gradients together */
 
 typedef struct conv_kernel {
@@ -251,6 +251,10 @@ static tn_status prepare_weights(conv_kernel *k, tn_dnnl *dnnl, tn_error *error)
     int64_t count = t->out_channels * weights_per_channel(t);
     int64_t chunks = (int64_t)(chunk_memory / (sizeof(float) * (size_t)(count + 1)));
     chunks = chunks > MAX_CHUNKS ? MAX_CHUNKS : chunks < 1 ? 1 : chunks;
+    /* every chunk writes all weights and is added: that should not cost more than its products */
+    int64_t pixels = k->dst_count / t->out_channels;
+    while (chunks > 2 && pixels < chunks * CHUNK_PIXELS)
+        chunks /= 2;
     k->chunks = (int)(chunks > t->batch ? t->batch : chunks);
     k->small = t->batch / k->chunks;
     k->larger = t->batch % k->chunks;
