@@ -32,7 +32,7 @@ static tn_status step(noise_student *s, const noise *n, profile *p, tn_error *er
     tn_status status = tn_latents_apply(&student->latents, student->params, true, error);
     LAP(p->other[0]);
     if (status == TN_OK)
-        status = tn_plan_write_input_nhwc(student->plan, 0, n->samples.nhwc, n->batch, error);
+        status = tn_plan_write_images(student->plan, 0, n->samples.nhwc, n->batch, error);
     LAP(p->other[1]);
     for (size_t i = 0; status == TN_OK && i < steps; i++) {
         status = tn_plan_forward(student->plan, TN_RUN_TRAINING, i, i + 1, error);
