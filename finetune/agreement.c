@@ -1,29 +1,6 @@
 /* Two networks on the same images. */
+#include "finetune/divergence.h"
 #include "finetune/evaluate.h"
-
-#include <math.h>
-
-/* log of the sum of exponentials. */
-static double log_sum(const float *z, int classes)
-{
-    double most = (double)z[0], sum = 0.0;
-    for (int k = 1; k < classes; k++)
-        most = fmax(most, (double)z[k]);
-    for (int k = 0; k < classes; k++)
-        sum += exp((double)z[k] - most);
-    return most + log(sum);
-}
-
-/* KL(softmax a || softmax b) = sum p_a (log p_a - log p_b). */
-static double divergence(const float *a, const float *b, int classes)
-{
-    double log_a = log_sum(a, classes), log_b = log_sum(b, classes), sum = 0.0;
-    for (int k = 0; k < classes; k++) {
-        double log_p = (double)a[k] - log_a;
-        sum += exp(log_p) * (log_p - ((double)b[k] - log_b));
-    }
-    return sum > 0.0 ? sum : 0.0;
-}
 
 /* Images that both have seen: each may have left out others. */
 static void compare_outputs(tn_comparison *c)
@@ -38,7 +15,8 @@ static void compare_outputs(tn_comparison *c)
         }
         c->images++;
         c->agreed += p->top1 == q->top1;
-        c->kl += divergence(c->a.logits + i++ * classes, c->b.logits + j++ * classes, (int)classes);
+        c->kl += tn_divergence_row(c->a.logits + i++ * classes, c->b.logits + j++ * classes,
+                                   (int64_t)classes);
     }
     if (c->images > 0) {
         c->agreement = (double)c->agreed / (double)c->images;

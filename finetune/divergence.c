@@ -17,7 +17,7 @@ double tn_divergence_row(const float *f, const float *q, int64_t classes)
         double log_f = (double)f[i] - top_f - log(sum_f), log_q = (double)q[i] - top_q - log(sum_q);
         kl += exp(log_f) * (log_f - log_q);
     }
-    return kl;
+    return fmax(kl, 0); /* rounding alone makes it less */
 }
 
 static int64_t first_maximum(const float *row, int64_t classes)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, builds, and runs the main job on what the repository ships: a small
-# network on drawn symbols is made ternary without data (it collapses), calibrated with unlabelled
+# network on drawn symbols is made ternary without data (it loses a third), calibrated with unlabelled
 # images, fine-tuned, and written at 2 bits a weight. About three minutes on two cores.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)

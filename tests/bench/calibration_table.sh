@@ -3,7 +3,7 @@
 #
 #   calibration_table.sh TERNION MODEL DATA WIDTHS METHODS IMAGES [SEEDS] [QUANTIZE OPTION]...
 #
-# The lists are words in quotes. IMAGES are numbers of training images, none or synthesize; `none` rounds without data, so it is
+# The lists are words in quotes. IMAGES are numbers of training images, none, synthesize or a FILE.npy; `none` rounds without data, so it is
 # measured once per width. Labels are read by the evaluation alone, on the validation part of DATA.
 # Columns: model, bits, method, images, seed, top-1 %, top-5 %, loss, bytes, processor seconds of quantize.
 set -eu -o pipefail
@@ -23,6 +23,7 @@ cell() { # BITS METHOD IMAGES SEED OPTION...
     case $bits in 1.58) set -- --scheme twn "$@" ;; *) set -- --scheme fixed --bits "$bits" "$@" ;; esac
     case $images in
     none) method=- ;;
+    *.npy) set -- --method "$method" --calibration-data "$images" "$@" ;; # kept by --save-synthesized
     synthesize) set -- --method "$method" --calibration-data synthesize "$@" ;;
     *) set -- --method "$method" --calibration-data "$data" --calibration-samples "$images" "$@" ;;
     esac
