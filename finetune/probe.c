@@ -147,7 +147,7 @@ static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *o
                            tn_device *device, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
-    probe->batch = tn_walk_chunk(images->count, images->size);
+    probe->batch = images->count > 0 ? tn_walk_chunk(images->count, images->size) : 1;
     tn_graph_options graph = {.batch = probe->batch,
                               .input_rank = 3,
                               .input_dims = {images->dims[0], images->dims[1], images->dims[2]},

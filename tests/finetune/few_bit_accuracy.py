@@ -90,7 +90,7 @@ def cifar(model, folder, x, labels, cases):
         if "--bias-bits" in options and "bnfolded" in model:
             check(f"{name}: biases", made["biases"] > 15)
         predictions = os.path.join(folder, "p.txt")
-        figures = json.loads(ternion("evaluate", path, "--data", CIFAR, "--json", "--preprocess", "cifar10",
+        figures = json.loads(ternion("evaluate", path, "--precision", "fp32", "--data", CIFAR, "--json", "--preprocess", "cifar10",
                                      "--predictions", predictions))
         ours = np.loadtxt(predictions, ndmin=2)
         theirs = run(path, x)
