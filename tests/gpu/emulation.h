@@ -1,5 +1,5 @@
-/* The CUDA device over emulated_runtime.c, for programs of other folders that are built here again
- * with tn_device_create_cpu meaning it. */
+/* The CUDA device, over emulated_runtime.c or the real runtime, for programs of other folders that
+ * are built here again with tn_device_create_cpu meaning it. */
 #ifndef TERNION_TESTS_GPU_EMULATION_H
 #define TERNION_TESTS_GPU_EMULATION_H
 

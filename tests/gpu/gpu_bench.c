@@ -1,4 +1,6 @@
-/* What the GPU does, and what the program makes of it. gpu_bench ceilings | kernels | steps [SCALE]
+/* What the GPU does, and what the program makes of it.
+ * gpu_bench ceilings | kernels | steps [SCALE]
+ * gpu_bench one NET BATCH SCHEME fp32|tf32|bf16: steps of one network, for a profiler
  *
  * ceilings: copies on the device, matrix products. kernels: bytes moved a second against the
  * copy's. steps: whole training steps of student networks, images a second. SCALE divides all
@@ -360,11 +362,31 @@ static void steps(void)
     }
 }
 
+static int one(int argc, char **argv)
+{
+    const tn_zoo_options zoo = {.seed = 1};
+    const tn_architecture *net = argc == 6 ? tn_architecture_find(argv[2]) : NULL;
+    tn_precision precision = TN_PRECISION_AUTO;
+    tn_error error = {0};
+    tn_model *model;
+    for (int p = TN_PRECISION_FP32; net && p <= TN_PRECISION_TF32; p++)
+        if (strcmp(argv[5], tn_precision_name((tn_precision)p)) == 0)
+            precision = (tn_precision)p;
+    if (!net || precision == TN_PRECISION_AUTO)
+        return 2;
+    must(tn_zoo_create(argv[2], &zoo, &model, &error), &error);
+    printf("%.0f images/s\n",
+           images_per_second(model, net, atoi(argv[3]), argv[4], precision, false));
+    tn_model_destroy(model);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "ceilings";
     tn_error error = {0};
-    scale = argc > 2 ? strtoll(argv[2], NULL, 10) : 1;
+    int code = 0;
+    scale = strcmp(what, "one") == 0 ? 1 : argc > 2 ? strtoll(argv[2], NULL, 10) : 1;
     if (tn_device_create_cuda(0, &device, &error) != TN_OK) {
         printf("skipped: %s\n", error.message);
         return 77;
@@ -375,8 +397,10 @@ int main(int argc, char **argv)
         ceilings();
     else if (strcmp(what, "kernels") == 0)
         kernels();
+    else if (strcmp(what, "one") == 0)
+        code = one(argc, argv);
     else
         steps();
     tn_device_destroy(device);
-    return 0;
+    return code;
 }

@@ -347,8 +347,9 @@ static void release(run *r)
  * biases, residuals and results are fp32, and the functions fused have slopes of at most 1. */
 static double bound_of(const tn_task *task)
 {
-    bool rounded = task->precision == TN_PRECISION_BF16 && sums_products(task);
-    return 1e-5 + (rounded ? 0x1p-7 + 0x1p-16 : 0.0);
+    if (!sums_products(task) || task->precision == TN_PRECISION_FP32)
+        return 1e-5;
+    return task->precision == TN_PRECISION_TF32 ? 1e-3 : 1e-5 + 0x1p-7 + 0x1p-16;
 }
 
 static int check_task(tn_device *device, tn_precision precision, tn_verb verb, uint64_t seed, int k)

@@ -1,5 +1,5 @@
 /* kernel_test [SEED [COUNT]]: the oracle against its own differences, then every kernel of the CPU
- * device against the oracle. */
+ * device (built again in tests/gpu: of the CUDA device, 77 without a GPU) against the oracle. */
 #include "core/memory.h"
 #include "kernel_check.h"
 
@@ -17,13 +17,15 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)seed);
     if (tn_device_create_cpu(&cpu, &error) != TN_OK) {
         fprintf(stderr, "%s\n", error.message);
-        return 1;
+        return error.code == TN_ERROR_DEVICE ? 77 : 1;
     }
     int failures = oracle_check(seed, count);
     failures += kernel_check(cpu, TN_PRECISION_FP32, seed, count);
     failures += loss_check(cpu, seed, count);
     if (cpu->bf16 || cpu->bf16_runs)
         failures += kernel_check(cpu, TN_PRECISION_BF16, seed, count);
+    if (cpu->tf32_runs)
+        failures += kernel_check(cpu, TN_PRECISION_TF32, seed, count);
     tn_device_destroy(cpu);
     printf("%d differ\n", failures);
     if (tn_memory_stats_get().live)
