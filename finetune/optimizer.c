@@ -1,5 +1,6 @@
 #include "finetune/optimizer.h"
 
+#include "core/hot.h"
 #include "core/memory.h"
 
 #include <math.h>
@@ -61,18 +62,35 @@ void tn_optimizer_done(tn_optimizer *optimizer)
     *optimizer = (tn_optimizer){0};
 }
 
-static double chunk_square(const float *gradient, int64_t count)
+/* Lanes in the order of training.h. */
+static double lanes_total(const double *lane)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++)
-        sum += (double)gradient[i] * (double)gradient[i];
-    return sum;
+    double total = 0;
+    for (int i = 0; i < TN_NORM_LANES; i += TN_NORM_GROUP) {
+        double sum = 0;
+        for (int j = 0; j < TN_NORM_GROUP; j++)
+            sum += lane[i + j];
+        total += sum;
+    }
+    return total;
+}
+
+TN_HOT static double chunk_square(const float *gradient, int64_t count)
+{
+    double lane[TN_NORM_LANES] = {0};
+    for (int64_t i = 0; i < count; i += TN_NORM_LANES) {
+        int n = count - i < TN_NORM_LANES ? (int)(count - i) : TN_NORM_LANES;
+        for (int j = 0; j < n; j++)
+            lane[j] += (double)gradient[i + j] * (double)gradient[i + j];
+    }
+    return lanes_total(lane);
 }
 
 double tn_optimizer_gradient_norm(const tn_optimizer *optimizer)
 {
     enum { BATCH = 64 };
-    double total = 0, part[BATCH];
+    double lane[TN_NORM_LANES] = {0}, part[BATCH];
+    int64_t at = 0; /* chunks so far */
     for (size_t s = 0; s < optimizer->n_slots; s++) {
         const tn_slot *slot = &optimizer->slots[s];
         if (slot->frozen)
@@ -88,11 +106,11 @@ double tn_optimizer_gradient_norm(const tn_optimizer *optimizer)
                 part[c] = chunk_square(slot->gradient + first,
                                        rest < TN_NORM_CHUNK ? rest : TN_NORM_CHUNK);
             }
-            for (int c = 0; c < chunks; c++)
-                total += part[c];
+            for (int c = 0; c < chunks; c++, at++)
+                lane[at % TN_NORM_LANES] += part[c];
         }
     }
-    return sqrt(total);
+    return sqrt(lanes_total(lane));
 }
 
 static void step_sgd(const tn_optimizer_rule *rule, const tn_slot *slot, float rate, float scale)

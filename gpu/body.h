@@ -2,8 +2,8 @@
  * for the GPU by nvcc and for the processor by the C compiler, where the tests run them.
  *
  * A body reads what earlier launches wrote and writes what no other thread of its launch writes:
- * no shared memory, no atomics, so results do not depend on scheduling. What is summed is summed in
- * an order fixed by the shapes, in double. */
+ * no atomics, so results do not depend on scheduling. (Threads that share memory: tiles.h.) What is
+ * summed is summed in an order fixed by the shapes, in double. */
 #ifndef TERNION_GPU_BODY_H
 #define TERNION_GPU_BODY_H
 
@@ -43,6 +43,25 @@ TN_BODY void tn_store4(float *to, tn_float4 v)
     *(tn_float4 *)(void *)to = v;
 }
 
+/* Four bf16 values moved by one 8-byte access. */
+typedef struct tn_bf16x4 {
+#ifdef __cplusplus
+    alignas(8)
+#else
+    _Alignas(8)
+#endif
+        tn_bf16 x;
+    tn_bf16 y, z, w;
+} tn_bf16x4;
+
+TN_BODY float tn_bf16_value(tn_bf16 x)
+{
+    uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
 /* Round to nearest even; NaN stays NaN. */
 TN_BODY tn_bf16 tn_bf16_from(float x)
 {
@@ -60,6 +79,24 @@ TN_BODY void tn_store_operand(void *to, int64_t i, bool bf16, float x)
         ((tn_bf16 *)to)[i] = tn_bf16_from(x);
     else
         ((float *)to)[i] = x;
+}
+
+TN_BODY float tn_load(const void *from, int64_t i, bool bf16)
+{
+    return bf16 ? tn_bf16_value(((const tn_bf16 *)from)[i]) : ((const float *)from)[i];
+}
+
+/* i = *high * n + *low; divisions of 64 bits are slow, so where 32 are enough they do. */
+TN_BODY void tn_divide(int64_t i, int64_t n, int64_t *high, int64_t *low)
+{
+    if (((uint64_t)i | (uint64_t)n) >> 32 == 0) {
+        uint32_t q = (uint32_t)i / (uint32_t)n;
+        *high = q;
+        *low = (uint32_t)i - q * (uint32_t)n;
+    } else {
+        *high = i / n;
+        *low = i % n;
+    }
 }
 
 TN_BODY float tn_clamp(float x, float low, float high)

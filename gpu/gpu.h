@@ -61,10 +61,24 @@ const char *tn_gpu_binary_refusal(const tn_binary_task *task);
 const char *tn_gpu_region_refusal(const tn_task *task);
 const char *tn_gpu_quantizer_refusal(const tn_quantizer_task *task);
 
-/* dst (+)= alpha times the column sums of src [rows, cols], in two launches. `partial` has
- * tn_gpu_chunks(rows, cols) * cols doubles. */
+/* How blocks walk a matrix: for sums over its rows, and where every element is written. */
+tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols);
+tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols);
+int64_t tn_gpu_tile_threads(const tn_tiles *tiles);
+int64_t tn_gpu_chunk_threads(int64_t cols); /* of a launch that adds the chunks of `cols` columns */
+
+/* Chunks of rows for kernels of one thread a (chunk, column). */
 int tn_gpu_chunks(int64_t rows, int64_t cols);
-tn_status tn_gpu_column_sums(tn_gpu *gpu, const float *src, int64_t rows, int64_t cols,
+
+/* dst (+)= alpha times the sum of `chunks` rows of partial [chunks, count]. */
+tn_status tn_gpu_add_chunks(tn_gpu *gpu, const double *partial, int64_t count, int chunks,
+                            float *dst, float alpha, bool accumulate,
+                            tn_error *error) TN_MUST_CHECK;
+
+/* dst (+)= alpha times the column sums of src [rows, cols], in two launches. `partial` has
+ * tn_gpu_column_sums_bytes. */
+size_t tn_gpu_column_sums_bytes(int64_t rows, int64_t cols);
+tn_status tn_gpu_column_sums(tn_gpu *gpu, const void *src, bool bf16, int64_t rows, int64_t cols,
                              double *partial, float *dst, float alpha, bool accumulate,
                              tn_error *error) TN_MUST_CHECK;
 
@@ -73,6 +87,10 @@ static inline bool tn_gpu_aligned(const void *a, const void *b)
 {
     return (((uintptr_t)a | (uintptr_t)b) & 15) == 0;
 }
+
+/* dst (+)= src, each stored as fp32 or bf16. */
+tn_status tn_gpu_convert(tn_gpu *gpu, const void *src, bool src_bf16, void *dst, bool dst_bf16,
+                         int64_t count, bool accumulate, tn_error *error) TN_MUST_CHECK;
 
 /* dst = f(dst + bias + residual) over `count` elements; nothing to do when there is nothing. */
 tn_status tn_gpu_epilogue(tn_gpu *gpu, float *dst, const float *bias, const float *residual,

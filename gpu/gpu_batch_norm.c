@@ -2,7 +2,7 @@
 
 typedef struct norm_kernel {
     tn_gpu_task plain;
-    int chunks;
+    tn_tiles sums, spread;
     bool batch_statistics; /* of the last forward */
 } norm_kernel;
 
@@ -19,9 +19,9 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                       .gamma = args->params[0],
                       .saved = args->saved,
                       .factors = args->workspace,
-                      .rows = t->rows,
-                      .channels = t->channels,
-                      .chunks = k->chunks,
+                      .beta = args->params[1],
+                      .sums = k->sums,
+                      .spread = k->spread,
                       .gated = t->function != TN_FUNCTION_NONE,
                       .epsilon = t->epsilon,
                       .low = t->function == TN_FUNCTION_NONE   ? -INFINITY
@@ -38,7 +38,6 @@ static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_norm_args n = shared_args(k, args);
     n.residual = k->plain.task.batch_norm.residual ? args->src[1] : NULL;
-    n.beta = args->params[1];
     n.mean = args->params[2];
     n.var = args->params[3];
     n.dst = args->dst;
@@ -49,11 +48,13 @@ static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     n.running_var = args->running_var;
     tn_status status = TN_OK;
     if (n.training)
-        status = tn_gpu_launch(gpu, TN_GPU_norm_statistics, &n, n.chunks * n.channels, error);
+        status =
+            tn_gpu_launch(gpu, TN_GPU_norm_statistics, &n, tn_gpu_tile_threads(&n.sums), error);
     if (status == TN_OK)
-        status = tn_gpu_launch(gpu, TN_GPU_norm_finish, &n, n.channels, error);
+        status =
+            tn_gpu_launch(gpu, TN_GPU_norm_finish, &n, tn_gpu_chunk_threads(n.sums.cols), error);
     if (status == TN_OK)
-        status = tn_gpu_launch(gpu, TN_GPU_norm_apply, &n, n.rows * n.channels, error);
+        status = tn_gpu_launch(gpu, TN_GPU_norm_apply, &n, tn_gpu_tile_threads(&n.spread), error);
     return status;
 }
 
@@ -63,7 +64,7 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_norm_args n = shared_args(k, args);
     bool residual = k->plain.task.batch_norm.residual;
-    n.y = args->dst;
+    n.y = kernel->reads_dst ? args->dst : NULL;
     n.dy = args->ddst;
     n.dst = args->dsrc[0];
     n.accumulate = n.dst && args->accumulate[0];
@@ -73,11 +74,13 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     n.dbeta = args->dparams[1];
     n.accumulate_params = args->accumulate_params;
     n.training = k->batch_statistics;
-    tn_status status = tn_gpu_launch(gpu, TN_GPU_norm_sums, &n, n.chunks * n.channels, error);
+    tn_status status =
+        tn_gpu_launch(gpu, TN_GPU_norm_sums, &n, tn_gpu_tile_threads(&n.sums), error);
     if (status == TN_OK)
-        status = tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, n.channels, error);
+        status =
+            tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, tn_gpu_chunk_threads(n.sums.cols), error);
     if (status == TN_OK && (n.dst || n.dresidual))
-        status = tn_gpu_launch(gpu, TN_GPU_norm_spread, &n, n.rows * n.channels, error);
+        status = tn_gpu_launch(gpu, TN_GPU_norm_spread, &n, tn_gpu_tile_threads(&n.spread), error);
     return status;
 }
 
@@ -93,12 +96,13 @@ tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     if (status != TN_OK)
         return status;
     norm_kernel *k = (norm_kernel *)created;
-    k->chunks = tn_gpu_chunks(t->rows, t->channels);
+    k->sums = tn_gpu_sum_tiles(t->rows, t->channels);
+    k->spread = tn_gpu_spread_tiles(t->rows, t->channels);
     created->saved_bytes = 3 * (size_t)t->channels * sizeof(float);
     created->workspace_bytes =
-        factor_bytes(t->channels) + 2 * (size_t)(k->chunks * t->channels) * sizeof(double);
+        factor_bytes(t->channels) + 2 * (size_t)(k->sums.chunks * t->channels) * sizeof(double);
     created->reads_src = true;
-    created->reads_dst = t->function != TN_FUNCTION_NONE;
+    created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual;
     *kernel = created;
     return TN_OK;
 }

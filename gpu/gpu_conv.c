@@ -187,8 +187,6 @@ static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *ar
                            .images = batch,
                            .chunks = k->chunks,
                            .accumulate = args->dsrc[0] && args->accumulate[0]};
-    tn_chunks_args add = {d.partial, args->dparams[0],       count, k->chunks,
-                          1.0f,      args->accumulate_params};
     tn_status status = TN_OK;
     if (args->dsrc[0])
         status = tn_gpu_launch(gpu, TN_GPU_depthwise_data, &d, batch * s->in_pixels * s->channels,
@@ -196,7 +194,8 @@ static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *ar
     if (status == TN_OK && args->dparams[0])
         status = tn_gpu_launch(gpu, TN_GPU_depthwise_weights, &d, count * k->chunks, error);
     if (status == TN_OK && args->dparams[0])
-        status = tn_gpu_launch(gpu, TN_GPU_chunks, &add, count, error);
+        status = tn_gpu_add_chunks(gpu, d.partial, count, k->chunks, args->dparams[0], 1.0f,
+                                   args->accumulate_params, error);
     return status;
 }
 
@@ -261,9 +260,9 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
                        : k->by_library ? library_backward(k, args, error)
                                        : product_backward(k, args, error);
     if (status == TN_OK && t->bias && args->dparams[1])
-        status = tn_gpu_column_sums(tn_gpu_of(kernel), args->ddst, t->batch * k->s.out_pixels,
-                                    t->out_channels, at(args, k->partial_at), args->dparams[1],
-                                    1.0f, args->accumulate_params, error);
+        status = tn_gpu_column_sums(
+            tn_gpu_of(kernel), args->ddst, false, t->batch * k->s.out_pixels, t->out_channels,
+            at(args, k->partial_at), args->dparams[1], 1.0f, args->accumulate_params, error);
     return status;
 }
 
@@ -328,7 +327,7 @@ static void place(conv_kernel *k, bool backward)
     }
     if (backward) {
         int64_t rows = batch * s->out_pixels, count = s->out_channels * s->cells;
-        int64_t sums = tn_gpu_chunks(rows, s->out_channels) * s->out_channels;
+        size_t sums = tn_gpu_column_sums_bytes(rows, s->out_channels);
         if (k->by_library) {
             k->weights_at = total;
             total += round_up((size_t)(s->out_channels * s->ld) * sizeof(float));
@@ -342,10 +341,11 @@ static void place(conv_kernel *k, bool backward)
             total += round_up((size_t)(s->out_channels * s->ld) * sizeof(float));
         } else {
             k->chunks = tn_gpu_chunks(rows, count);
-            sums = sums > k->chunks * count ? sums : k->chunks * count;
+            size_t bytes = (size_t)(k->chunks * count) * sizeof(double);
+            sums = sums > bytes ? sums : bytes;
         }
         k->partial_at = total;
-        total += round_up((size_t)sums * sizeof(double));
+        total += round_up(sums);
     }
     k->plain.base.workspace_bytes = total;
 }

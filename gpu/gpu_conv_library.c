@@ -71,17 +71,16 @@ static tn_status operand(const tn_conv_library *l, tn_gpu *gpu, const float *src
     *operand = src;
     if (!l->bf16)
         return TN_OK;
-    tn_operand_args o = {src, rounded, count, count, count, true};
     *operand = rounded;
-    return tn_gpu_launch(gpu, TN_GPU_operand, &o, count, error);
+    return tn_gpu_convert(gpu, src, false, rounded, true, count, false, error);
 }
 
 /* A result as the network takes it; `made` may be dst itself. */
 static tn_status deliver(const tn_conv_library *l, tn_gpu *gpu, const void *made, float *dst,
                          int64_t count, bool accumulate, tn_error *error)
 {
-    tn_widen_args w = {made, dst, l->bf16, accumulate};
-    return made == dst ? TN_OK : tn_gpu_launch(gpu, TN_GPU_widen, &w, count, error);
+    return made == dst ? TN_OK
+                       : tn_gpu_convert(gpu, made, l->bf16, dst, false, count, accumulate, error);
 }
 
 tn_status tn_conv_library_forward(const tn_conv_library *l, tn_gpu *gpu, void *workspace,

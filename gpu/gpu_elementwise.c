@@ -160,11 +160,10 @@ static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn
         }
         tn_binary_sum_args sum = {k, args->workspace, t->counts[i], t->count / t->counts[i],
                                   t->chunks[i]};
-        tn_chunks_args add = {args->workspace, args->dsrc[i], t->counts[i],
-                              t->chunks[i],    1.0f,          args->accumulate[i]};
         status = tn_gpu_launch(gpu, TN_GPU_binary_sum, &sum, t->counts[i] * t->chunks[i], error);
         if (status == TN_OK)
-            status = tn_gpu_launch(gpu, TN_GPU_chunks, &add, t->counts[i], error);
+            status = tn_gpu_add_chunks(gpu, args->workspace, t->counts[i], t->chunks[i],
+                                       args->dsrc[i], 1.0f, args->accumulate[i], error);
     }
     return status;
 }
@@ -207,6 +206,15 @@ tn_status tn_gpu_binary_prepare(tn_device *device, const tn_task *task, tn_kerne
     created->reads_src = t->kind != TN_BINARY_ADD && t->kind != TN_BINARY_SUB;
     *kernel = created;
     return TN_OK;
+}
+
+/* --- between storages --- */
+
+tn_status tn_gpu_convert(tn_gpu *gpu, const void *src, bool src_bf16, void *dst, bool dst_bf16,
+                         int64_t count, bool accumulate, tn_error *error)
+{
+    tn_convert_args k = {src, dst, count, src_bf16, dst_bf16, accumulate, tn_gpu_aligned(src, dst)};
+    return tn_gpu_launch(gpu, TN_GPU_convert, &k, (count + 3) / 4, error);
 }
 
 /* --- quantize, dequantize --- */

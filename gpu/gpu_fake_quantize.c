@@ -29,11 +29,11 @@ static tn_status fake_quantize_backward(tn_kernel *kernel, const tn_arguments *a
     if (args->dparams[0]) {
         k.partial = args->workspace;
         k.chunks = tn_gpu_chunks(t->count, 1);
-        tn_chunks_args add = {k.partial, args->dparams[0], 1,
-                              k.chunks,  t->step_factor,   args->accumulate_params};
-        status = tn_gpu_launch(gpu, TN_GPU_fake_quantize_sums, &k, k.chunks, error);
+        status = tn_gpu_launch(gpu, TN_GPU_fake_quantize_sums, &k, (int64_t)k.chunks * TN_GPU_BLOCK,
+                               error);
         if (status == TN_OK)
-            status = tn_gpu_launch(gpu, TN_GPU_chunks, &add, 1, error);
+            status = tn_gpu_add_chunks(gpu, k.partial, 1, k.chunks, args->dparams[0],
+                                       t->step_factor, args->accumulate_params, error);
     }
     k.dst = args->dsrc[0];
     k.accumulate = args->dsrc[0] && args->accumulate[0];

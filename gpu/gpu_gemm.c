@@ -169,7 +169,7 @@ static tn_status backward_c(const gemm_kernel *k, const tn_arguments *args, cons
         return TN_OK;
     bool add = p.c_param >= 0 ? args->accumulate_params : args->accumulate[p.c_src];
     if (t->c_rows == 1 && t->c_cols == t->n)
-        return tn_gpu_column_sums(gpu, dy, t->batch * t->m, t->n,
+        return tn_gpu_column_sums(gpu, dy, false, t->batch * t->m, t->n,
                                   (double *)(void *)((char *)args->workspace + k->partial_at), dc,
                                   t->beta, add, error);
     tn_broadcast_sum_args sum = {dy, dc, t->batch, t->m, t->n, t->c_rows, t->c_cols, t->beta, add};
@@ -250,7 +250,7 @@ static void place(gemm_kernel *k, bool backward)
         if (t->function != TN_FUNCTION_NONE)
             total += round_up((size_t)(t->batch * t->m * t->n) * sizeof(float));
         k->partial_at = total;
-        total += round_up((size_t)(tn_gpu_chunks(t->batch * t->m, t->n) * t->n) * sizeof(double));
+        total += round_up(tn_gpu_column_sums_bytes(t->batch * t->m, t->n));
     }
     k->plain.base.workspace_bytes = total;
 }

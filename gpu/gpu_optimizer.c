@@ -56,9 +56,11 @@ static tn_status norm(tn_kernel *kernel, const tn_arguments *args, tn_error *err
 {
     const optimizer_kernel *k = (const optimizer_kernel *)kernel;
     tn_update_args a = arguments(k, args);
-    tn_status status = tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_squares, &a, k->chunks, error);
-    return status == TN_OK ? tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_squares_total, &a, 1, error)
-                           : status;
+    tn_status status =
+        tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_squares, &a, k->chunks * TN_GPU_BLOCK, error);
+    return status == TN_OK
+               ? tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_squares_total, &a, TN_GPU_BLOCK, error)
+               : status;
 }
 
 static void optimizer_destroy(tn_kernel *kernel)

@@ -48,13 +48,13 @@ tn_status tn_gpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel 
     p->in_pixels = p->out_pixels = 1;
     for (int i = 0; i < 3; i++) {
         int from = i - (3 - t->spatial);
-        p->in[i] = from < 0 ? 1 : t->in[from];
-        p->out[i] = from < 0 ? 1 : t->out[from];
-        p->kernel[i] = from < 0 ? 1 : t->kernel[from];
-        p->stride[i] = from < 0 ? 1 : t->stride[from];
-        p->dilation[i] = from < 0 ? 1 : t->dilation[from];
-        p->pad_begin[i] = from < 0 ? 0 : t->pad_begin[from];
-        p->pad_end[i] = from < 0 ? 0 : t->pad_end[from];
+        p->in[i] = from < 0 ? 1 : (int32_t)t->in[from];
+        p->out[i] = from < 0 ? 1 : (int32_t)t->out[from];
+        p->kernel[i] = from < 0 ? 1 : (int32_t)t->kernel[from];
+        p->stride[i] = from < 0 ? 1 : (int32_t)t->stride[from];
+        p->dilation[i] = from < 0 ? 1 : (int32_t)t->dilation[from];
+        p->pad_begin[i] = from < 0 ? 0 : (int32_t)t->pad_begin[from];
+        p->pad_end[i] = from < 0 ? 0 : (int32_t)t->pad_end[from];
         p->in_pixels *= p->in[i];
         p->out_pixels *= p->out[i];
     }

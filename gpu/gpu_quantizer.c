@@ -108,14 +108,14 @@ static void lay_out(quantizer_kernel *k)
         bool refreshed = k->items[i].refresh && k->items[i].scheme->quantizer->refresh;
         bool cuts = compares_cuts(&k->items[i], (int)e->kind);
         int64_t count = e->rows * e->cols, lanes = e->runs * e->pieces * TN_SUM_LANES;
-        const int64_t threads[TN_N_WALKS] = {
-            [TN_WALK_ELEMENTS] = count,
-            [TN_WALK_CUTS] = cuts ? count : 0,
-            [TN_WALK_RUNS] = refreshed ? e->runs : 0,
-            [TN_WALK_LANES] = refreshed ? lanes : 0,
-            [TN_WALK_KEPT] = refreshed && e->kind == TN_LATENT_TWN ? lanes : 0,
-            [TN_WALK_SLICES] = e->dscale ? e->runs * e->slices * TN_SLICE_LANES : 0,
-            [TN_WALK_SLOPES] = e->dscale ? e->runs : 0};
+        const int64_t threads[TN_N_WALKS] = {[TN_WALK_ELEMENTS] = count,
+                                             [TN_WALK_CUTS] = cuts ? count : 0,
+                                             [TN_WALK_RUNS] = refreshed ? e->runs : 0,
+                                             [TN_WALK_LANES] = refreshed ? lanes : 0,
+                                             [TN_WALK_KEPT] =
+                                                 refreshed && e->kind == TN_LATENT_TWN ? lanes : 0,
+                                             [TN_WALK_SLICES] = e->dscale ? e->runs * e->slices : 0,
+                                             [TN_WALK_SLOPES] = e->dscale ? e->runs : 0};
         e->part = parts;
         e->score = scores;
         e->slope = slopes;
@@ -156,8 +156,9 @@ static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
                             .slopes = (double(*)[2])(void *)(workspace + k->slopes_at)};
     tn_status status = TN_OK;
     for (int i = 0; i < n && status == TN_OK; i++)
-        status =
-            tn_gpu_launch(tn_gpu_of(&k->plain.base), kernels[i], &a, k->threads[walks[i]], error);
+        status = tn_gpu_launch(
+            tn_gpu_of(&k->plain.base), kernels[i], &a,
+            k->threads[walks[i]] * (walks[i] == TN_WALK_SLICES ? TN_GPU_BLOCK : 1), error);
     return status;
 }
 

@@ -14,15 +14,66 @@ int tn_gpu_chunks(int64_t rows, int64_t cols)
     return chunks < 1 ? 1 : (int)chunks;
 }
 
-tn_status tn_gpu_column_sums(tn_gpu *gpu, const float *src, int64_t rows, int64_t cols,
+/* Blocks by the shape alone, so that sums are the same on every GPU. */
+static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t most_blocks)
+{
+    enum { ROWS_OF_A_THREAD = 4 };
+    int width = cols % TN_TILE_WIDTH == 0 ? TN_TILE_WIDTH : 1;
+    int64_t vectors = cols > 0 ? cols / width : 1;
+    int64_t tiles = (vectors + TN_TILE_LANES - 1) / TN_TILE_LANES;
+    int64_t lanes = (vectors + tiles - 1) / tiles;
+    int64_t chunks = rows * lanes / (TN_GPU_BLOCK * ROWS_OF_A_THREAD);
+    chunks = chunks > most_blocks / tiles ? most_blocks / tiles : chunks;
+    return (tn_tiles){.rows = rows,
+                      .cols = cols,
+                      .width = width,
+                      .lanes = (int)lanes,
+                      .tiles = (int)tiles,
+                      .chunks = chunks < 1 ? 1 : (int)chunks};
+}
+
+tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols)
+{
+    return make_tiles(rows, cols, 512);
+}
+
+tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols)
+{
+    return make_tiles(rows, cols, 1 << 14);
+}
+
+int64_t tn_gpu_tile_threads(const tn_tiles *tiles)
+{
+    return (int64_t)tiles->tiles * tiles->chunks * TN_GPU_BLOCK;
+}
+
+int64_t tn_gpu_chunk_threads(int64_t cols)
+{
+    return (cols + TN_CHUNK_COLUMNS - 1) / TN_CHUNK_COLUMNS * TN_GPU_BLOCK;
+}
+
+tn_status tn_gpu_add_chunks(tn_gpu *gpu, const double *partial, int64_t count, int chunks,
+                            float *dst, float alpha, bool accumulate, tn_error *error)
+{
+    tn_chunks_args add = {partial, dst, count, chunks, alpha, accumulate};
+    return tn_gpu_launch(gpu, TN_GPU_chunks, &add, tn_gpu_chunk_threads(count), error);
+}
+
+size_t tn_gpu_column_sums_bytes(int64_t rows, int64_t cols)
+{
+    return (size_t)(tn_gpu_sum_tiles(rows, cols).chunks * cols) * sizeof(double);
+}
+
+tn_status tn_gpu_column_sums(tn_gpu *gpu, const void *src, bool bf16, int64_t rows, int64_t cols,
                              double *partial, float *dst, float alpha, bool accumulate,
                              tn_error *error)
 {
-    int chunks = tn_gpu_chunks(rows, cols);
-    tn_column_sums_args sums = {src, partial, rows, cols, chunks};
-    tn_chunks_args add = {partial, dst, cols, chunks, alpha, accumulate};
-    tn_status status = tn_gpu_launch(gpu, TN_GPU_column_sums, &sums, chunks * cols, error);
-    return status == TN_OK ? tn_gpu_launch(gpu, TN_GPU_chunks, &add, cols, error) : status;
+    tn_column_sums_args sums = {src, partial, tn_gpu_sum_tiles(rows, cols), bf16};
+    tn_status status =
+        tn_gpu_launch(gpu, TN_GPU_column_sums, &sums, tn_gpu_tile_threads(&sums.tiles), error);
+    return status == TN_OK ? tn_gpu_add_chunks(gpu, partial, cols, sums.tiles.chunks, dst, alpha,
+                                               accumulate, error)
+                           : status;
 }
 
 /* --- reduce --- */

@@ -11,7 +11,22 @@
     }
 TN_GPU_KERNELS(TN_KERNEL)
 
+#define TN_BLOCK_KERNEL(name, arguments, phases)                                                   \
+    static __global__ void __launch_bounds__(TN_GPU_BLOCK)                                         \
+        name##_kernel(const __grid_constant__ tn_##arguments##_args k, int64_t)                    \
+    {                                                                                              \
+        __shared__ tn_tile_shared shared;                                                          \
+        _Pragma("unroll") for (int phase = 0; phase < phases; phase++)                             \
+        {                                                                                          \
+            if (phase > 0)                                                                         \
+                __syncthreads();                                                                   \
+            tn_##name##_phase(&k, &shared, blockIdx.x, (int)threadIdx.x, phase);                   \
+        }                                                                                          \
+    }
+TN_GPU_BLOCK_KERNELS(TN_BLOCK_KERNEL)
+
 #define TN_ADDRESS(name, arguments) (const void *)name##_kernel,
+#define TN_BLOCK_ADDRESS(name, arguments, phases) (const void *)name##_kernel,
 extern "C" const void *const tn_gpu_kernel_addresses[TN_N_GPU_KERNELS];
 extern "C" const void *const tn_gpu_kernel_addresses[TN_N_GPU_KERNELS] = {
-    TN_GPU_KERNELS(TN_ADDRESS)};
+    TN_GPU_KERNELS(TN_ADDRESS) TN_GPU_BLOCK_KERNELS(TN_BLOCK_ADDRESS)};

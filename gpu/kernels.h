@@ -1,6 +1,8 @@
 /* Every kernel of the CUDA device: X(name, arguments). Its body is tn_<name>_body(const
- * tn_<arguments>_args *, int64_t thread); its id TN_GPU_<name>. The launchers, the register budget
- * and the tests walk this list. */
+ * tn_<arguments>_args *, int64_t thread); its id TN_GPU_<name>. Those whose threads share memory
+ * (tiles.h): X(name, arguments, phases) with tn_<name>_phase(const tn_<arguments>_args *,
+ * tn_tile_shared *, int64_t block, int thread, int phase). The launchers, the register budget and
+ * the tests walk these lists. */
 #ifndef TERNION_GPU_KERNELS_H
 #define TERNION_GPU_KERNELS_H
 
@@ -14,6 +16,7 @@
 #include "gpu/kernels/pooling.h"
 #include "gpu/kernels/quantizing.h"
 #include "gpu/kernels/reduction.h"
+#include "gpu/kernels/tiles.h"
 #include "gpu/kernels/updating.h"
 
 /* clang-format off */
@@ -28,24 +31,16 @@
     X(binary, binary) \
     X(binary_backward, binary) \
     X(binary_sum, binary_sum) \
-    X(chunks, chunks) \
     X(affine, affine) \
-    X(widen, widen) \
+    X(convert, convert) \
     X(fake_quantize, fake_quantize) \
     X(fake_quantize_backward, fake_quantize) \
-    X(fake_quantize_sums, fake_quantize) \
     X(dropout, dropout) \
     X(move, move) \
     X(pad, pad) \
     X(operand, operand) \
     X(pooling, pooling) \
     X(pooling_backward, pooling) \
-    X(norm_statistics, norm) \
-    X(norm_finish, norm) \
-    X(norm_apply, norm) \
-    X(norm_sums, norm) \
-    X(norm_gradients, norm) \
-    X(norm_spread, norm) \
     X(columns, columns) \
     X(columns_back, columns) \
     X(weights, weights) \
@@ -56,7 +51,6 @@
     X(depthwise_weights, depthwise) \
     X(reduce, reduce) \
     X(reduce_backward, reduce) \
-    X(column_sums, column_sums) \
     X(broadcast, broadcast) \
     X(broadcast_sum, broadcast_sum) \
     X(softmax, softmax) \
@@ -75,19 +69,32 @@
     X(latent_scale, quantizing) \
     X(latent_values, quantizing) \
     X(latent_gradient, quantizing) \
-    X(latent_slopes, quantizing) \
     X(latent_slope, quantizing) \
     X(update, update) \
-    X(squares, update) \
-    X(squares_total, update) \
     X(tally, step) \
     X(judge, step)
+
+#define TN_GPU_BLOCK_KERNELS(X) \
+    X(chunks, chunks, 2) \
+    X(column_sums, column_sums, 3) \
+    X(norm_statistics, norm, 3) \
+    X(norm_finish, norm, 2) \
+    X(norm_apply, norm, 1) \
+    X(norm_sums, norm, 3) \
+    X(norm_gradients, norm, 2) \
+    X(norm_spread, norm, 1) \
+    X(fake_quantize_sums, fake_quantize, 3) \
+    X(latent_slopes, quantizing, 3) \
+    X(squares, update, 3) \
+    X(squares_total, update, 3)
 /* clang-format on */
 
 #define TN_GPU_ID(name, arguments) TN_GPU_##name,
-typedef enum tn_gpu_kernel { TN_GPU_KERNELS(TN_GPU_ID) TN_N_GPU_KERNELS } tn_gpu_kernel;
+#define TN_GPU_BLOCK_ID(name, arguments, phases) TN_GPU_##name,
+typedef enum tn_gpu_kernel {
+    TN_GPU_KERNELS(TN_GPU_ID) TN_GPU_BLOCK_KERNELS(TN_GPU_BLOCK_ID) TN_N_GPU_KERNELS
+} tn_gpu_kernel;
 #undef TN_GPU_ID
-
-enum { TN_GPU_BLOCK = 256 }; /* threads of a block */
+#undef TN_GPU_BLOCK_ID
 
 #endif

@@ -60,15 +60,16 @@ typedef struct tn_optimizer_item {
 } tn_optimizer_item;
 
 /* Forward of OPTIMIZER: one update by args->update, which its `pack` reads, as *args->step decides.
- * Forward of NORM: the sum of squares of all gradients in double, in chunks of TN_NORM_CHUNK, into
- * *(double *)args->dst. */
+ * Forward of NORM: the sum of squares of all gradients in double, into *(double *)args->dst: by
+ * chunks of TN_NORM_CHUNK elements, each by lanes (element i is lane i % TN_NORM_LANES), lanes by
+ * 16 in order, those in order; the chunks of all tensors in turn are added in the same way. */
 typedef struct tn_optimizer_task {
     tn_optimizer_rule rule;
     const tn_optimizer_item *items; /* [n]; copied by prepare */
     int n;
 } tn_optimizer_task;
 
-enum { TN_NORM_CHUNK = 4096 };
+enum { TN_NORM_CHUNK = 4096, TN_NORM_LANES = 256, TN_NORM_GROUP = 16 };
 
 /* dst [rows, height, width, channels] from pictures of bytes: row i is picture args->places[i] of
  * args->pixels (TN_NO_PLACE: zeros), as args->augmentations[i] has it and mixed with row i ^ 1, bit

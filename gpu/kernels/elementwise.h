@@ -3,7 +3,7 @@
 #ifndef TERNION_GPU_KERNELS_ELEMENTWISE_H
 #define TERNION_GPU_KERNELS_ELEMENTWISE_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 typedef struct tn_add_args { /* dst += src */
     float *dst;
@@ -250,24 +250,6 @@ TN_BODY void tn_binary_sum_body(const tn_binary_sum_args *k, int64_t i)
     k->partial[i] = sum;
 }
 
-/* Adds the chunks of partial sums in order: dst (+)= alpha sum. */
-typedef struct tn_chunks_args {
-    const double *partial; /* [chunks, count] */
-    float *dst;
-    int64_t count;
-    int chunks;
-    float alpha;
-    bool accumulate;
-} tn_chunks_args;
-
-TN_BODY void tn_chunks_body(const tn_chunks_args *k, int64_t i)
-{
-    double sum = 0.0;
-    for (int c = 0; c < k->chunks; c++)
-        sum += k->partial[c * k->count + i];
-    k->dst[i] = (float)sum * k->alpha + (k->accumulate ? k->dst[i] : 0.0f);
-}
-
 /* Quantize: clamp(round(x / scale) + zero, low, high); dequantize: (x - zero) scale. */
 typedef struct tn_affine_args {
     const float *src, *scale, *zero; /* zero: NULL, none */
@@ -285,7 +267,7 @@ TN_BODY void tn_affine_body(const tn_affine_args *k, int64_t i)
                               : tn_clamp(rintf(k->src[i] / scale) + zero, k->low, k->high);
 }
 
-/* Codes of a step, times it; backward: the step's gradient in chunks, for tn_chunks_body to add,
+/* Codes of a step, times it; backward: the step's gradient in chunks, for tn_chunks_phase to add,
  * and the source's (device.h: tn_fake_quantize_task). */
 typedef struct tn_fake_quantize_args {
     const float *src, *step, *ddst;
@@ -314,35 +296,53 @@ TN_BODY void tn_fake_quantize_backward_body(const tn_fake_quantize_args *k, int6
     k->dst[i] = k->accumulate ? k->dst[i] + d : d;
 }
 
-TN_BODY void tn_fake_quantize_sums_body(const tn_fake_quantize_args *k, int64_t chunk)
+/* A block's slice of the elements. */
+TN_BODY void tn_fake_quantize_sums_phase(const tn_fake_quantize_args *k, tn_tile_shared *s,
+                                         int64_t block, int thread, int phase)
 {
     float step = tn_step(k->step), inside = k->clip_only ? 0.0f : 1.0f;
     double sum = 0.0;
-    for (int64_t i = k->count * chunk / k->chunks; i < k->count * (chunk + 1) / k->chunks; i++) {
+    if (phase > 0) {
+        sum = tn_block_total(s, 0, thread, phase);
+        if (phase == 2 && thread == 0)
+            k->partial[block] = sum;
+        return;
+    }
+    int64_t last = k->count * (block + 1) / k->chunks;
+    for (int64_t i = k->count * block / k->chunks + thread; i < last; i += TN_GPU_BLOCK) {
         float v = k->src[i] / step;
         float term = v < k->low ? k->low : v > k->high ? k->high : inside * (rintf(v) - v);
         sum += (double)k->ddst[i] * (double)term;
     }
-    k->partial[chunk] = sum;
+    s->sums[0][thread] = sum;
 }
 
-/* dst (+)= src, which may be bf16. */
-typedef struct tn_widen_args {
+/* dst (+)= src between storages; four elements a thread. */
+typedef struct tn_convert_args {
     const void *src;
-    float *dst;
-    bool bf16, accumulate;
-} tn_widen_args;
+    void *dst;
+    int64_t count;
+    bool src_bf16, dst_bf16, accumulate, aligned; /* aligned: 16 bytes, both */
+} tn_convert_args;
 
-TN_BODY void tn_widen_body(const tn_widen_args *k, int64_t i)
+TN_BODY void tn_convert_body(const tn_convert_args *k, int64_t i)
 {
-    float x;
-    if (k->bf16) {
-        uint32_t bits = (uint32_t)((const tn_bf16 *)k->src)[i] << 16;
-        memcpy(&x, &bits, sizeof(x));
-    } else {
-        x = ((const float *)k->src)[i];
+    int64_t first = 4 * i, last = first + 4 < k->count ? first + 4 : k->count;
+    if (k->aligned && first + 4 <= k->count) {
+        float v[4], old[4];
+        tn_load_wide(k->src, first, 4, k->src_bf16, v);
+        if (k->accumulate)
+            tn_load_wide(k->dst, first, 4, k->dst_bf16, old);
+        for (int w = 0; w < 4; w++)
+            v[w] += k->accumulate ? old[w] : 0.0f;
+        tn_store_wide(k->dst, first, 4, k->dst_bf16, v);
+        return;
     }
-    k->dst[i] = k->accumulate ? k->dst[i] + x : x;
+    for (int64_t at = first; at < last; at++) {
+        float v = tn_load(k->src, at, k->src_bf16);
+        v += k->accumulate ? tn_load(k->dst, at, k->dst_bf16) : 0.0f;
+        tn_store_operand(k->dst, at, k->dst_bf16, v);
+    }
 }
 
 #endif

@@ -20,8 +20,8 @@ TN_BODY void tn_move_body(const tn_move_args *k, int64_t i)
 {
     int64_t from = 0, to = 0;
     for (int d = k->rank - 1; d >= 0; d--) {
-        int64_t at = i % k->dims[d];
-        i /= k->dims[d];
+        int64_t at;
+        tn_divide(i, k->dims[d], &i, &at);
         from += at * k->from[d];
         to += at * k->to[d];
     }
@@ -70,7 +70,8 @@ typedef struct tn_operand_args {
 
 TN_BODY void tn_operand_body(const tn_operand_args *k, int64_t i)
 {
-    int64_t row = i / k->to, col = i % k->to;
+    int64_t row, col;
+    tn_divide(i, k->to, &row, &col);
     tn_store_operand(k->dst, i, k->bf16, col < k->cols ? k->src[row * k->from + col] : 0.0f);
 }
 

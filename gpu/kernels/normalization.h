@@ -1,61 +1,93 @@
-/* Batch norm bodies: two passes each way, sums by thread (chunk of rows, channel), added in the
- * order of the chunks. */
+/* Batch norm phases: two passes over the activations each way (tiles.h), and the sums between
+ * them. */
 #ifndef TERNION_GPU_KERNELS_NORMALIZATION_H
 #define TERNION_GPU_KERNELS_NORMALIZATION_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 typedef struct tn_norm_args {
-    const float *x, *y, *dy, *residual;
-    const float *gamma, *beta, *mean, *var; /* running statistics of inference */
-    float *dst;                             /* y, or dx */
-    float *dresidual;
+    const void *x, *y, *dy, *residual;      /* y: NULL where the gate is found from x */
+    const float *gamma, *beta, *mean, *var; /* mean, var: running statistics of inference */
+    void *dst;                              /* y, or dx */
+    void *dresidual;
     float *running_mean, *running_var;
     float *saved;    /* [3, channels]: mean, 1 / sqrt(var + epsilon), var */
     float *factors;  /* [3, channels]: of the second pass */
     double *partial; /* [chunks, 2, channels] */
     float *dgamma, *dbeta;
-    int64_t rows, channels;
-    int chunks;
+    tn_tiles sums, spread;              /* of a pass that sums, of one that does not */
+    bool x_bf16, y_bf16, residual_bf16; /* as stored; gradients as their values */
     bool training, move, accumulate, accumulate_residual, accumulate_params, gated;
     float epsilon, keep, low, high;
 } tn_norm_args;
 
-/* Shifted sums of a chunk: the shift is the chunk's first row, close enough to its mean. */
-TN_BODY void tn_norm_statistics_body(const tn_norm_args *k, int64_t i)
+/* Four columns of what is kept per channel. */
+TN_BODY void tn_norm_vector(const tn_tiles *t, const float *from, int64_t col, float v[4])
 {
-    int64_t c = i % k->channels, chunk = i / k->channels;
-    int64_t first = k->rows * chunk / k->chunks, last = k->rows * (chunk + 1) / k->chunks;
-    double shift = first < last ? (double)k->x[first * k->channels + c] : 0.0;
-    double sum = 0.0, square = 0.0, n = (double)(last - first);
-    for (int64_t r = first; r < last; r++) {
-        double d = (double)k->x[r * k->channels + c] - shift;
-        sum += d;
-        square += d * d;
-    }
-    double *to = k->partial + 2 * chunk * k->channels + c;
-    to[0] = n > 0.0 ? shift + sum / n : 0.0;
-    to[k->channels] = n > 0.0 ? square - sum * sum / n : 0.0;
+    for (int w = 0; w < TN_TILE_WIDTH; w++)
+        v[w] = w < t->width && col + w < t->cols ? from[col + w] : 0.0f;
 }
 
-/* Merges the chunks (Chan's formula), or takes the running statistics; moves the running ones;
- * leaves scale and shift in factors. */
-TN_BODY void tn_norm_finish_body(const tn_norm_args *k, int64_t c)
+/* Sums of d = x - (x's first row) and of d^2: close enough to the mean that fp32 serves a burst. */
+TN_BODY void tn_norm_statistics_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
+                                      int thread, int phase)
 {
-    int64_t channels = k->channels;
-    double mean = 0.0, square = 0.0, count = 0.0, variance, rows = (double)k->rows;
-    if (k->training) {
-        for (int chunk = 0; chunk < k->chunks; chunk++) {
-            const double *from = k->partial + 2 * chunk * channels + c;
-            double n = (double)(k->rows * (chunk + 1) / k->chunks - k->rows * chunk / k->chunks);
-            double d = from[0] - mean, total = count + n;
-            if (n > 0.0) {
-                mean += d * (n / total);
-                square += from[channels] + d * d * (count * n / total);
-                count = total;
+    const tn_tiles *t = &k->sums;
+    if (phase > 0) {
+        tn_tile_fold(t, s, block, thread, phase, 2, k->partial);
+        return;
+    }
+    tn_tile_span at = tn_tile_at(t, block, thread);
+    double sum[4] = {0.0, 0.0, 0.0, 0.0}, square[4] = {0.0, 0.0, 0.0, 0.0};
+    float shift[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4];
+    if (at.first < at.last)
+        tn_load_wide(k->x, at.col, t->width, k->x_bf16, shift);
+    for (int64_t row = at.first; row < at.last;) {
+        float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        for (int i = 0; i < TN_TILE_BURST && row < at.last; i++, row += at.step) {
+            tn_load_wide(k->x, row * t->cols + at.col, t->width, k->x_bf16, x);
+            for (int w = 0; w < TN_TILE_WIDTH; w++) {
+                float d = x[w] - shift[w];
+                a[w] += d;
+                b[w] += d * d;
             }
         }
-        variance = square / rows;
+        for (int w = 0; w < TN_TILE_WIDTH; w++) {
+            sum[w] += (double)a[w];
+            square[w] += (double)b[w];
+        }
+    }
+    tn_tile_put(t, s, thread, 0, sum);
+    tn_tile_put(t, s, thread, 1, square);
+}
+
+/* The factors that apply y = f(scale x + shift). */
+TN_BODY void tn_norm_factors(const tn_norm_args *k, int64_t c, float *scale, float *shift)
+{
+    double factor = (double)k->gamma[c] * (double)k->saved[k->sums.cols + c];
+    *scale = (float)factor;
+    *shift = (float)((double)k->beta[c] - (double)k->saved[c] * factor);
+}
+
+/* Mean and variance from the chunks, or the running statistics; moves the running ones; leaves
+ * scale and shift in factors. */
+TN_BODY void tn_norm_finish_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
+                                  int thread, int phase)
+{
+    int64_t channels = k->sums.cols, c = tn_chunk_column(block, thread);
+    if (phase == 0) {
+        tn_chunk_gather(s, block, thread, k->partial, channels, k->training ? k->sums.chunks : 0,
+                        2);
+        return;
+    }
+    if (thread >= TN_CHUNK_COLUMNS || c >= channels)
+        return;
+    double mean, variance, rows = (double)k->sums.rows;
+    if (k->training) {
+        double off = tn_chunk_total(s, thread, 0) / rows;
+        mean = (double)tn_load(k->x, c, k->x_bf16) + off;
+        variance = tn_chunk_total(s, thread, 1) / rows - off * off;
+        variance = variance < 0.0 ? 0.0 : variance; /* NaN stays */
     } else {
         mean = (double)k->mean[c];
         variance = (double)k->var[c];
@@ -71,53 +103,112 @@ TN_BODY void tn_norm_finish_body(const tn_norm_args *k, int64_t c)
             (float)(keep * (double)k->running_mean[c] + (1.0 - keep) * (double)k->saved[c]);
         k->running_var[c] = (float)(keep * (double)k->running_var[c] + (1.0 - keep) * moved);
     }
-    double scale = (double)k->gamma[c] * (double)k->saved[channels + c];
-    k->factors[c] = (float)scale;
-    k->factors[channels + c] = (float)((double)k->beta[c] - (double)k->saved[c] * scale);
+    tn_norm_factors(k, c, &k->factors[c], &k->factors[channels + c]);
 }
 
-TN_BODY void tn_norm_apply_body(const tn_norm_args *k, int64_t i)
+TN_BODY void tn_norm_apply_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
+                                 int thread, int phase)
 {
-    int64_t c = i % k->channels;
-    float v = k->x[i] * k->factors[c] + k->factors[k->channels + c];
-    if (k->residual)
-        v += k->residual[i];
-    v = v < k->low ? k->low : v;
-    k->dst[i] = v > k->high ? k->high : v;
-}
-
-/* dy where the function let it through */
-TN_BODY float tn_norm_gate(const tn_norm_args *k, int64_t i)
-{
-    return !k->gated || (k->y[i] > k->low && k->y[i] < k->high) ? k->dy[i] : 0.0f;
-}
-
-TN_BODY void tn_norm_sums_body(const tn_norm_args *k, int64_t i)
-{
-    int64_t c = i % k->channels, chunk = i / k->channels;
-    int64_t first = k->rows * chunk / k->chunks, last = k->rows * (chunk + 1) / k->chunks;
-    float mean = k->saved[c];
-    double sum = 0.0, product = 0.0;
-    for (int64_t r = first; r < last; r++) {
-        int64_t at = r * k->channels + c;
-        double g = (double)tn_norm_gate(k, at);
-        sum += g;
-        product += g * (double)(k->x[at] - mean);
+    const tn_tiles *t = &k->spread;
+    tn_tile_span at = tn_tile_at(t, block, thread);
+    float scale[4], shift[4], x[4], r[4];
+    (void)s;
+    (void)phase;
+    if (at.first >= at.last)
+        return;
+    tn_norm_vector(t, k->factors, at.col, scale);
+    tn_norm_vector(t, k->factors + t->cols, at.col, shift);
+    for (int64_t row = at.first; row < at.last; row += at.step) {
+        int64_t i = row * t->cols + at.col;
+        tn_load_wide(k->x, i, t->width, k->x_bf16, x);
+        if (k->residual)
+            tn_load_wide(k->residual, i, t->width, k->residual_bf16, r);
+        for (int w = 0; w < TN_TILE_WIDTH; w++) {
+            float v = x[w] * scale[w] + shift[w];
+            v += k->residual ? r[w] : 0.0f;
+            v = v < k->low ? k->low : v;
+            x[w] = v > k->high ? k->high : v;
+        }
+        tn_store_wide(k->dst, i, t->width, k->y_bf16, x);
     }
-    k->partial[2 * chunk * k->channels + c] = sum;
-    k->partial[(2 * chunk + 1) * k->channels + c] = product;
+}
+
+/* What a thread's columns keep in registers while the gradients pass. */
+typedef struct tn_norm_columns {
+    float mean[4], scale[4], shift[4];
+} tn_norm_columns;
+
+TN_BODY tn_norm_columns tn_norm_columns_at(const tn_norm_args *k, int64_t col)
+{
+    const tn_tiles *t = &k->sums;
+    tn_norm_columns c;
+    tn_norm_vector(t, k->saved, col, c.mean);
+    for (int w = 0; w < TN_TILE_WIDTH; w++) {
+        c.scale[w] = c.shift[w] = 0.0f;
+        if (w < t->width && col + w < t->cols)
+            tn_norm_factors(k, col + w, &c.scale[w], &c.shift[w]);
+    }
+    return c;
+}
+
+/* x, and dy where the function let it through. */
+TN_BODY void tn_norm_gate(const tn_norm_args *k, const tn_norm_columns *c, int64_t i, float x[4],
+                          float g[4])
+{
+    float y[4];
+    int width = k->sums.width;
+    tn_load_wide(k->x, i, width, k->x_bf16, x);
+    tn_load_wide(k->dy, i, width, k->y_bf16, g);
+    if (k->gated && k->y)
+        tn_load_wide(k->y, i, width, k->y_bf16, y);
+    for (int w = 0; w < TN_TILE_WIDTH; w++) {
+        float v = k->gated && k->y ? y[w] : x[w] * c->scale[w] + c->shift[w];
+        g[w] = !k->gated || (v > k->low && v < k->high) ? g[w] : 0.0f;
+    }
+}
+
+TN_BODY void tn_norm_sums_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
+                                int phase)
+{
+    const tn_tiles *t = &k->sums;
+    if (phase > 0) {
+        tn_tile_fold(t, s, block, thread, phase, 2, k->partial);
+        return;
+    }
+    tn_tile_span at = tn_tile_at(t, block, thread);
+    tn_norm_columns c = tn_norm_columns_at(k, at.col);
+    double sum[4] = {0.0, 0.0, 0.0, 0.0}, product[4] = {0.0, 0.0, 0.0, 0.0};
+    for (int64_t row = at.first; row < at.last;) {
+        float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4], g[4];
+        for (int i = 0; i < TN_TILE_BURST && row < at.last; i++, row += at.step) {
+            tn_norm_gate(k, &c, row * t->cols + at.col, x, g);
+            for (int w = 0; w < TN_TILE_WIDTH; w++) {
+                a[w] += g[w];
+                b[w] += g[w] * (x[w] - c.mean[w]);
+            }
+        }
+        for (int w = 0; w < TN_TILE_WIDTH; w++) {
+            sum[w] += (double)a[w];
+            product[w] += (double)b[w];
+        }
+    }
+    tn_tile_put(t, s, thread, 0, sum);
+    tn_tile_put(t, s, thread, 1, product);
 }
 
 /* Parameter gradients, and what the second pass needs per channel: scale, mean of g, slope. */
-TN_BODY void tn_norm_gradients_body(const tn_norm_args *k, int64_t c)
+TN_BODY void tn_norm_gradients_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
+                                     int thread, int phase)
 {
-    int64_t channels = k->channels;
-    double sum = 0.0, product = 0.0, inverse = (double)k->saved[channels + c];
-    double rows = (double)k->rows;
-    for (int chunk = 0; chunk < k->chunks; chunk++) {
-        sum += k->partial[2 * chunk * channels + c];
-        product += k->partial[(2 * chunk + 1) * channels + c];
+    int64_t channels = k->sums.cols, c = tn_chunk_column(block, thread);
+    if (phase == 0) {
+        tn_chunk_gather(s, block, thread, k->partial, channels, k->sums.chunks, 2);
+        return;
     }
+    if (thread >= TN_CHUNK_COLUMNS || c >= channels)
+        return;
+    double sum = tn_chunk_total(s, thread, 0), product = tn_chunk_total(s, thread, 1);
+    double inverse = (double)k->saved[channels + c], rows = (double)k->sums.rows;
     if (k->dgamma)
         k->dgamma[c] = (float)(product * inverse) + (k->accumulate_params ? k->dgamma[c] : 0.0f);
     if (k->dbeta)
@@ -127,17 +218,39 @@ TN_BODY void tn_norm_gradients_body(const tn_norm_args *k, int64_t c)
     k->factors[2 * channels + c] = k->training ? (float)(product * inverse * inverse / rows) : 0.0f;
 }
 
-TN_BODY void tn_norm_spread_body(const tn_norm_args *k, int64_t i)
+TN_BODY void tn_norm_spread_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
+                                  int thread, int phase)
 {
-    int64_t c = i % k->channels;
-    const float *f = k->factors;
-    float g = tn_norm_gate(k, i);
-    if (k->dresidual)
-        k->dresidual[i] = g + (k->accumulate_residual ? k->dresidual[i] : 0.0f);
-    if (k->dst) {
-        float d =
-            f[c] * (g - f[k->channels + c] - (k->x[i] - k->saved[c]) * f[2 * k->channels + c]);
-        k->dst[i] = k->accumulate ? k->dst[i] + d : d;
+    const tn_tiles *t = &k->spread;
+    tn_tile_span at = tn_tile_at(t, block, thread);
+    float scale[4], middle[4], slope[4], x[4], g[4], old[4];
+    (void)s;
+    (void)phase;
+    if (at.first >= at.last)
+        return;
+    tn_norm_columns c = tn_norm_columns_at(k, at.col);
+    tn_norm_vector(t, k->factors, at.col, scale);
+    tn_norm_vector(t, k->factors + t->cols, at.col, middle);
+    tn_norm_vector(t, k->factors + 2 * t->cols, at.col, slope);
+    for (int64_t row = at.first; row < at.last; row += at.step) {
+        int64_t i = row * t->cols + at.col;
+        tn_norm_gate(k, &c, i, x, g);
+        if (k->dst) {
+            if (k->accumulate)
+                tn_load_wide(k->dst, i, t->width, k->x_bf16, old);
+            for (int w = 0; w < TN_TILE_WIDTH; w++) {
+                x[w] = scale[w] * (g[w] - middle[w] - (x[w] - c.mean[w]) * slope[w]);
+                x[w] += k->accumulate ? old[w] : 0.0f;
+            }
+            tn_store_wide(k->dst, i, t->width, k->x_bf16, x);
+        }
+        if (!k->dresidual)
+            continue;
+        if (k->accumulate_residual)
+            tn_load_wide(k->dresidual, i, t->width, k->residual_bf16, old);
+        for (int w = 0; w < TN_TILE_WIDTH; w++)
+            g[w] += k->accumulate_residual ? old[w] : 0.0f;
+        tn_store_wide(k->dresidual, i, t->width, k->residual_bf16, g);
     }
 }
 

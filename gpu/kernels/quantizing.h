@@ -7,14 +7,13 @@
 #ifndef TERNION_GPU_KERNELS_QUANTIZING_H
 #define TERNION_GPU_KERNELS_QUANTIZING_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 enum {
     TN_CUT_RUN = 16384,   /* elements of a run whose cuts are compared */
     TN_SUM_LANES = 8,     /* threads that sum a piece, as converter/lanes.h */
     TN_SUM_PIECE = 65536, /* converter/sums.h: TN_PIECE */
-    TN_SLICE_LANES = 32,  /* threads that sum a slice of scale gradients */
-    TN_SLICE = 4096
+    TN_SLICE = 4096       /* elements of a run whose scale gradients a block sums */
 };
 
 typedef enum tn_latent_kind {
@@ -33,7 +32,7 @@ typedef enum tn_latent_walk {
     TN_WALK_RUNS,     /* of those that are refreshed */
     TN_WALK_LANES,    /* lanes of the pieces of the runs of those that are refreshed */
     TN_WALK_KEPT,     /* the same of TWN's */
-    TN_WALK_SLICES,   /* lanes of the slices of the runs of those with scale gradients */
+    TN_WALK_SLICES,   /* blocks: slices of the runs of those with scale gradients */
     TN_WALK_SLOPES,   /* runs of those */
     TN_N_WALKS
 } tn_latent_walk;
@@ -68,7 +67,7 @@ typedef struct tn_quantizing_args {
     int n;
     tn_latent_part *parts;
     double *scores;      /* of cuts */
-    double (*slopes)[2]; /* of slices' lanes: positive side or all, negative side */
+    double (*slopes)[2]; /* of slices: positive side or all, negative side */
 } tn_quantizing_args;
 
 /* The entry of thread i, which becomes a thread of the entry. Entries without threads in a walk
@@ -497,17 +496,24 @@ TN_BODY void tn_latent_gradient_body(const tn_quantizing_args *k, int64_t i)
     e->dw[i] = d;
 }
 
-/* Lane of a slice of a run: what its elements add to the scales' gradients. */
-TN_BODY void tn_latent_slopes_body(const tn_quantizing_args *k, int64_t i)
+/* What a slice of a run adds to the scales' gradients, a block each. */
+TN_BODY void tn_latent_slopes_phase(const tn_quantizing_args *k, tn_tile_shared *s, int64_t block,
+                                    int thread, int phase)
 {
-    const tn_latent_entry *e = tn_latent_at(k, TN_WALK_SLICES, &i);
-    int64_t run = i / TN_SLICE_LANES / e->slices, count;
-    int64_t from = i / TN_SLICE_LANES % e->slices * TN_SLICE;
+    const tn_latent_entry *e = tn_latent_at(k, TN_WALK_SLICES, &block);
+    double sums[2] = {0.0, 0.0};
+    for (int q = 0; q < 2 && phase > 0; q++) {
+        sums[q] = tn_block_total(s, q, thread, phase);
+        if (phase == 2 && thread == 0)
+            k->slopes[e->slope + block][q] = sums[q];
+    }
+    if (phase > 0)
+        return;
+    int64_t run = block / e->slices, count, from = block % e->slices * TN_SLICE;
     int64_t first = tn_latent_run(e, run, &count);
     int64_t last = from + TN_SLICE < count ? from + TN_SLICE : count;
     float scale = e->state.scale[run];
-    double sums[2] = {0.0, 0.0};
-    for (int64_t j = from + i % TN_SLICE_LANES; j < last; j += TN_SLICE_LANES) {
+    for (int64_t j = from + thread; j < last; j += TN_GPU_BLOCK) {
         int64_t at = tn_latent_place(e, first + j);
         double d = (double)e->dvalues[at];
         if (e->kind == TN_LATENT_TTQ) {
@@ -520,19 +526,19 @@ TN_BODY void tn_latent_slopes_body(const tn_quantizing_args *k, int64_t i)
             sums[0] += d * (double)(tn_round_clamped(v, low, high) - (inside ? v : 0.0f));
         }
     }
-    k->slopes[e->slope + i][0] = sums[0];
-    k->slopes[e->slope + i][1] = sums[1];
+    s->sums[0][thread] = sums[0];
+    s->sums[1][thread] = sums[1];
 }
 
 TN_BODY void tn_latent_slope_body(const tn_quantizing_args *k, int64_t i)
 {
     const tn_latent_entry *e = tn_latent_at(k, TN_WALK_SLOPES, &i);
-    int64_t lanes = e->slices * TN_SLICE_LANES, count;
+    int64_t count;
     double sums[2] = {0.0, 0.0};
     (void)tn_latent_run(e, i, &count);
-    for (int64_t lane = 0; lane < lanes; lane++) {
-        sums[0] += k->slopes[e->slope + i * lanes + lane][0];
-        sums[1] += k->slopes[e->slope + i * lanes + lane][1];
+    for (int64_t slice = 0; slice < e->slices; slice++) {
+        sums[0] += k->slopes[e->slope + i * e->slices + slice][0];
+        sums[1] += k->slopes[e->slope + i * e->slices + slice][1];
     }
     if (e->kind != TN_LATENT_TTQ) {
         double most = e->high > 1 ? e->high : 1;

@@ -2,7 +2,7 @@
 #ifndef TERNION_GPU_KERNELS_REDUCTION_H
 #define TERNION_GPU_KERNELS_REDUCTION_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 typedef struct tn_reduce_args { /* [outer, reduced, inner] -> [outer, inner] */
     const float *src;           /* backward: dy */
@@ -14,7 +14,9 @@ typedef struct tn_reduce_args { /* [outer, reduced, inner] -> [outer, inner] */
 
 TN_BODY void tn_reduce_body(const tn_reduce_args *k, int64_t i)
 {
-    const float *from = k->src + i / k->inner * k->reduced * k->inner + i % k->inner;
+    int64_t outer, inner;
+    tn_divide(i, k->inner, &outer, &inner);
+    const float *from = k->src + outer * k->reduced * k->inner + inner;
     double sum = 0.0;
     float most = from[0];
     for (int64_t r = 0; r < k->reduced; r++) {
@@ -29,25 +31,59 @@ TN_BODY void tn_reduce_body(const tn_reduce_args *k, int64_t i)
 TN_BODY void tn_reduce_backward_body(const tn_reduce_args *k, int64_t i)
 {
     float scale = k->kind == TN_REDUCE_MEAN ? 1.0f / (float)k->reduced : 1.0f;
-    float d = k->src[i / k->inner / k->reduced * k->inner + i % k->inner] * scale;
+    int64_t outer, inner, row, at;
+    tn_divide(i, k->inner, &row, &inner);
+    tn_divide(row, k->reduced, &outer, &at);
+    float d = k->src[outer * k->inner + inner] * scale;
     k->dst[i] = k->accumulate ? k->dst[i] + d : d;
 }
 
-/* Thread (chunk of rows, column): sums of a matrix's columns, for tn_chunks_body to add. */
+/* Sums of a matrix's columns by chunks of rows, for tn_chunks_phase to add. */
 typedef struct tn_column_sums_args {
-    const float *src; /* [rows, cols] */
-    double *partial;  /* [chunks, cols] */
-    int64_t rows, cols;
-    int chunks;
+    const void *src; /* [rows, cols] */
+    double *partial; /* [chunks, cols] */
+    tn_tiles tiles;
+    bool bf16;
 } tn_column_sums_args;
 
-TN_BODY void tn_column_sums_body(const tn_column_sums_args *k, int64_t i)
+TN_BODY void tn_column_sums_phase(const tn_column_sums_args *k, tn_tile_shared *s, int64_t block,
+                                  int thread, int phase)
 {
-    int64_t c = i % k->cols, chunk = i / k->cols;
-    double sum = 0.0;
-    for (int64_t r = k->rows * chunk / k->chunks; r < k->rows * (chunk + 1) / k->chunks; r++)
-        sum += (double)k->src[r * k->cols + c];
-    k->partial[i] = sum;
+    const tn_tiles *t = &k->tiles;
+    if (phase > 0) {
+        tn_tile_fold(t, s, block, thread, phase, 1, k->partial);
+        return;
+    }
+    tn_tile_span at = tn_tile_at(t, block, thread);
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    float v[4];
+    for (int64_t row = at.first; row < at.last; row += at.step) {
+        tn_load_wide(k->src, row * t->cols + at.col, t->width, k->bf16, v);
+        for (int w = 0; w < TN_TILE_WIDTH; w++)
+            sum[w] += (double)v[w];
+    }
+    tn_tile_put(t, s, thread, 0, sum);
+}
+
+/* dst (+)= alpha times the sum of the chunks. */
+typedef struct tn_chunks_args {
+    const double *partial; /* [chunks, count] */
+    float *dst;
+    int64_t count;
+    int chunks;
+    float alpha;
+    bool accumulate;
+} tn_chunks_args;
+
+TN_BODY void tn_chunks_phase(const tn_chunks_args *k, tn_tile_shared *s, int64_t block, int thread,
+                             int phase)
+{
+    int64_t i = tn_chunk_column(block, thread);
+    if (phase == 0)
+        tn_chunk_gather(s, block, thread, k->partial, k->count, k->chunks, 1);
+    else if (thread < TN_CHUNK_COLUMNS && i < k->count)
+        k->dst[i] =
+            (float)tn_chunk_total(s, thread, 0) * k->alpha + (k->accumulate ? k->dst[i] : 0.0f);
 }
 
 /* Operand c of a matrix product, broadcast: dst = beta c. */

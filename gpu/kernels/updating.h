@@ -2,7 +2,7 @@
 #ifndef TERNION_GPU_KERNELS_UPDATING_H
 #define TERNION_GPU_KERNELS_UPDATING_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 typedef struct tn_update_entry { /* one tensor; entries lie in device memory */
     int64_t element, chunk;      /* its first thread: by element, by chunk of a sum */
@@ -55,32 +55,47 @@ TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
     e->value[at] = value < e->floor ? e->floor : value;
 }
 
-/* The squares of one chunk of TN_NORM_CHUNK elements. */
-TN_BODY void tn_squares_body(const tn_update_args *k, int64_t i)
+/* A block's chunk of TN_NORM_CHUNK elements, in the order of tn_norm_chunk. */
+TN_BODY void tn_squares_phase(const tn_update_args *k, tn_tile_shared *s, int64_t block, int thread,
+                              int phase)
 {
+    double sum = 0.0;
+    if (phase > 0) {
+        sum = tn_block_total(s, 0, thread, phase);
+        if (phase == 2 && thread == 0)
+            k->partial[block] = sum;
+        return;
+    }
     int low = 0, high = k->n - 1;
     while (low < high) {
         int middle = (low + high + 1) / 2;
-        if (k->entries[middle].chunk <= i)
+        if (k->entries[middle].chunk <= block)
             low = middle;
         else
             high = middle - 1;
     }
     const tn_update_entry *e = &k->entries[low];
-    int64_t first = (i - e->chunk) * TN_NORM_CHUNK, last = first + TN_NORM_CHUNK;
-    double sum = 0.0;
+    int64_t first = (block - e->chunk) * TN_NORM_CHUNK, last = first + TN_NORM_CHUNK;
     last = last < e->count ? last : e->count;
-    for (int64_t at = first; at < last; at++)
+    for (int64_t at = first + thread; at < last; at += TN_NORM_LANES)
         sum += (double)e->gradient[at] * (double)e->gradient[at];
-    k->partial[i] = sum;
+    s->sums[0][thread] = sum;
 }
 
-TN_BODY void tn_squares_total_body(const tn_update_args *k, int64_t i)
+/* One block adds the chunks, likewise. */
+TN_BODY void tn_squares_total_phase(const tn_update_args *k, tn_tile_shared *s, int64_t block,
+                                    int thread, int phase)
 {
-    double total = 0.0;
-    for (int64_t chunk = 0; chunk < k->chunks; chunk++)
-        total += k->partial[chunk];
-    k->total[i] = total;
+    double sum = 0.0;
+    if (phase > 0) {
+        sum = tn_block_total(s, 0, thread, phase);
+        if (phase == 2 && thread == 0)
+            k->total[block] = sum;
+        return;
+    }
+    for (int64_t chunk = thread; chunk < k->chunks; chunk += TN_NORM_LANES)
+        sum += k->partial[chunk];
+    s->sums[0][thread] = sum;
 }
 
 typedef struct tn_step_args {

@@ -228,11 +228,34 @@ typedef void runner(const void *args, int64_t threads, bool reverse);
     }
 TN_GPU_KERNELS(RUNNER)
 
+/* Blocks, each with poisoned shared memory, its threads one after the other within a phase. */
+#define BLOCK_RUNNER(name, arguments, phases)                                                      \
+    static void run_##name(const void *args, int64_t threads, bool reverse)                        \
+    {                                                                                              \
+        const int64_t blocks = (threads + TN_GPU_BLOCK - 1) / TN_GPU_BLOCK;                        \
+        _Pragma("omp parallel for schedule(static) if (blocks > 16)") for (int64_t b = 0;          \
+                                                                           b < blocks; b++)        \
+        {                                                                                          \
+            tn_tile_shared shared;                                                                 \
+            memset(&shared, 0xff, sizeof(shared));                                                 \
+            for (int phase = 0; phase < phases; phase++)                                           \
+                for (int t = 0; t < TN_GPU_BLOCK; t++)                                             \
+                    tn_##name##_phase((const tn_##arguments##_args *)args, &shared,                \
+                                      reverse ? blocks - 1 - b : b,                                \
+                                      reverse ? TN_GPU_BLOCK - 1 - t : t, phase);                  \
+        }                                                                                          \
+    }
+TN_GPU_BLOCK_KERNELS(BLOCK_RUNNER)
+
 #define ENTRY(name, arguments) run_##name,
-static runner *const runners[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(ENTRY)};
+#define BLOCK_ENTRY(name, arguments, phases) run_##name,
+static runner *const runners[TN_N_GPU_KERNELS] = {
+    TN_GPU_KERNELS(ENTRY) TN_GPU_BLOCK_KERNELS(BLOCK_ENTRY)};
 
 #define SIZE(name, arguments) sizeof(tn_##arguments##_args),
-static const size_t sizes[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(SIZE)};
+#define BLOCK_SIZE(name, arguments, phases) sizeof(tn_##arguments##_args),
+static const size_t sizes[TN_N_GPU_KERNELS] = {
+    TN_GPU_KERNELS(SIZE) TN_GPU_BLOCK_KERNELS(BLOCK_SIZE)};
 
 tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
                         tn_error *error)
