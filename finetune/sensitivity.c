@@ -125,10 +125,10 @@ static tn_status keep_live(measuring *m, size_t step, tn_error *error)
     size_t n = tn_plan_live(m->network.plan, step, m->live);
     for (; m->n_live < n; m->n_live++) {
         const tn_plan_buffer *buffer = &m->live[m->n_live];
-        float *copy = tn_alloc_array((size_t)buffer->count, sizeof *copy);
+        float *copy = tn_alloc(buffer->bytes);
         if (!copy)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
-        memcpy(copy, buffer->data, (size_t)buffer->count * sizeof *copy);
+        memcpy(copy, buffer->data, buffer->bytes);
         m->kept[m->n_live] = copy;
     }
     return TN_OK;
@@ -137,7 +137,7 @@ static tn_status keep_live(measuring *m, size_t step, tn_error *error)
 static void put_back(measuring *m)
 {
     for (size_t i = 0; i < m->n_live; i++)
-        memcpy(m->live[i].data, m->kept[i], (size_t)m->live[i].count * sizeof(float));
+        memcpy(m->live[i].data, m->kept[i], m->live[i].bytes);
 }
 
 /* KL summed over the batch with one layer at a width, from that layer's step on. */

@@ -4,7 +4,7 @@
 static tn_plan_buffer buffer_at(const tn_plan *plan, size_t value)
 {
     const tn_plan_value *v = &plan->values[value];
-    return (tn_plan_buffer){v->root, v->data, v->count, v->last};
+    return (tn_plan_buffer){v->root, v->data, v->count, tn_plan_value_bytes(v), v->last};
 }
 
 static bool holds_activations(const tn_plan *plan, size_t value)

@@ -38,6 +38,9 @@ const char *tn_task_refusal(const tn_device *device, const tn_task *task)
         return "bf16 needs a processor with AMX or AVX-512 BF16, or a GPU";
     if (task->precision == TN_PRECISION_TF32 && !device->tf32_runs)
         return "tf32 needs a GPU";
+    if ((task->bf16_src || task->bf16_dst) &&
+        (task->precision != TN_PRECISION_BF16 || !(device->bf16_stores >> task->verb & 1)))
+        return "it has no operands stored as bf16";
     tn_function function = task->verb == TN_VERB_CONV         ? task->conv.function
                            : task->verb == TN_VERB_GEMM       ? task->gemm.function
                            : task->verb == TN_VERB_BATCH_NORM ? task->batch_norm.function

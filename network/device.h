@@ -5,9 +5,12 @@
  * how fusion finds out what a device can fuse: a new device may support the unfused tasks alone),
  * prepares each task once, and then only runs kernels on buffers it placed in its arena.
  *
- * All tensors are dense fp32, row-major in their *physical* order. Activations of rank >= 3 that
- * come from or go to a convolution or a pooling are channels-last: [N, spatial..., C]. Integer
- * values (QuantizeLinear's output) are kept as fp32, exactly. In bf16 plans kernels convert inside.
+ * All tensors are dense, row-major in their *physical* order. Activations of rank >= 3 that come
+ * from or go to a convolution or a pooling are channels-last: [N, spatial..., C]. Elements are
+ * fp32, but for activations and their gradients that a bf16 plan stores as bf16 (tn_task.bf16_src,
+ * bf16_dst: where all kernels that touch one can); every store rounds half to even. Integer values
+ * (QuantizeLinear's output) are kept as fp32, exactly. What lies in fp32 kernels of a bf16 plan
+ * round inside.
  *
  * Determinism: results must not depend on the number of threads. Whatever is summed over the batch
  * is summed in an order fixed by the shapes. */
@@ -256,6 +259,8 @@ typedef struct tn_task {
     tn_verb verb;
     tn_precision precision; /* not AUTO */
     bool backward;          /* backward will be called */
+    uint64_t bf16_src;      /* bit i: src[i], and so dsrc[i], is stored as bf16; in bf16 plans */
+    bool bf16_dst;          /* dst and ddst are */
     union {
         tn_conv_task conv;
         tn_gemm_task gemm;
@@ -288,7 +293,8 @@ typedef struct tn_draw {
     uint32_t epoch;
 } tn_draw;
 
-/* Pointers into the device's memory. Arrays are in the order given beside the verb. */
+/* Pointers into the device's memory. Arrays are in the order given beside the verb. Those of src,
+ * dst, dsrc and ddst that the task says are stored as bf16 point to uint16_t. */
 typedef struct tn_arguments {
     const float *const *src;
     float *dst; /* may be src[i] itself only for UNARY and for BINARY without broadcast of it */
@@ -388,13 +394,15 @@ typedef struct tn_device_class {
 /* Implementations embed it first in their own struct. */
 struct tn_device {
     const tn_device_class *type;
-    char id[32];       /* "cpu", "cuda:0" */
-    char summary[160]; /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
-    bool host_memory;  /* its pointers can be read and written by the host */
-    bool bf16;         /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
-    bool records;      /* its work can be recorded and replayed */
-    bool tf32_runs;    /* tf32 can be asked for */
-    bool bf16_runs;    /* bf16 can be asked for: AVX-512's, which is faster on some processors */
+    char id[32];          /* "cpu", "cuda:0" */
+    char summary[160];    /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
+    bool host_memory;     /* its pointers can be read and written by the host */
+    bool bf16;            /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
+    bool records;         /* its work can be recorded and replayed */
+    bool tf32_runs;       /* tf32 can be asked for */
+    bool bf16_runs;       /* bf16 can be asked for: AVX-512's, which is faster on some processors */
+    uint32_t bf16_stores; /* bits 1 << tn_verb: verbs that may read and write what is stored as bf16
+                             (`supports` says which of their operands) */
 };
 
 /* Why no device takes a task: fused functions and gradients that do not go together, a precision

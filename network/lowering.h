@@ -22,6 +22,7 @@ typedef struct tn_plan_value {
     size_t root;  /* owner of memory and gradient; itself unless a view */
     size_t param; /* memory is this parameter's master; TN_NONE */
     bool keep;    /* readable after forward: output, tap, input */
+    bool bf16;    /* memory and gradient are stored as bf16; views as their roots */
     bool keep_gradient, inject;
     bool needs_gradient;
     float *data, *gradient;
@@ -97,6 +98,16 @@ tn_lower *tn_lowering_find(const tn_node *node);
 tn_status tn_plan_lower(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 /* Merges steps where the device can (fusion.c). */
 tn_status tn_plan_fuse(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
+/* Decides which values a bf16 plan stores as bf16, and tells the tasks (storage.c). */
+void tn_plan_choose_storage(tn_plan *plan);
+/* Bytes of a value's memory. */
+size_t tn_plan_value_bytes(const tn_plan_value *v);
+/* Between a value's memory (or gradient) and host fp32 in the model's order, or as it lies when
+ * `raw`. The store writes the first `count` samples and zeroes the rest. */
+tn_status tn_plan_fetch(const tn_plan *plan, const tn_plan_value *v, const float *data, bool raw,
+                        float *dst, tn_error *error) TN_MUST_CHECK;
+tn_status tn_plan_store(const tn_plan *plan, const tn_plan_value *v, float *data, const float *src,
+                        int64_t count, bool raw, tn_error *error) TN_MUST_CHECK;
 /* Prepares kernels, then places every buffer in one arena (placement.c). */
 tn_status tn_plan_place(tn_plan *plan, tn_error *error) TN_MUST_CHECK;
 

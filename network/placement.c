@@ -94,7 +94,6 @@ static void find_gradients(tn_plan *plan)
 
 static tn_status prepare_step(tn_plan *plan, tn_plan_node *step, tn_error *error)
 {
-    step->task.backward = step->backward;
     tn_status status = plan->device->type->prepare(plan->device, &step->task, &step->kernel, error);
     if (status == TN_OK && step->backward && !step->kernel->type->backward)
         status = tn_fail(error, TN_ERROR_MODEL,
@@ -205,7 +204,7 @@ static tn_status add_values(placement *p, const life *lives, tn_error *error)
         const life *l = &lives[i];
         if (v->root != i)
             continue;
-        size_t bytes = (size_t)v->count * sizeof(float);
+        size_t bytes = tn_plan_value_bytes(v);
         if (v->param != TN_NONE) {
             v->data = tn_params_at(p->plan->params, v->param)->data;
             v->gradient = tn_params_at(p->plan->params, v->param)->gradient;
@@ -370,6 +369,9 @@ tn_status tn_plan_place(tn_plan *plan, tn_error *error)
     placement p = {.plan = plan, .end = 2 * plan->n_steps + 2};
     tn_status status = TN_OK;
     find_gradients(plan);
+    for (size_t i = 0; i < plan->n_steps; i++)
+        plan->steps[i].task.backward = plan->steps[i].backward;
+    tn_plan_choose_storage(plan);
     for (size_t i = 0; i < plan->n_steps && status == TN_OK; i++)
         status = prepare_step(plan, &plan->steps[i], error);
     if (status == TN_OK && plan->options.loss)

@@ -97,7 +97,8 @@ tn_status tn_plan_forward(tn_plan *plan, tn_run_mode mode, size_t first, size_t 
 tn_status tn_plan_read(tn_plan *plan, const char *value, float *nchw,
                        tn_error *error) TN_MUST_CHECK;
 /* Device pointer to a value as it lies: [N, spatial..., C] when *channels_last, else the model's
- * order. Valid until the plan is destroyed; contents as for tn_plan_read. */
+ * order. Valid until the plan is destroyed; contents as for tn_plan_read. USAGE when a bf16 plan
+ * stores it as bf16, which it never does to inputs, outputs, taps and the logits. */
 tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool *channels_last,
                       tn_error *error) TN_MUST_CHECK;
 tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nchw,
@@ -109,6 +110,7 @@ typedef struct tn_plan_buffer {
     size_t id;
     float *data; /* device memory, as it lies */
     int64_t count;
+    size_t bytes; /* half as many where a bf16 plan stores it so: data then points to uint16_t */
     bool channels_last;
 } tn_plan_buffer;
 

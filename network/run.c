@@ -37,47 +37,6 @@ tn_status tn_plan_shape(const tn_plan *plan, const char *value, tn_extent *shape
     return TN_OK;
 }
 
-/* n, c, s of a channels-last value. */
-static void border(const tn_plan_value *v, int64_t *n, int64_t *c, int64_t *s)
-{
-    *n = v->dims[0];
-    *c = v->dims[1];
-    *s = 1;
-    for (int i = 2; i < v->rank; i++)
-        *s *= v->dims[i];
-}
-
-static tn_status fetch(const tn_plan *plan, const tn_plan_value *v, const float *data, float *dst,
-                       tn_error *error)
-{
-    int64_t n, c, s;
-    if (!v->last)
-        return plan->device->type->download(plan->device, dst, data,
-                                            (size_t)v->count * sizeof(float), error);
-    border(v, &n, &c, &s);
-    return plan->device->type->export(plan->device, dst, data, n, c, s, error);
-}
-
-/* The first `count` samples; the rest is zeroed. */
-static tn_status store(const tn_plan *plan, const tn_plan_value *v, float *data, const float *src,
-                       int64_t count, bool channels_last, tn_error *error)
-{
-    const tn_device_class *type = plan->device->type;
-    int64_t batch = v->rank ? v->dims[0] : 1, one = batch ? v->count / batch : 0, n, c, s;
-    tn_status status = TN_OK;
-    if (v->last && !channels_last) {
-        border(v, &n, &c, &s);
-        status = type->import(plan->device, data, src, count, c, s, error);
-    } else {
-        status =
-            type->upload(plan->device, data, src, (size_t)(count * one) * sizeof(float), error);
-    }
-    if (status == TN_OK && count < batch)
-        status = type->zero(plan->device, data + count * one,
-                            (size_t)((batch - count) * one) * sizeof(float), error);
-    return status;
-}
-
 static tn_status write_input(tn_plan *plan, size_t input, const float *src, int64_t count,
                              bool channels_last, tn_error *error)
 {
@@ -92,7 +51,7 @@ static tn_status write_input(tn_plan *plan, size_t input, const float *src, int6
     if (count < 0 || count > batch)
         return tn_fail(error, TN_ERROR_USAGE, "%lld samples for a plan of batch %lld",
                        (long long)count, (long long)batch);
-    return store(plan, v, v->data, src, count, channels_last, error);
+    return tn_plan_store(plan, v, v->data, src, count, channels_last, error);
 }
 
 tn_status tn_plan_write_input(tn_plan *plan, size_t input, const float *src, int64_t count,
@@ -128,7 +87,7 @@ tn_status tn_plan_read(tn_plan *plan, const char *value, float *nchw, tn_error *
     if (!v->data)
         return tn_fail(error, TN_ERROR_USAGE, "value %s is not computed by this plan",
                        tn_quote(value));
-    return fetch(plan, v, v->data, nchw, error);
+    return tn_plan_fetch(plan, v, v->data, false, nchw, error);
 }
 
 tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool *channels_last,
@@ -138,6 +97,10 @@ tn_status tn_plan_raw(tn_plan *plan, const char *value, const float **data, bool
     tn_status status = tn_plan_find_value(plan, value, &index, error);
     if (status != TN_OK)
         return status;
+    if (plan->values[index].bf16)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "value %s is stored as bf16: name it among the plan's taps",
+                       tn_quote(value));
     *data = plan->values[index].data;
     *channels_last = plan->values[index].last;
     return TN_OK;
@@ -152,7 +115,7 @@ tn_status tn_plan_write_value(tn_plan *plan, const char *value, const float *nch
     const tn_plan_value *v = &plan->values[index];
     if (!v->data || v->param != TN_NONE)
         return tn_fail(error, TN_ERROR_USAGE, "value %s cannot be written", tn_quote(value));
-    return store(plan, v, v->data, nchw, v->rank ? v->dims[0] : 1, false, error);
+    return tn_plan_store(plan, v, v->data, nchw, v->rank ? v->dims[0] : 1, false, error);
 }
 
 /* --- forward --------------------------------------------------------------------------------- */
@@ -377,8 +340,6 @@ static tn_status inject(tn_plan *plan, const char *value, const float *gradient,
     if (status != TN_OK)
         return status;
     const tn_plan_value *v = &plan->values[index];
-    const tn_device_class *type = plan->device->type;
-    const size_t bytes = (size_t)v->count * sizeof(float);
     tn_plan_value *root = &plan->values[v->root];
     bool allowed = v->inject || plan->options.keep_all || (v->value && v->value->is_output) ||
                    strcmp(value, plan->logits) == 0;
@@ -390,14 +351,14 @@ static tn_status inject(tn_plan *plan, const char *value, const float *gradient,
         return TN_OK;          /* nothing before it is trained */
     if (root->gradient_live) { /* on the host: rare */
         float *sum = plan->staging;
-        status = raw ? type->download(plan->device, sum, root->gradient, bytes, error)
-                     : fetch(plan, v, root->gradient, sum, error);
+        status = tn_plan_fetch(plan, v, root->gradient, raw, sum, error);
         for (int64_t i = 0; i < v->count && status == TN_OK; i++)
             sum[i] += gradient[i];
         gradient = sum;
     }
     if (status == TN_OK)
-        status = store(plan, v, root->gradient, gradient, v->rank ? v->dims[0] : 1, raw, error);
+        status =
+            tn_plan_store(plan, v, root->gradient, gradient, v->rank ? v->dims[0] : 1, raw, error);
     if (status == TN_OK)
         root->gradient_live = root->gradient_valid = true;
     return status;
@@ -535,5 +496,5 @@ tn_status tn_plan_read_gradient(tn_plan *plan, const char *value, float *nchw, t
         memset(nchw, 0, (size_t)v->count * sizeof(float));
         return TN_OK;
     }
-    return fetch(plan, v, root->gradient, nchw, error);
+    return tn_plan_fetch(plan, v, root->gradient, false, nchw, error);
 }

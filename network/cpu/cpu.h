@@ -48,6 +48,9 @@ tn_cpu_prepare tn_cpu_fake_quantize_prepare;
 tn_cpu_prepare tn_cpu_dropout_prepare;
 tn_cpu_prepare tn_cpu_loss_prepare;
 
+/* Why operands of a binary task cannot be stored as bf16; NULL: they can. */
+const char *tn_cpu_binary_refusal(const tn_binary_task *task);
+
 /* [n, rows, cols] -> [n, cols, rows] */
 void tn_cpu_transpose(const float *src, float *dst, int64_t n, int64_t rows, int64_t cols);
 

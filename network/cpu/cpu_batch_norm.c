@@ -1,71 +1,144 @@
 #include "network/cpu/cpu.h"
 
 #include "core/memory.h"
+#include "network/cpu/cpu_bf16.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Sums over rows: fixed chunks, each in blocks of BLOCK rows summed in fp32 (while in cache) and
- * merged in double in order. */
-enum { BLOCK = 32 };
+/* Loops run over lanes: the channels of one row, or of as many rows as make LANES elements, so that
+ * few channels make long loops too. What is per channel is repeated over the lanes.
+ * Sums over rows: fixed chunks, each in blocks of about BLOCK elements (which stay in cache) summed
+ * in fp32 per lane and merged in double in order. */
+enum { LANES = 128, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
 
 typedef struct batch_norm_kernel {
     tn_cpu_kernel plain;
     int chunks;
+    int64_t lanes, block;  /* elements, rows */
+    bool bf16;             /* how all operands are stored */
     bool batch_statistics; /* of the last forward */
     int64_t parts[];
 } batch_norm_kernel;
 
-TN_HOT static void block_mean(const float *restrict x, int64_t rows, int64_t channels,
-                              float *restrict mean)
+/* How the gradient behind the function is told. */
+typedef enum gate_kind { GATE_NONE, GATE_BY_X, GATE_BY_Y } gate_kind;
+
+/* `saved` [channels] mean, 1 / sqrt(var + epsilon), var; [lanes] mean, scale, shift. */
+static float *lane_mean(const batch_norm_kernel *k, const tn_arguments *args)
 {
-    memset(mean, 0, (size_t)channels * sizeof(float));
-    for (int64_t r = 0; r < rows; r++)
+    return (float *)args->saved + 3 * k->plain.task.batch_norm.channels;
+}
+
+static float *lane_scale(const batch_norm_kernel *k, const tn_arguments *args)
+{
+    return lane_mean(k, args) + k->lanes;
+}
+
+static float *lane_shift(const batch_norm_kernel *k, const tn_arguments *args)
+{
+    return lane_mean(k, args) + 2 * k->lanes;
+}
+
+/* The channels' values, first in `lanes`, again for the other rows. */
+static void repeat(float *lanes, int64_t n, int64_t channels)
+{
+    for (int64_t i = channels; i < n; i += channels)
+        memcpy(lanes + i, lanes, (size_t)channels * sizeof(float));
+}
+
+/* Sums over the rows of a lane row. */
+static void fold(float *lanes, int64_t n, int64_t channels)
+{
+    for (int64_t i = channels; i < n; i += channels)
         for (int64_t c = 0; c < channels; c++)
-            mean[c] += x[r * channels + c];
-    for (int64_t c = 0; c < channels; c++)
-        mean[c] /= (float)rows;
+            lanes[c] += lanes[i + c];
 }
 
-TN_HOT static void block_square(const float *restrict x, int64_t rows, int64_t channels,
-                                const float *restrict mean, float *restrict square)
+/* For every lane row of `count` elements: n elements from `at`. */
+#define EACH_LANE_ROW(count, lanes)                                                                \
+    for (int64_t at = 0, n; n = (count)-at < (lanes) ? (count)-at : (lanes), at < (count);         \
+         at += (lanes))
+
+TN_INLINE void add_sums(const void *restrict x, int64_t count, int64_t lanes, float *restrict sum,
+                        bool bf16)
 {
-    memset(square, 0, (size_t)channels * sizeof(float));
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < channels; c++) {
-            float d = x[r * channels + c] - mean[c];
-            square[c] += d * d;
-        }
+    memset(sum, 0, (size_t)lanes * sizeof(float));
+    EACH_LANE_ROW(count, lanes)
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += tn_load(x, at + i, bf16);
 }
 
-/* Chan's formula: merges a block of `n` rows into (mean, square) of `count`. */
-static void merge(double *mean, double *square, double count, const float *block_mean_,
-                  const float *block_square_, double n, int64_t channels)
+TN_HOT static void lane_sums(const void *x, int64_t count, int64_t lanes, float *sum, bool bf16)
 {
-    double total = count + n;
-    for (int64_t c = 0; c < channels; c++) {
-        double d = (double)block_mean_[c] - mean[c];
-        mean[c] += d * (n / total);
-        square[c] += (double)block_square_[c] + d * d * (count * n / total);
+    if (bf16)
+        add_sums(x, count, lanes, sum, true);
+    else
+        add_sums(x, count, lanes, sum, false);
+}
+
+TN_INLINE void add_squares(const void *restrict x, int64_t count, int64_t lanes,
+                           const float *restrict mean, float *restrict square, bool bf16)
+{
+    memset(square, 0, (size_t)lanes * sizeof(float));
+    EACH_LANE_ROW(count, lanes)
+    for (int64_t i = 0; i < n; i++) {
+        float d = tn_load(x, at + i, bf16) - mean[i];
+        square[i] += d * d;
     }
 }
 
-/* Workspace of a chunk: doubles mean, square; floats for a block's mean, square. */
-static size_t chunk_bytes(int64_t channels)
+TN_HOT static void lane_squares(const void *x, int64_t count, int64_t lanes, const float *mean,
+                                float *square, bool bf16)
 {
-    return (size_t)channels * (2 * sizeof(double) + 2 * sizeof(float));
+    if (bf16)
+        add_squares(x, count, lanes, mean, square, true);
+    else
+        add_squares(x, count, lanes, mean, square, false);
 }
 
-static void chunk_statistics(const float *x, int64_t rows, int64_t channels, void *workspace)
+/* Chan's formula: merges a block of `n` rows into (mean, square) of `count`. */
+static void merge(double *mean, double *square, double count, const float *block_mean,
+                  const float *block_square, double n, int64_t channels)
 {
-    double *mean = workspace, *square = mean + channels;
-    float *block = (float *)(square + channels);
-    memset(workspace, 0, chunk_bytes(channels));
-    for (int64_t r = 0; r < rows; r += BLOCK) {
-        int64_t n = rows - r < BLOCK ? rows - r : BLOCK;
-        block_mean(x + r * channels, n, channels, block);
-        block_square(x + r * channels, n, channels, block, block + channels);
-        merge(mean, square, (double)r, block, block + channels, (double)n, channels);
+    double total = count + n, share = n / total, weight = count * n / total;
+    for (int64_t c = 0; c < channels; c++) {
+        double d = (double)block_mean[c] - mean[c];
+        mean[c] += d * share;
+        square[c] += (double)block_square[c] + d * d * weight;
+    }
+}
+
+/* Workspace of a chunk: doubles of two sums per channel; floats of two per lane. */
+static size_t chunk_bytes(const batch_norm_kernel *k)
+{
+    return (size_t)k->plain.task.batch_norm.channels * 2 * sizeof(double) +
+           (size_t)((k->lanes + 1) / 2 * 2) * 2 * sizeof(float);
+}
+
+static double *chunk_memory(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    return (double *)((char *)args->workspace + (size_t)chunk * chunk_bytes(k));
+}
+
+static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    double *mean = chunk_memory(k, args, chunk), *square = mean + t->channels;
+    float *block = (float *)(square + t->channels), *squares = block + k->lanes;
+    int64_t first = t->rows * chunk / k->chunks, last = t->rows * (chunk + 1) / k->chunks;
+    memset(mean, 0, chunk_bytes(k));
+    for (int64_t r = first; r < last; r += k->block) {
+        int64_t n = last - r < k->block ? last - r : k->block, count = n * t->channels;
+        const void *x = tn_place(args->src[0], r * t->channels, k->bf16);
+        lane_sums(x, count, k->lanes, block, k->bf16);
+        fold(block, k->lanes, t->channels);
+        for (int64_t c = 0; c < t->channels; c++)
+            block[c] /= (float)n;
+        repeat(block, k->lanes, t->channels);
+        lane_squares(x, count, k->lanes, block, squares, k->bf16);
+        fold(squares, k->lanes, t->channels);
+        merge(mean, square, (double)(r - first), block, squares, (double)n, t->channels);
     }
 }
 
@@ -73,20 +146,16 @@ static void chunk_statistics(const float *x, int64_t rows, int64_t channels, voi
 static void batch_statistics(const batch_norm_kernel *k, const tn_arguments *args)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    size_t bytes = chunk_bytes(t->channels);
     float *saved = args->saved;
     int64_t channels = t->channels;
     int chunks = k->chunks;
 #pragma omp parallel for schedule(static)
-    for (int i = 0; i < chunks; i++) {
-        int64_t first = t->rows * i / chunks, last = t->rows * (i + 1) / chunks;
-        chunk_statistics(args->src[0] + first * channels, last - first, channels,
-                         (char *)args->workspace + (size_t)i * bytes);
-    }
+    for (int i = 0; i < chunks; i++)
+        chunk_statistics(k, args, i);
     for (int64_t c = 0; c < channels; c++) {
         double mean = 0.0, square = 0.0, count = 0.0;
         for (int i = 0; i < chunks; i++) {
-            const double *m = (const double *)((char *)args->workspace + (size_t)i * bytes);
+            const double *m = chunk_memory(k, args, i);
             double n = (double)(t->rows * (i + 1) / chunks - t->rows * i / chunks);
             double d = m[c] - mean, total = count + n;
             if (n > 0.0) {
@@ -119,36 +188,34 @@ static void move_running(const batch_norm_kernel *k, const tn_arguments *args)
     }
 }
 
-/* A row of one of several sources. */
-TN_HOT static void apply_part(const float *restrict x, const float *restrict scale,
-                              const float *restrict shift, float *restrict y, int64_t channels,
-                              float low, float high)
+/* y = min(max(x * scale + shift [+ residual], low), high) */
+TN_INLINE void apply_rows(const void *restrict x, const void *restrict residual,
+                          const float *restrict scale, const float *restrict shift,
+                          void *restrict y, int64_t count, int64_t lanes, float low, float high,
+                          bool bf16)
 {
-    for (int64_t c = 0; c < channels; c++) {
-        float v = x[c] * scale[c] + shift[c];
+    EACH_LANE_ROW(count, lanes)
+    for (int64_t i = 0; i < n; i++) {
+        float v = tn_load(x, at + i, bf16) * scale[i] + shift[i];
+        if (residual)
+            v += tn_load(residual, at + i, bf16);
         v = v < low ? low : v;
-        y[c] = v > high ? high : v;
+        tn_save(y, at + i, v > high ? high : v, bf16);
     }
 }
 
-TN_HOT static void apply(const float *x, const float *residual, const float *restrict scale,
-                         const float *restrict shift, float *y, int64_t rows, int64_t channels,
-                         float low, float high)
+TN_HOT static void apply(const void *x, const void *residual, const float *scale,
+                         const float *shift, void *y, int64_t count, int64_t lanes, float low,
+                         float high, bool bf16)
 {
-    if (residual)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < channels; c++) {
-                float v = x[r * channels + c] * scale[c] + shift[c] + residual[r * channels + c];
-                v = v < low ? low : v;
-                y[r * channels + c] = v > high ? high : v;
-            }
+    if (residual && bf16)
+        apply_rows(x, residual, scale, shift, y, count, lanes, low, high, true);
+    else if (residual)
+        apply_rows(x, residual, scale, shift, y, count, lanes, low, high, false);
+    else if (bf16)
+        apply_rows(x, NULL, scale, shift, y, count, lanes, low, high, true);
     else
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < channels; c++) {
-                float v = x[r * channels + c] * scale[c] + shift[c];
-                v = v < low ? low : v;
-                y[r * channels + c] = v > high ? high : v;
-            }
+        apply_rows(x, NULL, scale, shift, y, count, lanes, low, high, false);
 }
 
 static void bounds(const tn_batch_norm_task *t, float *low, float *high)
@@ -160,30 +227,48 @@ static void bounds(const tn_batch_norm_task *t, float *low, float *high)
 }
 
 /* Rows [first, first + n) of all sources. */
-static void apply_rows(const batch_norm_kernel *k, const tn_arguments *args, const float *scale,
-                       int64_t first, int64_t n)
+static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
+                        int64_t n)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const float *scale = lane_scale(k, args), *shift = lane_shift(k, args);
     int64_t at = first * t->channels;
     float low, high;
     bounds(t, &low, &high);
     if (t->n_parts == 0)
-        apply(args->src[0] + at, t->residual ? args->src[1] + at : NULL, scale, scale + t->channels,
-              args->dst + at, n, t->channels, low, high);
+        apply(tn_place(args->src[0], at, k->bf16),
+              t->residual ? tn_place(args->src[1], at, k->bf16) : NULL, scale, shift,
+              tn_place(args->dst, at, k->bf16), n * t->channels, k->lanes, low, high, k->bf16);
     for (int64_t r = first; r < first + n && t->n_parts; r++) {
         int64_t c = 0;
         for (int i = 0; i < t->n_parts; c += t->parts[i++])
-            apply_part(args->src[i] + r * t->parts[i], scale + c, scale + t->channels + c,
-                       args->dst + r * t->channels + c, t->parts[i], low, high);
+            apply(tn_place(args->src[i], r * t->parts[i], k->bf16), NULL, scale + c, shift + c,
+                  tn_place(args->dst, r * t->channels + c, k->bf16), t->parts[i], t->parts[i], low,
+                  high, k->bf16);
     }
+}
+
+/* Mean, scale and shift of the lanes, from the statistics in saved. */
+static void set_lanes(const batch_norm_kernel *k, const tn_arguments *args)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const float *gamma = args->params[0], *beta = args->params[1], *saved = args->saved;
+    float *lanes[] = {lane_mean(k, args), lane_scale(k, args), lane_shift(k, args)};
+    for (int64_t c = 0; c < t->channels; c++) {
+        double s = (double)gamma[c] * (double)saved[t->channels + c];
+        lanes[0][c] = saved[c];
+        lanes[1][c] = (float)s;
+        lanes[2][c] = (float)((double)beta[c] - (double)saved[c] * s);
+    }
+    for (int i = 0; i < 3; i++)
+        repeat(lanes[i], k->lanes, t->channels);
 }
 
 static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    const float *gamma = args->params[0], *beta = args->params[1];
-    float *saved = args->saved, *scale = saved + 3 * t->channels, *shift = scale + t->channels;
+    float *saved = args->saved;
     if (args->training && t->n_parts)
         return tn_fail(error, TN_ERROR_USAGE, "batch statistics need a plan with separate BN");
     k->batch_statistics = args->training;
@@ -199,118 +284,162 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
             saved[2 * t->channels + c] = args->params[3][c];
         }
     }
-    for (int64_t c = 0; c < t->channels; c++) {
-        double s = (double)gamma[c] * (double)saved[t->channels + c];
-        scale[c] = (float)s;
-        shift[c] = (float)((double)beta[c] - (double)saved[c] * s);
-    }
-    int64_t pieces = (t->rows + BLOCK - 1) / BLOCK;
+    set_lanes(k, args);
+    int64_t pieces = (t->rows + k->block - 1) / k->block;
 #pragma omp parallel for schedule(static) if (t->rows * t->channels > TN_CPU_GRAIN)
     for (int64_t p = 0; p < pieces; p++) {
-        int64_t n = t->rows - p * BLOCK < BLOCK ? t->rows - p * BLOCK : BLOCK;
-        apply_rows(k, args, scale, p * BLOCK, n);
+        int64_t n = t->rows - p * k->block < k->block ? t->rows - p * k->block : k->block;
+        apply_block(k, args, p * k->block, n);
     }
     return TN_OK;
 }
 
-/* dy where the function let it through */
-TN_HOT static void gate(const float *restrict dy, const float *restrict y, float *restrict g,
-                        int64_t n, float low, float high)
-{
-    for (int64_t i = 0; i < n; i++)
-        g[i] = y[i] > low && y[i] < high ? dy[i] : 0.0f;
-}
+/* --- backward -------------------------------------------------------------------------------- */
 
-/* The same without a residual: forward's result is computed again, cheaper than reading it. */
-TN_HOT static void gate_again(const float *restrict dy, const float *restrict x,
-                              const float *restrict scale, const float *restrict shift,
-                              float *restrict g, int64_t rows, int64_t channels, float low,
-                              float high)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < channels; c++) {
-            int64_t i = r * channels + c;
-            float v = x[i] * scale[c] + shift[c];
-            g[i] = v > low && v < high ? dy[i] : 0.0f;
-        }
-}
-
-/* The gradient behind the function of rows from element `at`: ddst itself, or in g. */
-static const float *gated(const tn_batch_norm_task *t, const tn_arguments *args, int64_t at,
-                          int64_t rows, float *g)
-{
-    const float *dy = args->ddst + at, *scale = (const float *)args->saved + 3 * t->channels;
+/* A block of rows in backward: elements and what is per lane. */
+typedef struct rows_view {
+    const void *x, *y, *dy;
+    const float *mean, *scale, *shift; /* of forward */
+    int64_t count, lanes;
     float low, high;
-    bounds(t, &low, &high);
-    if (t->function == TN_FUNCTION_NONE)
+} rows_view;
+
+/* dy where the function let it through; without a residual forward's result is computed again,
+ * cheaper than reading it. */
+TN_INLINE float gated(const rows_view *v, int64_t at, int64_t i, gate_kind gate, bool bf16)
+{
+    float dy = tn_load(v->dy, at + i, bf16), y = 0.0f;
+    if (gate == GATE_NONE)
         return dy;
-    if (t->residual)
-        gate(dy, args->dst + at, g, rows * t->channels, low, high);
+    if (gate == GATE_BY_X)
+        y = tn_load(v->x, at + i, bf16) * v->scale[i] + v->shift[i];
     else
-        gate_again(dy, args->src[0] + at, scale, scale + t->channels, g, rows, t->channels, low,
-                   high);
-    return g;
+        y = tn_load(v->y, at + i, bf16);
+    return y > v->low && y < v->high ? dy : 0.0f;
 }
 
-TN_HOT static void block_sums(const float *restrict g, const float *restrict x,
-                              const float *restrict mean, int64_t rows, int64_t channels,
-                              float *restrict sum, float *restrict product)
+TN_INLINE void add_gradients(const rows_view *view, float *restrict sum, float *restrict product,
+                             gate_kind gate, bool bf16)
 {
-    memset(sum, 0, (size_t)channels * sizeof(float));
-    memset(product, 0, (size_t)channels * sizeof(float));
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < channels; c++) {
-            sum[c] += g[r * channels + c];
-            product[c] += g[r * channels + c] * (x[r * channels + c] - mean[c]);
-        }
+    const rows_view v = *view;
+    memset(sum, 0, (size_t)v.lanes * sizeof(float));
+    memset(product, 0, (size_t)v.lanes * sizeof(float));
+    EACH_LANE_ROW(v.count, v.lanes)
+    for (int64_t i = 0; i < n; i++) {
+        float g = gated(&v, at, i, gate, bf16);
+        sum[i] += g;
+        product[i] += g * (tn_load(v.x, at + i, bf16) - v.mean[i]);
+    }
 }
 
-/* dx = scale (g - (mean_g + (x - mean) slope)) */
-TN_HOT static void spread(const float *restrict g, const float *restrict x,
-                          const float *restrict mean, const float *restrict scale,
-                          const float *restrict mean_g, const float *restrict slope, float *dx,
-                          int64_t rows, int64_t channels, bool accumulate)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < channels; c++) {
-            int64_t i = r * channels + c;
-            float d = scale[c] * (g[i] - mean_g[c] - (x[i] - mean[c]) * slope[c]);
-            dx[i] = accumulate ? dx[i] + d : d;
-        }
+/* Calls with constants: one body for each gate and type. */
+#define BY_GATE(call, gate)                                                                        \
+    switch (gate) {                                                                                \
+    case GATE_NONE:                                                                                \
+        call(GATE_NONE);                                                                           \
+        break;                                                                                     \
+    case GATE_BY_X:                                                                                \
+        call(GATE_BY_X);                                                                           \
+        break;                                                                                     \
+    default:                                                                                       \
+        call(GATE_BY_Y);                                                                           \
+    }
+
+TN_HOT static void lane_gradients(const rows_view *v, float *sum, float *product, gate_kind gate,
+                                  bool bf16){
+#define SUMS(kind)                                                                                 \
+    bf16 ? add_gradients(v, sum, product, kind, true) : add_gradients(v, sum, product, kind, false)
+    BY_GATE(SUMS, gate)
+#undef SUMS
 }
 
-TN_HOT static void pass_on(const float *restrict g, float *restrict dx, int64_t n, bool accumulate)
+/* dx = scale (g - mean_g - (x - mean) slope); factors: [lanes] scale, mean_g, slope */
+TN_INLINE void spread_rows(const rows_view *view, const float *restrict factors, void *restrict dx,
+                           bool accumulate, gate_kind gate, bool bf16)
 {
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = accumulate ? dx[i] + g[i] : g[i];
+    const rows_view v = *view;
+    const float *scale = factors, *mean_g = factors + v.lanes, *slope = factors + 2 * v.lanes;
+    EACH_LANE_ROW(v.count, v.lanes)
+    for (int64_t i = 0; i < n; i++) {
+        float g = gated(&v, at, i, gate, bf16);
+        float d = scale[i] * (g - mean_g[i] - (tn_load(v.x, at + i, bf16) - v.mean[i]) * slope[i]);
+        tn_save(dx, at + i, accumulate ? tn_load(dx, at + i, bf16) + d : d, bf16);
+    }
 }
 
-/* Workspace of a backward chunk: doubles sum, product; floats sum, product; a block of g. */
-static size_t backward_chunk_bytes(int64_t channels)
+TN_HOT static void spread(const rows_view *v, const float *factors, void *dx, bool accumulate,
+                          gate_kind gate, bool bf16){
+#define SPREAD(kind)                                                                               \
+    bf16 ? spread_rows(v, factors, dx, accumulate, kind, true)                                     \
+         : spread_rows(v, factors, dx, accumulate, kind, false)
+    BY_GATE(SPREAD, gate)
+#undef SPREAD
+}
+
+TN_INLINE void pass_rows(const rows_view *view, void *restrict dx, bool accumulate, gate_kind gate,
+                         bool bf16)
 {
-    return chunk_bytes(channels) + (size_t)(BLOCK * channels) * sizeof(float);
+    const rows_view v = *view;
+    for (int64_t i = 0; i < v.count; i++) {
+        float g = gated(&v, 0, i, gate, bf16);
+        tn_save(dx, i, accumulate ? tn_load(dx, i, bf16) + g : g, bf16);
+    }
+}
+
+/* The residual's gradient: never gated by x. */
+TN_HOT static void pass_on(const rows_view *v, void *dx, bool accumulate, gate_kind gate, bool bf16)
+{
+    if (gate == GATE_NONE && bf16)
+        pass_rows(v, dx, accumulate, GATE_NONE, true);
+    else if (gate == GATE_NONE)
+        pass_rows(v, dx, accumulate, GATE_NONE, false);
+    else if (bf16)
+        pass_rows(v, dx, accumulate, GATE_BY_Y, true);
+    else
+        pass_rows(v, dx, accumulate, GATE_BY_Y, false);
+}
+
+static gate_kind gate_of(const tn_batch_norm_task *t)
+{
+    return t->function == TN_FUNCTION_NONE ? GATE_NONE : t->residual ? GATE_BY_Y : GATE_BY_X;
+}
+
+static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
+                           int64_t n)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    int64_t at = first * t->channels;
+    rows_view v = {.x = tn_place(args->src[0], at, k->bf16),
+                   .y = tn_place(args->dst, at, k->bf16),
+                   .dy = tn_place(args->ddst, at, k->bf16),
+                   .mean = lane_mean(k, args),
+                   .scale = lane_scale(k, args),
+                   .shift = lane_shift(k, args),
+                   .count = n * t->channels,
+                   .lanes = k->lanes};
+    bounds(t, &v.low, &v.high);
+    return v;
 }
 
 static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    int64_t channels = t->channels;
-    double *sum =
-        (double *)((char *)args->workspace + (size_t)chunk * backward_chunk_bytes(channels));
-    float *block = (float *)(sum + 2 * channels), *g = block + 2 * channels;
-    const float *mean = args->saved;
+    int64_t channels = t->channels, last = t->rows * (chunk + 1) / k->chunks;
+    double *sum = chunk_memory(k, args, chunk);
+    float *lanes[2] = {(float *)(sum + 2 * channels), (float *)(sum + 2 * channels) + k->lanes};
     memset(sum, 0, (size_t)(2 * channels) * sizeof(double));
-    int64_t last = t->rows * (chunk + 1) / k->chunks;
-    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += BLOCK) {
-        int64_t n = last - r < BLOCK ? last - r : BLOCK, at = r * channels;
-        const float *from = gated(t, args, at, n, g);
-        block_sums(from, args->src[0] + at, mean, n, channels, block, block + channels);
-        for (int64_t c = 0; c < 2 * channels; c++)
-            sum[c] += (double)block[c];
+    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
+        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
+        lane_gradients(&v, lanes[0], lanes[1], gate_of(t), k->bf16);
+        for (int p = 0; p < 2; p++) {
+            fold(lanes[p], k->lanes, channels);
+            for (int64_t c = 0; c < channels; c++)
+                sum[p * channels + c] += (double)lanes[p][c];
+        }
     }
 }
 
-/* Parameter gradients, and per channel scale, mean_g, slope at the workspace's end. */
+/* Parameter gradients, and per lane scale, mean_g, slope at the workspace's end. */
 static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
                         float *factors)
 {
@@ -320,8 +449,7 @@ static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, in
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0.0, product = 0.0, inverse = (double)saved[channels + c];
         for (int i = 0; i < chunks; i++) {
-            const double *s = (const double *)((char *)args->workspace +
-                                               (size_t)i * backward_chunk_bytes(channels));
+            const double *s = chunk_memory(k, args, i);
             sum += s[c];
             product += s[channels + c];
         }
@@ -333,30 +461,27 @@ static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, in
         }
         double rows = (double)t->rows;
         factors[c] = args->params[0][c] * saved[channels + c];
-        factors[channels + c] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
-        factors[2 * channels + c] =
+        factors[k->lanes + c] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
+        factors[2 * k->lanes + c] =
             k->batch_statistics ? (float)(product * inverse * inverse / rows) : 0.0f;
     }
+    for (int i = 0; i < 3; i++)
+        repeat(factors + i * k->lanes, k->lanes, channels);
 }
 
-/* Block g buffers of the second pass reuse those of the first: one per chunk. */
 static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *factors,
                          int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    int64_t channels = t->channels;
-    double *sum =
-        (double *)((char *)args->workspace + (size_t)chunk * backward_chunk_bytes(channels));
-    float *g = (float *)(sum + 2 * channels) + 2 * channels;
     int64_t last = t->rows * (chunk + 1) / k->chunks;
-    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += BLOCK) {
-        int64_t n = last - r < BLOCK ? last - r : BLOCK, at = r * channels;
-        const float *from = gated(t, args, at, n, g);
+    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
+        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
         if (args->dsrc[0])
-            spread(from, args->src[0] + at, args->saved, factors, factors + channels,
-                   factors + 2 * channels, args->dsrc[0] + at, n, channels, args->accumulate[0]);
+            spread(&v, factors, tn_place(args->dsrc[0], r * t->channels, k->bf16),
+                   args->accumulate[0], gate_of(t), k->bf16);
         if (t->residual && args->dsrc[1])
-            pass_on(from, args->dsrc[1] + at, n * channels, args->accumulate[1]);
+            pass_on(&v, tn_place(args->dsrc[1], r * t->channels, k->bf16), args->accumulate[1],
+                    gate_of(t), k->bf16);
     }
 }
 
@@ -365,9 +490,7 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
     (void)error;
     const batch_norm_kernel *k = (const batch_norm_kernel *)kernel;
     int chunks = k->chunks;
-    float *factors =
-        (float *)((char *)args->workspace +
-                  (size_t)chunks * backward_chunk_bytes(k->plain.task.batch_norm.channels));
+    float *factors = (float *)chunk_memory(k, args, chunks);
     /* remembered statistics and parameters that are not trained: dx = dy * scale, no sums */
     const bool summed = k->batch_statistics || args->dparams[0] || args->dparams[1];
 #pragma omp parallel for schedule(static) if (summed)
@@ -382,6 +505,16 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
 
 static const tn_kernel_class batch_norm_class = {tn_cpu_kernel_destroy, NULL, batch_norm_forward,
                                                  batch_norm_backward};
+
+static void set_block(batch_norm_kernel *k)
+{
+    int64_t channels = k->plain.task.batch_norm.channels, rows = 1;
+    while (rows * channels < LANES || (rows * channels % VECTOR && rows < VECTOR))
+        rows *= 2;
+    k->lanes = rows * channels;
+    k->block = BLOCK / channels > LEAST_ROWS ? BLOCK / channels : LEAST_ROWS;
+    k->block = (k->block + rows - 1) / rows * rows;
+}
 
 tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                     tn_error *error)
@@ -399,11 +532,11 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
         k->parts[i] = t->parts[i];
     k->plain.task.batch_norm.parts = k->parts;
     k->chunks = t->rows < TN_CPU_CHUNKS ? (t->rows > 0 ? (int)t->rows : 1) : TN_CPU_CHUNKS;
-    created->saved_bytes = 5 * channels * sizeof(float); /* statistics, scale, shift */
-    created->workspace_bytes = (size_t)k->chunks * chunk_bytes(t->channels);
-    if (task->backward)
-        created->workspace_bytes =
-            (size_t)k->chunks * backward_chunk_bytes(t->channels) + 3 * channels * sizeof(float);
+    k->bf16 = task->bf16_dst;
+    set_block(k);
+    created->saved_bytes = (3 * channels + 3 * (size_t)k->lanes) * sizeof(float);
+    created->workspace_bytes =
+        (size_t)k->chunks * chunk_bytes(k) + 3 * (size_t)k->lanes * sizeof(float);
     created->reads_src = true;
     created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual;
     *kernel = created;

@@ -1,6 +1,7 @@
 #include "network/cpu/cpu.h"
 
 #include "core/memory.h"
+#include "network/cpu/cpu_bf16.h"
 
 #include <math.h>
 #include <string.h>
@@ -69,11 +70,37 @@ static void offsets(const binary_kernel *k, int64_t index, int64_t *a, int64_t *
     }
 }
 
+/* Sums of two operands stored as bf16. */
+TN_HOT static void sum_piece(const void *a, const void *b, void *dst, int64_t n, bool relu)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float x = tn_load(a, i, true) + tn_load(b, i, true);
+        tn_save(dst, i, relu && x < 0.0f ? 0.0f : x, true);
+    }
+}
+
+static void sum_bf16(const binary_kernel *k, const tn_arguments *args)
+{
+    const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
+    int64_t pieces = (k->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t at = p * TN_CPU_GRAIN;
+        int64_t n = k->count - at < TN_CPU_GRAIN ? k->count - at : TN_CPU_GRAIN;
+        sum_piece(tn_place(args->src[0], at, true), tn_place(args->src[1], at, true),
+                  tn_place(args->dst, at, true), n, relu);
+    }
+}
+
 static tn_status binary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
     const binary_kernel *k = (const binary_kernel *)kernel;
     const tn_binary_task *t = &k->plain.task.binary;
+    if (k->plain.task.bf16_dst) {
+        sum_bf16(k, args);
+        return TN_OK;
+    }
     int64_t inner = k->dims[k->rank - 1], a_last = k->a_stride[k->rank - 1];
     int64_t b_last = k->b_stride[k->rank - 1];
     int64_t piece = inner < TN_CPU_GRAIN ? inner : TN_CPU_GRAIN;
@@ -187,6 +214,29 @@ static void backward_broadcast(const binary_kernel *k, const tn_arguments *args,
     }
 }
 
+/* The gradient of one. */
+TN_HOT static void gate_piece(const void *y, const void *dy, void *dx, int64_t n, bool relu,
+                              bool accumulate)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float d = relu && !(tn_load(y, i, true) > 0.0f) ? 0.0f : tn_load(dy, i, true);
+        tn_save(dx, i, accumulate ? tn_load(dx, i, true) + d : d, true);
+    }
+}
+
+static void sum_backward_bf16(const binary_kernel *k, const tn_arguments *args, int which)
+{
+    const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
+    int64_t pieces = (k->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t at = p * TN_CPU_GRAIN;
+        int64_t n = k->count - at < TN_CPU_GRAIN ? k->count - at : TN_CPU_GRAIN;
+        gate_piece(tn_place(args->dst, at, true), tn_place(args->ddst, at, true),
+                   tn_place(args->dsrc[which], at, true), n, relu, args->accumulate[which]);
+    }
+}
+
 static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
@@ -194,7 +244,9 @@ static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn
     for (int i = 0; i < 2; i++) {
         if (!args->dsrc[i])
             continue;
-        if ((i ? k->b_count : k->a_count) == k->count)
+        if (k->plain.task.bf16_dst)
+            sum_backward_bf16(k, args, i);
+        else if ((i ? k->b_count : k->a_count) == k->count)
             backward_full(k, args, i);
         else
             backward_broadcast(k, args, i);
@@ -260,4 +312,13 @@ tn_status tn_cpu_binary_prepare(tn_device *device, const tn_task *task, tn_kerne
     created->reads_src = task->binary.kind != TN_BINARY_ADD && task->binary.kind != TN_BINARY_SUB;
     *kernel = created;
     return TN_OK;
+}
+
+const char *tn_cpu_binary_refusal(const tn_binary_task *task)
+{
+    int64_t count = tn_extent_count(&task->dst);
+    return task->kind == TN_BINARY_ADD && tn_extent_count(&task->a) == count &&
+                   tn_extent_count(&task->b) == count
+               ? NULL
+               : "only the sum of two operands of one shape takes bf16";
 }

@@ -1,6 +1,7 @@
 #include "network/cpu/cpu.h"
 
 #include "core/memory.h"
+#include "network/cpu/cpu_bf16.h"
 
 #include <string.h>
 
@@ -15,12 +16,14 @@ static tn_status concat_forward(tn_kernel *kernel, const tn_arguments *args, tn_
     (void)error;
     const concat_kernel *k = (const concat_kernel *)kernel;
     const tn_concat_task *t = &k->plain.task.concat;
+    const bool bf16 = k->plain.task.bf16_dst;
 #pragma omp parallel for schedule(static) if (t->outer * k->total > TN_CPU_GRAIN)
     for (int64_t o = 0; o < t->outer; o++) {
-        float *dst = args->dst + o * k->total;
+        char *dst = tn_place(args->dst, o * k->total, bf16);
         for (int i = 0; i < t->n; i++) {
-            memcpy(dst, args->src[i] + o * k->inner[i], (size_t)k->inner[i] * sizeof(float));
-            dst += k->inner[i];
+            size_t bytes = (size_t)k->inner[i] * tn_element(bf16);
+            memcpy(dst, tn_place(args->src[i], o * k->inner[i], bf16), bytes);
+            dst += bytes;
         }
     }
     return TN_OK;
@@ -31,17 +34,18 @@ static tn_status concat_backward(tn_kernel *kernel, const tn_arguments *args, tn
     (void)error;
     const concat_kernel *k = (const concat_kernel *)kernel;
     const tn_concat_task *t = &k->plain.task.concat;
+    const bool bf16 = k->plain.task.bf16_dst;
 #pragma omp parallel for schedule(static) if (t->outer * k->total > TN_CPU_GRAIN)
     for (int64_t o = 0; o < t->outer; o++) {
-        const float *src = args->ddst + o * k->total;
+        const char *src = tn_place(args->ddst, o * k->total, bf16);
         for (int i = 0; i < t->n; i++) {
-            float *dst = args->dsrc[i] ? args->dsrc[i] + o * k->inner[i] : NULL;
+            size_t bytes = (size_t)k->inner[i] * tn_element(bf16);
+            void *dst = args->dsrc[i] ? tn_place(args->dsrc[i], o * k->inner[i], bf16) : NULL;
             if (dst && args->accumulate[i])
-                for (int64_t j = 0; j < k->inner[i]; j++)
-                    dst[j] += src[j];
+                tn_cpu_add_piece(dst, src, k->inner[i], bf16);
             else if (dst)
-                memcpy(dst, src, (size_t)k->inner[i] * sizeof(float));
-            src += k->inner[i];
+                memcpy(dst, src, bytes);
+            src += bytes;
         }
     }
     return TN_OK;

@@ -1,6 +1,7 @@
 #include "network/cpu/cpu.h"
 
 #include "core/memory.h"
+#include "network/cpu/cpu_bf16.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -20,7 +21,9 @@ typedef struct conv_kernel {
     size_t forward_bytes;  /* packed weights of forward, rounded up: bias or data's follow */
     size_t bias_bytes, chunk_bytes, chunk_weight_bytes, chunk_scratch_bytes;
     bool data_shares; /* backward data reads forward's packed weights */
-    bool bf16;        /* operands are rounded to bf16; the source's is kept in `saved` */
+    bool bf16;        /* operands are bf16: as they are stored, or rounded, the source's into
+                         `saved` */
+    bool src_stored, dst_stored; /* as bf16 */
     int64_t src_count, dst_count;
     size_t bf16_bytes; /* of a rounded operand at the workspace's end */
 } conv_kernel;
@@ -86,28 +89,6 @@ static tn_status conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error
     return status;
 }
 
-/* Half to even; oneDNN's operands are bf16 where a conversion is worth it. */
-TN_HOT static void round_piece(const float *restrict src, uint16_t *restrict dst, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &src[i], sizeof(bits));
-        uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-        bool nan = (bits & 0x7fffffffU) > 0x7f800000U;
-        dst[i] = (uint16_t)(nan ? (bits >> 16) | 0x40U : rounded);
-    }
-}
-
-static void to_bf16(const float *src, uint16_t *dst, int64_t count)
-{
-    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        round_piece(src + at, dst + at, count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN);
-    }
-}
-
 /* The end of the workspace holds one rounded operand. */
 static uint16_t *rounded_operand(const conv_kernel *k, const tn_arguments *args)
 {
@@ -122,9 +103,9 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
                        : t->bias ? (const char *)args->params[1]
                                  : NULL;
     const void *src = args->src[0];
-    if (k->bf16) {
+    if (k->bf16 && !k->src_stored) {
         uint16_t *rounded = kernel->saved_bytes ? args->saved : rounded_operand(k, args);
-        to_bf16(args->src[0], rounded, k->src_count);
+        tn_cpu_round(args->src[0], rounded, k->src_count);
         src = rounded;
     }
     tn_dnnl_conv_args a = {src,       args->state,    bias, t->residual ? args->src[1] : NULL,
@@ -138,19 +119,18 @@ static tn_status backward_data(const conv_kernel *k, const tn_arguments *args, c
                                tn_error *error)
 {
     int64_t count = k->src_count;
-    float *dsrc = args->dsrc[0];
+    void *dsrc = args->dsrc[0];
     char *scratch = args->workspace;
     if (args->accumulate[0]) {
         dsrc = args->workspace;
-        scratch += round_up((size_t)count * sizeof(float));
+        scratch += round_up((size_t)count * tn_element(k->src_stored));
     }
     tn_dnnl_conv_args a = {dsrc, data_weights(k, args), NULL, NULL, ddst, scratch};
     if (!tn_dnnl_conv_run(k->data, 0, &a))
         return tn_fail(error, TN_ERROR_DEVICE, "oneDNN: a data gradient failed");
-    if (!args->accumulate[0])
-        return TN_OK;
-    tn_device *device = k->plain.base.device;
-    return device->type->add(device, args->dsrc[0], dsrc, count, error);
+    if (args->accumulate[0])
+        tn_cpu_add(args->dsrc[0], dsrc, count, k->src_stored);
+    return TN_OK;
 }
 
 TN_HOT static void add_into(float *restrict dst, const float *restrict src, int64_t count)
@@ -178,13 +158,12 @@ static void add_chunks(const conv_kernel *k, char *chunks)
 static bool run_chunk(const conv_kernel *k, const tn_arguments *args, const char *ddst, int chunk)
 {
     const tn_conv_task *t = &k->plain.task.conv;
-    size_t element = k->bf16 ? sizeof(uint16_t) : sizeof(float);
-    size_t src = (size_t)(k->src_count / t->batch) * element;
-    size_t dst = (size_t)(k->dst_count / t->batch) * element;
+    size_t src = (size_t)(k->src_count / t->batch) * tn_element(k->bf16);
+    size_t dst = (size_t)(k->dst_count / t->batch) * tn_element(k->bf16);
     int64_t first = chunk * k->small + (chunk < k->larger ? chunk : k->larger);
     bool more = chunk < k->larger;
     char *memory = (char *)args->workspace + (size_t)chunk * k->chunk_bytes;
-    const char *from = k->bf16 ? args->saved : (const void *)args->src[0];
+    const char *from = k->bf16 && !k->src_stored ? args->saved : (const void *)args->src[0];
     tn_dnnl_conv_args a = {from + (size_t)first * src,
                            memory,
                            t->bias ? memory + k->chunk_weight_bytes : NULL,
@@ -232,8 +211,8 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     const conv_kernel *k = (const conv_kernel *)kernel;
     const void *ddst = args->ddst;
     tn_status status = TN_OK;
-    if (k->bf16) {
-        to_bf16(args->ddst, rounded_operand(k, args), k->dst_count);
+    if (k->bf16 && !k->dst_stored) {
+        tn_cpu_round(args->ddst, rounded_operand(k, args), k->dst_count);
         ddst = rounded_operand(k, args);
     }
     if (args->dsrc[0])
@@ -262,9 +241,9 @@ static tn_status prepare_weights(conv_kernel *k, tn_dnnl *dnnl, tn_error *error)
         int lanes = i ? k->chunks - (int)k->larger : (int)k->larger;
         if (lanes == 0)
             continue;
-        tn_status status =
-            tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_WEIGHTS, i ? k->small : k->small + 1,
-                                k->bf16, true, lanes, &k->weights[i], error);
+        tn_status status = tn_dnnl_conv_create(
+            dnnl, t, TN_DNNL_BACKWARD_WEIGHTS, i ? k->small : k->small + 1,
+            k->bf16 ? TN_DNNL_BF16_TO_FP32 : TN_DNNL_FP32, true, lanes, &k->weights[i], error);
         if (status != TN_OK)
             return status;
         size_t weight = round_up(tn_dnnl_conv_weight_bytes(k->weights[i]));
@@ -287,7 +266,7 @@ static void size_memory(conv_kernel *k, bool backward)
 {
     const tn_conv_task *t = &k->plain.task.conv;
     size_t weights = (size_t)(t->out_channels * weights_per_channel(t)) * sizeof(float);
-    size_t source = (size_t)k->src_count * sizeof(float);
+    size_t source = (size_t)k->src_count * tn_element(k->src_stored);
     size_t most = tn_dnnl_conv_scratch_bytes(k->forward);
     if (t->fold && weights > most)
         most = weights;
@@ -304,24 +283,30 @@ static void size_memory(conv_kernel *k, bool backward)
         most = chunks > most ? chunks : most;
     }
     if (k->bf16) {
-        int64_t larger = k->src_count > k->dst_count ? k->src_count : k->dst_count;
-        k->bf16_bytes = round_up((size_t)larger * sizeof(uint16_t));
+        int64_t src = k->src_stored ? 0 : k->src_count, dst = k->dst_stored ? 0 : k->dst_count;
+        k->bf16_bytes = round_up((size_t)(src > dst ? src : dst) * sizeof(uint16_t));
         most = round_up(most) + k->bf16_bytes;
         if (backward)
-            k->plain.base.saved_bytes = (size_t)k->src_count * sizeof(uint16_t);
+            k->plain.base.saved_bytes = (size_t)src * sizeof(uint16_t);
     }
     k->plain.base.workspace_bytes = most;
+}
+
+static tn_dnnl_types types_of(const conv_kernel *k, bool result_stored)
+{
+    return !k->bf16 ? TN_DNNL_FP32 : result_stored ? TN_DNNL_BF16 : TN_DNNL_BF16_TO_FP32;
 }
 
 /* All passes of one type: fp32, or bf16 when the task asks for it and oneDNN has all of them. */
 static tn_status create_passes(conv_kernel *k, tn_dnnl *dnnl, bool backward, tn_error *error)
 {
     const tn_conv_task *t = &k->plain.task.conv;
-    tn_status status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_FORWARD, t->batch, k->bf16, false, 1,
-                                           &k->forward, error);
+    tn_status status =
+        tn_dnnl_conv_create(dnnl, t, TN_DNNL_FORWARD, t->batch, types_of(k, k->dst_stored), false,
+                            1, &k->forward, error);
     if (status == TN_OK && backward)
-        status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_DATA, t->batch, k->bf16, false, 1,
-                                     &k->data, error);
+        status = tn_dnnl_conv_create(dnnl, t, TN_DNNL_BACKWARD_DATA, t->batch,
+                                     types_of(k, k->src_stored), false, 1, &k->data, error);
     return status == TN_OK && backward ? prepare_weights(k, dnnl, error) : status;
 }
 
@@ -343,8 +328,11 @@ tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
         k->dst_count *= t->out[i];
     }
     k->bf16 = task->precision == TN_PRECISION_BF16;
-    status = create_passes(k, dnnl, task->backward, k->bf16 ? NULL : error);
-    if (status == TN_ERROR_DEVICE && k->bf16) {
+    k->src_stored = task->bf16_src & 1;
+    k->dst_stored = task->bf16_dst;
+    bool stored = k->src_stored || k->dst_stored; /* then there is no way back to fp32 */
+    status = create_passes(k, dnnl, task->backward, k->bf16 && !stored ? NULL : error);
+    if (status == TN_ERROR_DEVICE && k->bf16 && !stored) {
         destroy_passes(k);
         k->bf16 = false;
         status = create_passes(k, dnnl, task->backward, error);
@@ -355,7 +343,7 @@ tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
     }
     size_memory(k, task->backward);
     created->name = tn_dnnl_conv_name(k->forward);
-    created->reads_src = !k->bf16;
+    created->reads_src = !k->bf16 || k->src_stored;
     *kernel = created;
     return TN_OK;
 }

@@ -110,18 +110,67 @@ static tn_cpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_LOSS] = tn_cpu_loss_prepare,
 };
 
+/* Sources of the verbs that take bf16. */
+static int source_count(const tn_task *task)
+{
+    switch (task->verb) {
+    case TN_VERB_CONV:
+        return 1 + task->conv.residual;
+    case TN_VERB_BATCH_NORM:
+        return task->batch_norm.n_parts ? task->batch_norm.n_parts : 1 + task->batch_norm.residual;
+    case TN_VERB_BINARY:
+        return 2;
+    case TN_VERB_CONCAT:
+        return task->concat.n;
+    default:
+        return 1;
+    }
+}
+
+/* Convolutions and reductions go between the types; all operands of others are of one type. */
+static const char *storage_refusal(const tn_task *task)
+{
+    const int n = source_count(task);
+    const uint64_t all = n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+    if (task->verb == TN_VERB_REDUCE || (!task->bf16_src && !task->bf16_dst))
+        return NULL;
+    if (task->verb == TN_VERB_CONV)
+        return task->conv.residual && (task->bf16_src >> 1 & 1) != task->bf16_dst
+                   ? "its residual is stored as the result is"
+                   : NULL;
+    if (n > 64 || task->bf16_src != all || !task->bf16_dst)
+        return "its operands are all stored as bf16 or none is";
+    if (task->verb == TN_VERB_BINARY)
+        return tn_cpu_binary_refusal(&task->binary);
+    return task->verb == TN_VERB_PAD && task->pad.mode != TN_PAD_CONSTANT
+               ? "only constant padding takes bf16"
+               : NULL;
+}
+
+/* All but what oneDNN has to be asked for. */
+static const char *refusal(tn_device *device, const tn_task *task)
+{
+    if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
+        return "the CPU device does not have it";
+    if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
+        return "oneDNN does not fuse this function";
+    if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts &&
+        (task->backward || task->batch_norm.residual))
+        return "of several sources it has no gradient and no residual";
+    const char *reason = tn_task_refusal(device, task);
+    return reason ? reason : storage_refusal(task);
+}
+
 static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size_t why_size)
 {
-    const char *reason;
-    if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
-        reason = "the CPU device does not have it";
-    else if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
-        reason = "oneDNN does not fuse this function";
-    else if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts &&
-             (task->backward || task->batch_norm.residual))
-        reason = "of several sources it has no gradient and no residual";
-    else
-        reason = tn_task_refusal(device, task);
+    const char *reason = refusal(device, task);
+    if (!reason && task->verb == TN_VERB_CONV && (task->bf16_src || task->bf16_dst)) {
+        tn_kernel *kernel =
+            NULL; /* as oneDNN remembers its primitives, preparing it is cheap then */
+        if (tn_cpu_conv_prepare(device, task, &kernel, NULL) != TN_OK)
+            reason = "oneDNN does not have it in bf16";
+        tn_kernel_destroy(kernel);
+    }
     if (reason && why)
         snprintf(why, why_size, "%s: %s", tn_verb_name(task->verb), reason);
     return reason == NULL;
@@ -130,17 +179,17 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
 static tn_status cpu_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                              tn_error *error)
 {
-    char why[160];
-    if (!cpu_supports(device, task, why, sizeof(why)))
-        return tn_fail(error, TN_ERROR_USAGE, "%s", why);
+    const char *reason = refusal(device, task);
+    if (reason)
+        return tn_fail(error, TN_ERROR_USAGE, "%s: %s", tn_verb_name(task->verb), reason);
     return prepares[task->verb](device, task, kernel, error);
 }
 
-static const tn_device_class cpu_class = {
-    cpu_destroy,  cpu_alloc,   cpu_release, cpu_copy,   cpu_copy,   cpu_copy,
-    cpu_zero,     cpu_add,     cpu_scale,   cpu_import, cpu_export, cpu_synchronize,
-    cpu_supports, cpu_prepare, NULL,        NULL,       NULL,       NULL,
-    NULL};
+static const tn_device_class cpu_class = {cpu_destroy,  cpu_alloc,   cpu_release, cpu_copy,
+                                          cpu_copy,     cpu_copy,    cpu_zero,    cpu_add,
+                                          cpu_scale,    cpu_import,  cpu_export,  cpu_synchronize,
+                                          cpu_supports, cpu_prepare, NULL,        NULL,
+                                          NULL,         NULL,        NULL};
 
 /* The processor's name ("CPU" when unknown) and whether it multiplies bf16, in tiles (AMX) or at
  * least in vectors: those made a training step 1.5 times as fast as fp32 on Zen 4, but slower on
@@ -178,6 +227,9 @@ tn_status tn_device_create_cpu(tn_device **device, tn_error *error)
     }
     read_processor(processor, sizeof(processor), &cpu->base.bf16, &cpu->base.bf16_runs);
     cpu->base.type = &cpu_class;
+    cpu->base.bf16_stores = 1u << TN_VERB_CONV | 1u << TN_VERB_BATCH_NORM | 1u << TN_VERB_POOL |
+                            1u << TN_VERB_UNARY | 1u << TN_VERB_BINARY | 1u << TN_VERB_CONCAT |
+                            1u << TN_VERB_SLICE | 1u << TN_VERB_PAD | 1u << TN_VERB_REDUCE;
     cpu->base.host_memory = true;
     snprintf(cpu->base.id, sizeof(cpu->base.id), "cpu");
     snprintf(cpu->base.summary, sizeof(cpu->base.summary), "%s, %d threads, oneDNN %s", processor,

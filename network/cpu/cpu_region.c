@@ -2,6 +2,7 @@
 #include "network/cpu/cpu.h"
 
 #include "core/memory.h"
+#include "network/cpu/cpu_bf16.h"
 
 #include <string.h>
 
@@ -29,21 +30,28 @@ static void strides_of(const tn_extent *shape, int64_t *stride)
     }
 }
 
-static void copy_row(const float *src, int64_t step, float *dst, int64_t dst_step, int64_t n,
-                     bool add)
+static void copy_row(const void *src, int64_t step, void *dst, int64_t dst_step, int64_t n,
+                     bool add, bool bf16)
 {
-    if (add)
+    if (add && step == 1 && dst_step == 1)
+        tn_cpu_add_piece(dst, src, n, bf16);
+    else if (add)
         for (int64_t i = 0; i < n; i++)
-            dst[i * dst_step] += src[i * step];
+            tn_save(dst, i * dst_step,
+                    tn_load(dst, i * dst_step, bf16) + tn_load(src, i * step, bf16), bf16);
     else if (step == 1 && dst_step == 1)
-        memcpy(dst, src, (size_t)n * sizeof(float));
+        memcpy(dst, src, (size_t)n * tn_element(bf16));
+    else if (bf16)
+        for (int64_t i = 0; i < n; i++)
+            ((uint16_t *)dst)[i * dst_step] = ((const uint16_t *)src)[i * step];
     else
         for (int64_t i = 0; i < n; i++)
-            dst[i * dst_step] = src[i * step];
+            ((float *)dst)[i * dst_step] = ((const float *)src)[i * step];
 }
 
 /* Copies (or adds) box elements: into small from big, or with `to_big` the other way. */
-static void copy_box(const region *r, float *small, float *big, bool to_big, bool add)
+static void copy_box(const region *r, const void *small, const void *big, bool to_big, bool add,
+                     bool bf16)
 {
     int last = r->rank - 1;
     int64_t inner = r->dims[last], rows = inner ? r->count / inner : 0;
@@ -56,22 +64,19 @@ static void copy_box(const region *r, float *small, float *big, bool to_big, boo
             s += at * r->small_stride[i];
             b += at * r->stride[i];
         }
+        void *in_small = tn_place(small, s, bf16), *in_big = tn_place(big, b, bf16);
         if (to_big)
-            copy_row(small + s, r->small_stride[last], big + b, r->stride[last], inner, add);
+            copy_row(in_small, r->small_stride[last], in_big, r->stride[last], inner, add, bf16);
         else
-            copy_row(big + b, r->stride[last], small + s, r->small_stride[last], inner, add);
+            copy_row(in_big, r->stride[last], in_small, r->small_stride[last], inner, add, bf16);
     }
-}
-
-static float *writable(const float *src)
-{
-    return (float *)(uintptr_t)src;
 }
 
 static tn_status slice_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    copy_box(&((region_kernel *)kernel)->box, args->dst, writable(args->src[0]), false, false);
+    const region_kernel *k = (const region_kernel *)kernel;
+    copy_box(&k->box, args->dst, args->src[0], false, false, k->plain.task.bf16_dst);
     return TN_OK;
 }
 
@@ -82,8 +87,8 @@ static tn_status slice_backward(tn_kernel *kernel, const tn_arguments *args, tn_
     if (!args->dsrc[0])
         return TN_OK;
     if (!args->accumulate[0])
-        memset(args->dsrc[0], 0, (size_t)k->src_count * sizeof(float));
-    copy_box(&k->box, writable(args->ddst), args->dsrc[0], true, args->accumulate[0]);
+        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->plain.task.bf16_dst));
+    copy_box(&k->box, args->ddst, args->dsrc[0], true, args->accumulate[0], k->plain.task.bf16_dst);
     return TN_OK;
 }
 
@@ -144,6 +149,19 @@ static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
     }
 }
 
+static void fill(void *dst, int64_t count, float value, bool bf16)
+{
+    const uint16_t rounded = tn_bf16_round(value);
+    uint16_t *half = dst;
+    float *full = dst;
+#pragma omp parallel for simd schedule(static) if (count > TN_CPU_GRAIN)
+    for (int64_t i = 0; i < count; i++)
+        if (bf16)
+            half[i] = rounded;
+        else
+            full[i] = value;
+}
+
 static tn_status pad_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
@@ -153,11 +171,8 @@ static tn_status pad_forward(tn_kernel *kernel, const tn_arguments *args, tn_err
         pad_mapped(t, args->src[0], args->dst);
         return TN_OK;
     }
-    float *dst = args->dst, value = t->value;
-#pragma omp parallel for simd schedule(static) if (k->dst_count > TN_CPU_GRAIN)
-    for (int64_t i = 0; i < k->dst_count; i++)
-        dst[i] = value;
-    copy_box(&k->box, writable(args->src[0]), args->dst, true, false);
+    fill(args->dst, k->dst_count, t->value, k->plain.task.bf16_dst);
+    copy_box(&k->box, args->src[0], args->dst, true, false, k->plain.task.bf16_dst);
     return TN_OK;
 }
 
@@ -168,8 +183,9 @@ static tn_status pad_backward(tn_kernel *kernel, const tn_arguments *args, tn_er
     if (!args->dsrc[0])
         return TN_OK;
     if (!args->accumulate[0] && k->box.count < k->src_count)
-        memset(args->dsrc[0], 0, (size_t)k->src_count * sizeof(float));
-    copy_box(&k->box, args->dsrc[0], writable(args->ddst), false, args->accumulate[0]);
+        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->plain.task.bf16_dst));
+    copy_box(&k->box, args->dsrc[0], args->ddst, false, args->accumulate[0],
+             k->plain.task.bf16_dst);
     return TN_OK;
 }
 

@@ -1,5 +1,7 @@
 #include "network/cpu/cpu.h"
 
+#include "network/cpu/cpu_bf16.h"
+
 #include <math.h>
 
 /* clang-format off */
@@ -154,18 +156,51 @@ void tn_cpu_function_backward(tn_function function, float a, float b, const floa
     }
 }
 
+enum { PIECE = 512 }; /* widened at a time */
+
+static void forward_bf16(const tn_unary_task *t, const uint16_t *src, uint16_t *dst, int64_t count)
+{
+    float x[PIECE];
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t n = count - i < PIECE ? count - i : PIECE;
+        tn_cpu_widen_piece(src + i, x, n);
+        tn_cpu_function(t->function, t->a, t->b, x, x, n);
+        tn_cpu_round_piece(x, dst + i, n);
+    }
+}
+
+static void backward_bf16(const tn_unary_task *t, const uint16_t *src, const uint16_t *dst,
+                          const uint16_t *ddst, uint16_t *dsrc, bool accumulate, int64_t count)
+{
+    float x[PIECE], y[PIECE], dy[PIECE], dx[PIECE];
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t n = count - i < PIECE ? count - i : PIECE;
+        tn_cpu_widen_piece(src + i, x, n);
+        tn_cpu_widen_piece(dst + i, y, n);
+        tn_cpu_widen_piece(ddst + i, dy, n);
+        if (accumulate)
+            tn_cpu_widen_piece(dsrc + i, dx, n);
+        tn_cpu_function_backward(t->function, t->a, t->b, x, y, dy, dx, accumulate, n);
+        tn_cpu_round_piece(dx, dsrc + i, n);
+    }
+}
+
 static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_unary_task *t = &((tn_cpu_kernel *)kernel)->task.unary;
-    const float *src = args->src[0];
-    float *dst = args->dst;
+    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_unary_task *t = &task->unary;
+    const bool bf16 = task->bf16_dst;
     int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
 #pragma omp parallel for schedule(static) if (pieces > 1)
     for (int64_t p = 0; p < pieces; p++) {
         int64_t first = p * TN_CPU_GRAIN;
         int64_t n = t->count - first < TN_CPU_GRAIN ? t->count - first : TN_CPU_GRAIN;
-        tn_cpu_function(t->function, t->a, t->b, src + first, dst + first, n);
+        void *src = tn_place(args->src[0], first, bf16), *dst = tn_place(args->dst, first, bf16);
+        if (bf16)
+            forward_bf16(t, src, dst, n);
+        else
+            tn_cpu_function(t->function, t->a, t->b, src, dst, n);
     }
     return TN_OK;
 }
@@ -173,7 +208,9 @@ static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
 static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_unary_task *t = &((tn_cpu_kernel *)kernel)->task.unary;
+    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_unary_task *t = &task->unary;
+    const bool bf16 = task->bf16_dst, add = args->accumulate[0];
     int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
     if (!args->dsrc[0])
         return TN_OK;
@@ -181,8 +218,12 @@ static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_
     for (int64_t p = 0; p < pieces; p++) {
         int64_t i = p * TN_CPU_GRAIN;
         int64_t n = t->count - i < TN_CPU_GRAIN ? t->count - i : TN_CPU_GRAIN;
-        tn_cpu_function_backward(t->function, t->a, t->b, args->src[0] + i, args->dst + i,
-                                 args->ddst + i, args->dsrc[0] + i, args->accumulate[0], n);
+        void *x = tn_place(args->src[0], i, bf16), *y = tn_place(args->dst, i, bf16);
+        void *dy = tn_place(args->ddst, i, bf16), *dx = tn_place(args->dsrc[0], i, bf16);
+        if (bf16)
+            backward_bf16(t, x, y, dy, dx, add, n);
+        else
+            tn_cpu_function_backward(t->function, t->a, t->b, x, y, dy, dx, add, n);
     }
     return TN_OK;
 }

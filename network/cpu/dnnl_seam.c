@@ -212,8 +212,8 @@ static dnnl_format_tag_t plain_tag(int rank)
     return tags[rank - 1];
 }
 
-static bool make_geometry(const tn_conv_task *task, tn_dnnl_pass pass, int64_t batch, bool bf16,
-                          geometry *g)
+static bool make_geometry(const tn_conv_task *task, tn_dnnl_pass pass, int64_t batch,
+                          tn_dnnl_types types, geometry *g)
 {
     static const dnnl_format_tag_t last[] = {dnnl_nwc, dnnl_nhwc, dnnl_ndhwc};
     dnnl_dims_t src, dst, weights, bias = {task->out_channels};
@@ -230,9 +230,12 @@ static bool make_geometry(const tn_conv_task *task, tn_dnnl_pass pass, int64_t b
         g->end[i] = task->pad_end[i];
     }
     int rank = weight_dims(task, weights);
+    const bool bf16 = types != TN_DNNL_FP32, all = types == TN_DNNL_BF16;
+    const bool bf16_src = all || (bf16 && pass != TN_DNNL_BACKWARD_DATA);
+    const bool bf16_dst = all || (bf16 && pass != TN_DNNL_FORWARD);
     dnnl_format_tag_t tag = last[task->spatial - 1];
-    return describe(&g->src, 2 + task->spatial, src, bf16 && pass != TN_DNNL_BACKWARD_DATA, tag) &&
-           describe(&g->dst, 2 + task->spatial, dst, bf16 && pass != TN_DNNL_FORWARD, tag) &&
+    return describe(&g->src, 2 + task->spatial, src, bf16_src, tag) &&
+           describe(&g->dst, 2 + task->spatial, dst, bf16_dst, tag) &&
            describe(&g->weights, rank, weights, bf16 && pass != TN_DNNL_BACKWARD_WEIGHTS,
                     dnnl_format_tag_any) &&
            describe(&g->bias, 1, bias, false, dnnl_a);
@@ -365,8 +368,8 @@ static tn_status finish(tn_dnnl_conv *conv, const tn_conv_task *task, const geom
 }
 
 tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                              int64_t batch, bool bf16, bool serial, int lanes, tn_dnnl_conv **conv,
-                              tn_error *error)
+                              int64_t batch, tn_dnnl_types types, bool serial, int lanes,
+                              tn_dnnl_conv **conv, tn_error *error)
 {
     static const char *const what[] = {"convolution", "convolution backward data",
                                        "convolution backward weights"};
@@ -382,8 +385,8 @@ tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_p
     if (serial) /* a primitive is planned for the number of threads it is created under */
         omp_set_num_threads(1);
     memset(&forward, 0, sizeof(forward));
-    bool described = make_geometry(task, pass, batch, bf16, &g) &&
-                     make_geometry(task, TN_DNNL_FORWARD, batch, bf16, &forward);
+    bool described = make_geometry(task, pass, batch, types, &g) &&
+                     make_geometry(task, TN_DNNL_FORWARD, batch, types, &forward);
     dnnl_status_t status =
         described ? make_attributes(task, pass, REF(g.dst), &attributes) : dnnl_invalid_arguments;
     if (!status)

@@ -17,15 +17,19 @@ tn_status tn_dnnl_create(tn_dnnl **dnnl, tn_error *error) TN_MUST_CHECK;
 void tn_dnnl_destroy(tn_dnnl *dnnl); /* NULL is fine */
 const char *tn_dnnl_version(void);   /* "2.6.3" */
 
+/* Of a pass: all fp32; operands bf16 and the result fp32 (forward: src and weight, backward data:
+ * weight and dst, backward weights: src and dst); or the result of forward and backward data bf16
+ * too. Weight gradients, biases and theirs are always fp32. */
+typedef enum tn_dnnl_types { TN_DNNL_FP32, TN_DNNL_BF16_TO_FP32, TN_DNNL_BF16 } tn_dnnl_types;
+
 /* A pass of task->conv over `batch` images: channels-last activations, weights in the primitive's
  * own layout. Forward fuses bias, residual and function (NONE, RELU, CLIP and what
  * tn_dnnl_has_function knows). `serial` primitives use one thread, whoever calls them. `lanes`
- * calls may run at the same time, each with its own lane. `bf16`: src and weight of forward, weight
- * and dst of backward data, src and dst of backward weights are bf16, the rest fp32. DEVICE when
- * oneDNN has no such primitive. */
+ * calls may run at the same time, each with its own lane. A residual is of the result's type.
+ * DEVICE when oneDNN has no such primitive. */
 tn_status tn_dnnl_conv_create(tn_dnnl *dnnl, const tn_conv_task *task, tn_dnnl_pass pass,
-                              int64_t batch, bool bf16, bool serial, int lanes, tn_dnnl_conv **conv,
-                              tn_error *error) TN_MUST_CHECK;
+                              int64_t batch, tn_dnnl_types types, bool serial, int lanes,
+                              tn_dnnl_conv **conv, tn_error *error) TN_MUST_CHECK;
 void tn_dnnl_conv_destroy(tn_dnnl_conv *conv); /* NULL is fine */
 
 bool tn_dnnl_has_function(tn_function function);

@@ -1,0 +1,65 @@
+#include "network/cpu/cpu_bf16.h"
+
+#include "network/cpu/cpu.h"
+
+TN_HOT static void round_all(const float *restrict src, uint16_t *restrict dst, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        dst[i] = tn_bf16_round(src[i]);
+}
+
+TN_HOT static void widen(const uint16_t *restrict src, float *restrict dst, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        dst[i] = tn_bf16_widen(src[i]);
+}
+
+void tn_cpu_round_piece(const float *src, uint16_t *dst, int64_t count)
+{
+    round_all(src, dst, count);
+}
+
+void tn_cpu_widen_piece(const uint16_t *src, float *dst, int64_t count)
+{
+    widen(src, dst, count);
+}
+
+void tn_cpu_round(const float *src, uint16_t *dst, int64_t count)
+{
+    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t at = p * TN_CPU_GRAIN;
+        round_all(src + at, dst + at, count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN);
+    }
+}
+
+TN_INLINE void add(void *restrict dst, const void *restrict src, int64_t count, bool bf16)
+{
+    for (int64_t i = 0; i < count; i++)
+        tn_save(dst, i, tn_load(dst, i, bf16) + tn_load(src, i, bf16), bf16);
+}
+
+TN_HOT static void add_all(void *restrict dst, const void *restrict src, int64_t count, bool bf16)
+{
+    if (bf16)
+        add(dst, src, count, true);
+    else
+        add(dst, src, count, false);
+}
+
+void tn_cpu_add_piece(void *dst, const void *src, int64_t count, bool bf16)
+{
+    add_all(dst, src, count, bf16);
+}
+
+void tn_cpu_add(void *dst, const void *src, int64_t count, bool bf16)
+{
+    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t at = p * TN_CPU_GRAIN;
+        add_all(tn_place(dst, at, bf16), tn_place(src, at, bf16),
+                count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN, bf16);
+    }
+}

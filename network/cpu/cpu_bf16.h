@@ -1,0 +1,63 @@
+/* bf16 in the CPU's loops: elements of memory that is fp32 or bf16, told by a constant, so that a
+ * body written once is compiled for both. Rounding is half to even; NaN stays NaN, subnormal
+ * numbers are kept. */
+#ifndef TERNION_NETWORK_CPU_CPU_BF16_H
+#define TERNION_NETWORK_CPU_CPU_BF16_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TN_INLINE static inline __attribute__((always_inline))
+
+TN_INLINE float tn_bf16_widen(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &wide, sizeof(x));
+    return x;
+}
+
+TN_INLINE uint16_t tn_bf16_round(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+    bool nan = (bits & 0x7fffffffU) > 0x7f800000U;
+    return (uint16_t)(nan ? (bits >> 16) | 0x40U : rounded);
+}
+
+TN_INLINE float tn_load(const void *memory, int64_t i, bool bf16)
+{
+    return bf16 ? tn_bf16_widen(((const uint16_t *)memory)[i]) : ((const float *)memory)[i];
+}
+
+TN_INLINE void tn_save(void *memory, int64_t i, float x, bool bf16)
+{
+    if (bf16)
+        ((uint16_t *)memory)[i] = tn_bf16_round(x);
+    else
+        ((float *)memory)[i] = x;
+}
+
+TN_INLINE size_t tn_element(bool bf16)
+{
+    return bf16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* Element i of memory in either type. */
+TN_INLINE void *tn_place(const void *memory, int64_t i, bool bf16)
+{
+    return (char *)(uintptr_t)memory + (size_t)i * tn_element(bf16);
+}
+
+/* Whole arrays, on all threads; dst += src, both of one type. */
+void tn_cpu_round(const float *src, uint16_t *dst, int64_t count);
+void tn_cpu_add(void *dst, const void *src, int64_t count, bool bf16);
+
+/* Pieces, on the calling thread. */
+void tn_cpu_add_piece(void *dst, const void *src, int64_t count, bool bf16);
+void tn_cpu_widen_piece(const uint16_t *src, float *dst, int64_t count);
+void tn_cpu_round_piece(const float *src, uint16_t *dst, int64_t count);
+
+#endif
