@@ -93,8 +93,13 @@ tn_status tn_gpu_convert(tn_gpu *gpu, const void *src, bool src_bf16, void *dst,
                          int64_t count, bool accumulate, tn_error *error) TN_MUST_CHECK;
 
 /* dst = f(dst + bias + residual) over `count` elements; nothing to do when there is nothing. */
-tn_status tn_gpu_epilogue(tn_gpu *gpu, float *dst, const float *bias, const float *residual,
-                          int64_t channels, tn_function function, float a, float b, int64_t count,
+tn_status tn_gpu_epilogue(tn_gpu *gpu, const tn_epilogue_args *epilogue, int64_t count,
                           tn_error *error) TN_MUST_CHECK;
+
+/* Element i of memory that stores fp32 or bf16. */
+static inline void *tn_gpu_element(const void *memory, int64_t i, bool bf16)
+{
+    return (char *)(uintptr_t)memory + i * (int64_t)(bf16 ? sizeof(tn_bf16) : sizeof(float));
+}
 
 #endif

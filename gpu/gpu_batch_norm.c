@@ -22,6 +22,9 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                       .beta = args->params[1],
                       .sums = k->sums,
                       .spread = k->spread,
+                      .x_bf16 = k->plain.task.bf16_src & 1,
+                      .y_bf16 = k->plain.task.bf16_dst,
+                      .residual_bf16 = k->plain.task.bf16_src >> 1 & 1,
                       .gated = t->function != TN_FUNCTION_NONE,
                       .epsilon = t->epsilon,
                       .low = t->function == TN_FUNCTION_NONE   ? -INFINITY

@@ -14,8 +14,8 @@ typedef struct conv_kernel {
     int64_t images;      /* of a chunk */
     int64_t dy_ld;       /* of dy as an operand */
     size_t packed_bytes; /* state: [packed weights][folded bias] */
-    size_t columns_at, back_at, dy_at, weights_at, partial_at; /* workspace */
-    int chunks;                                                /* of depthwise weight gradients */
+    size_t columns_at, dst_at, back_at, dy_at, weights_at, partial_at; /* workspace */
+    int chunks; /* of depthwise weight gradients */
 } conv_kernel;
 
 static size_t round_up(size_t bytes)
@@ -93,11 +93,16 @@ static tn_status make_columns(const conv_kernel *k, const tn_arguments *args, in
                               int64_t images, const void **columns, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    const float *src = args->src[0] + first * s->in_pixels * s->channels;
+    const bool src_bf16 = k->plain.task.bf16_src & 1;
+    const void *src = tn_gpu_element(args->src[0], first * s->in_pixels * s->channels, src_bf16);
     *columns = src;
     if (k->direct)
         return TN_OK;
-    tn_columns_args c = {.s = *s, .src = src, .columns = at(args, k->columns_at), .bf16 = k->bf16};
+    tn_columns_args c = {.s = *s,
+                         .src = src,
+                         .columns = at(args, k->columns_at),
+                         .bf16 = k->bf16,
+                         .src_bf16 = src_bf16};
     *columns = c.columns;
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_columns, &c,
                          images * s->out_pixels * s->group * s->ld, error);
@@ -106,8 +111,13 @@ static tn_status make_columns(const conv_kernel *k, const tn_arguments *args, in
 static tn_status depthwise_forward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
     int64_t batch = k->plain.task.conv.batch;
-    tn_depthwise_args d = {
-        .s = k->s, .src = args->src[0], .weight = args->state, .dst = args->dst, .images = batch};
+    tn_depthwise_args d = {.s = k->s,
+                           .src = args->src[0],
+                           .weight = args->state,
+                           .dst = args->dst,
+                           .images = batch,
+                           .src_bf16 = k->plain.task.bf16_src & 1,
+                           .dst_bf16 = k->plain.task.bf16_dst};
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_depthwise, &d,
                          batch * k->s.out_pixels * k->s.out_channels, error);
 }
@@ -115,16 +125,21 @@ static tn_status depthwise_forward(const conv_kernel *k, const tn_arguments *arg
 static tn_status product_forward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
+    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
     int64_t batch = k->plain.task.conv.batch;
     tn_status status = TN_OK;
     for (int64_t i = 0; i < batch && status == TN_OK; i += k->images) {
         int64_t images = batch - i < k->images ? batch - i : k->images;
         tn_gpu_product p = product_of(k, FORWARD, images);
+        int64_t first = i * s->out_pixels * s->out_channels;
+        float *y = k->plain.task.bf16_dst ? at(args, k->dst_at) : args->dst + first;
         const void *columns;
         status = make_columns(k, args, i, images, &columns, error);
         if (status == TN_OK)
-            status = tn_gpu_multiply(tn_gpu_of(&k->plain.base), &p, 1.0f, columns, args->state,
-                                     0.0f, args->dst + i * s->out_pixels * s->out_channels, error);
+            status = tn_gpu_multiply(gpu, &p, 1.0f, columns, args->state, 0.0f, y, error);
+        if (status == TN_OK && k->plain.task.bf16_dst)
+            status = tn_gpu_convert(gpu, y, false, tn_gpu_element(args->dst, first, true), true,
+                                    images * s->out_pixels * s->out_channels, false, error);
     }
     return status;
 }
@@ -144,8 +159,16 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
                         : product_forward(k, args, error);
     if (status != TN_OK)
         return status;
-    return tn_gpu_epilogue(tn_gpu_of(kernel), args->dst, bias, t->residual ? args->src[1] : NULL,
-                           t->out_channels, t->function, t->a, t->b,
+    const tn_epilogue_args epilogue = {.dst = args->dst,
+                                       .bias = bias,
+                                       .residual = t->residual ? args->src[1] : NULL,
+                                       .channels = t->out_channels,
+                                       .function = t->function,
+                                       .a = t->a,
+                                       .b = t->b,
+                                       .bf16 = k->plain.task.bf16_dst,
+                                       .residual_bf16 = k->plain.task.bf16_src >> 1 & 1};
+    return tn_gpu_epilogue(tn_gpu_of(kernel), &epilogue,
                            t->batch * k->s.out_pixels * t->out_channels, error);
 }
 
@@ -186,7 +209,9 @@ static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *ar
                            .partial = at(args, k->partial_at),
                            .images = batch,
                            .chunks = k->chunks,
-                           .accumulate = args->dsrc[0] && args->accumulate[0]};
+                           .accumulate = args->dsrc[0] && args->accumulate[0],
+                           .src_bf16 = k->plain.task.bf16_src & 1,
+                           .dst_bf16 = k->plain.task.bf16_dst};
     tn_status status = TN_OK;
     if (args->dsrc[0])
         status = tn_gpu_launch(gpu, TN_GPU_depthwise_data, &d, batch * s->in_pixels * s->channels,
@@ -204,12 +229,13 @@ static tn_status make_dy(const conv_kernel *k, const tn_arguments *args, int64_t
                          int64_t images, const void **dy, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    const float *from = args->ddst + first * s->out_pixels * s->out_channels;
+    const bool bf16 = k->plain.task.bf16_dst;
+    const void *from = tn_gpu_element(args->ddst, first * s->out_pixels * s->out_channels, bf16);
     *dy = from;
     if (!k->bf16)
         return TN_OK;
-    tn_operand_args o = {from, at(args, k->dy_at), s->out_channels, s->out_channels, k->dy_ld,
-                         true};
+    tn_operand_args o = {from, at(args, k->dy_at), s->out_channels, s->out_channels, k->dy_ld, true,
+                         bf16};
     *dy = o.dst;
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_operand, &o,
                          images * s->out_pixels * k->dy_ld, error);
@@ -221,13 +247,18 @@ static tn_status data_chunk(const conv_kernel *k, const tn_arguments *args, int6
     const tn_conv_shape *s = &k->s;
     tn_gpu *gpu = tn_gpu_of(&k->plain.base);
     tn_gpu_product p = product_of(k, DATA, images);
-    float *dx = args->dsrc[0] + first * s->in_pixels * s->channels;
+    const bool bf16 = k->plain.task.bf16_src & 1;
+    float *dx = tn_gpu_element(args->dsrc[0], first * s->in_pixels * s->channels, bf16);
     float *columns = k->direct ? dx : at(args, k->back_at);
     float beta = k->direct && args->accumulate[0] ? 1.0f : 0.0f;
     tn_status status = tn_gpu_multiply(gpu, &p, 1.0f, dy, args->state, beta, columns, error);
     if (status != TN_OK || k->direct)
         return status;
-    tn_columns_args c = {.s = *s, .columns = columns, .dst = dx, .accumulate = args->accumulate[0]};
+    tn_columns_args c = {.s = *s,
+                         .columns = columns,
+                         .dst = dx,
+                         .accumulate = args->accumulate[0],
+                         .src_bf16 = bf16};
     return tn_gpu_launch(gpu, TN_GPU_columns_back, &c, images * s->in_pixels * s->channels, error);
 }
 
@@ -260,9 +291,10 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
                        : k->by_library ? library_backward(k, args, error)
                                        : product_backward(k, args, error);
     if (status == TN_OK && t->bias && args->dparams[1])
-        status = tn_gpu_column_sums(
-            tn_gpu_of(kernel), args->ddst, false, t->batch * k->s.out_pixels, t->out_channels,
-            at(args, k->partial_at), args->dparams[1], 1.0f, args->accumulate_params, error);
+        status =
+            tn_gpu_column_sums(tn_gpu_of(kernel), args->ddst, k->plain.task.bf16_dst,
+                               t->batch * k->s.out_pixels, t->out_channels, at(args, k->partial_at),
+                               args->dparams[1], 1.0f, args->accumulate_params, error);
     return status;
 }
 
@@ -324,6 +356,10 @@ static void place(conv_kernel *k, bool backward)
     } else if (!k->depthwise && !k->direct) {
         k->columns_at = total;
         total += round_up((size_t)(k->images * image) * element(k));
+        k->dst_at = total; /* results before they are stored as bf16 */
+        if (k->plain.task.bf16_dst)
+            total +=
+                round_up((size_t)(k->images * s->out_pixels * s->out_channels) * sizeof(float));
     }
     if (backward) {
         int64_t rows = batch * s->out_pixels, count = s->out_channels * s->cells;
@@ -375,8 +411,7 @@ tn_status tn_gpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
     k->bf16 = task->precision == TN_PRECISION_BF16;
     set_shape(k);
     if (!k->depthwise && !k->direct)
-        k->by_library = tn_conv_library_init(&k->library, tn_gpu_of(created), &task->conv,
-                                             task->precision, task->backward);
+        k->by_library = tn_conv_library_init(&k->library, tn_gpu_of(created), task);
     if (k->by_library)
         set_shape(k); /* weights lie without gaps then */
     place(k, task->backward);

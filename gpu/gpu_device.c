@@ -88,6 +88,7 @@ static tn_status swap_axes(tn_gpu *gpu, float *dst, const float *src, int64_t n,
     tn_move_args k = {.src = src,
                       .dst = dst,
                       .rank = 3,
+                      .width = 1,
                       .dims = {n, cols, rows},
                       .from = {rows * cols, 1, cols},
                       .to = {rows * cols, rows, 1}};
@@ -175,11 +176,30 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_JUDGE] = tn_gpu_step_prepare,
 };
 
+/* Convolutions, batch norm and reductions go between the types; all operands of others are of one
+ * type. */
+static const char *storage_refusal(const tn_task *task)
+{
+    uint64_t all = task->verb == TN_VERB_BINARY ? 3 : 1;
+    if (task->verb == TN_VERB_CONCAT)
+        all = task->concat.n < 64 ? ((uint64_t)1 << task->concat.n) - 1 : UINT64_MAX;
+    if ((!task->bf16_src && !task->bf16_dst) || task->verb == TN_VERB_CONV ||
+        task->verb == TN_VERB_BATCH_NORM || task->verb == TN_VERB_REDUCE)
+        return NULL;
+    if (task->verb == TN_VERB_PAD && task->pad.mode != TN_PAD_CONSTANT)
+        return "only constant padding takes bf16";
+    return task->bf16_src != all || !task->bf16_dst
+               ? "its operands are all stored as bf16 or none is"
+               : NULL;
+}
+
 static const char *refusal(tn_device *device, const tn_task *task)
 {
     if ((unsigned)task->verb >= TN_N_VERBS || !prepares[task->verb])
         return "the CUDA device does not have it";
     const char *reason = tn_task_refusal(device, task);
+    if (!reason)
+        reason = storage_refusal(task);
     if (reason)
         return reason;
     switch (task->verb) {
@@ -240,6 +260,10 @@ tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
     const char *graphs = getenv("TERNION_CUDA_GRAPHS");
     d->base.records = !graphs || strcmp(graphs, "off") != 0;
     d->base.bf16 = d->base.tf32_runs = tn_gpu_has_bf16(d->gpu);
+    d->base.bf16_stores = 1u << TN_VERB_CONV | 1u << TN_VERB_BATCH_NORM | 1u << TN_VERB_POOL |
+                          1u << TN_VERB_UNARY | 1u << TN_VERB_BINARY | 1u << TN_VERB_CONCAT |
+                          1u << TN_VERB_SLICE | 1u << TN_VERB_PAD | 1u << TN_VERB_TRANSPOSE |
+                          1u << TN_VERB_REDUCE;
     snprintf(d->base.id, sizeof(d->base.id), "cuda:%d", index);
     tn_gpu_describe(d->gpu, d->base.summary, sizeof(d->base.summary));
     *device = &d->base;

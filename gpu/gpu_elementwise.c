@@ -14,7 +14,8 @@ static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
                        t->a,
                        t->b,
                        t->count,
-                       tn_gpu_aligned(args->src[0], args->dst)};
+                       tn_gpu_aligned(args->src[0], args->dst),
+                       ((tn_gpu_task *)kernel)->task.bf16_dst};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_unary, &k, (t->count + 3) / 4, error);
 }
 
@@ -30,7 +31,8 @@ static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_
                                 t->function,
                                 t->a,
                                 t->b,
-                                args->accumulate[0]};
+                                args->accumulate[0],
+                                ((tn_gpu_task *)kernel)->task.bf16_dst};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_unary_backward, &k, t->count, error);
 }
 
@@ -77,14 +79,12 @@ tn_status tn_gpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel
     return TN_OK;
 }
 
-tn_status tn_gpu_epilogue(tn_gpu *gpu, float *dst, const float *bias, const float *residual,
-                          int64_t channels, tn_function function, float a, float b, int64_t count,
+tn_status tn_gpu_epilogue(tn_gpu *gpu, const tn_epilogue_args *epilogue, int64_t count,
                           tn_error *error)
 {
-    if (!bias && !residual && function == TN_FUNCTION_NONE)
+    if (!epilogue->bias && !epilogue->residual && epilogue->function == TN_FUNCTION_NONE)
         return TN_OK;
-    tn_epilogue_args k = {dst, bias, residual, channels, function, a, b};
-    return tn_gpu_launch(gpu, TN_GPU_epilogue, &k, count, error);
+    return tn_gpu_launch(gpu, TN_GPU_epilogue, epilogue, count, error);
 }
 
 /* --- binary --- */
@@ -191,6 +191,7 @@ tn_status tn_gpu_binary_prepare(tn_device *device, const tn_task *task, tn_kerne
     }
     k->args.kind = t->kind;
     k->args.relu = t->function == TN_FUNCTION_RELU;
+    k->args.bf16 = task->bf16_dst;
     k->count = tn_extent_count(&t->dst);
     for (int i = 0; i < 2; i++) {
         int64_t count = tn_extent_count(i ? &t->b : &t->a);

@@ -90,7 +90,7 @@ static places find(const tn_gemm_task *t)
 static tn_status convert(const gemm_kernel *k, const float *from, const operand *o, int64_t batch,
                          void *to, tn_error *error)
 {
-    tn_operand_args args = {from, to, o->cols, o->cols, o->ld, true};
+    tn_operand_args args = {from, to, o->cols, o->cols, o->ld, true, false};
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_operand, &args, batch * o->stride,
                          error);
 }
@@ -151,8 +151,11 @@ static tn_status gemm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     if (status == TN_OK)
         status = tn_gpu_multiply(gpu, &p, t->alpha, a, b, t->has_c ? 1.0f : 0.0f, args->dst, error);
     if (status == TN_OK)
-        status =
-            tn_gpu_epilogue(gpu, args->dst, NULL, NULL, 1, t->function, t->a, t->b, count, error);
+        status = tn_gpu_epilogue(
+            gpu,
+            &(tn_epilogue_args){
+                .dst = args->dst, .channels = 1, .function = t->function, .a = t->a, .b = t->b},
+            count, error);
     return status;
 }
 
@@ -204,7 +207,8 @@ static tn_status gemm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     tn_status status = make_operands(k, args, &a, &b, error);
     if (status == TN_OK && t->function != TN_FUNCTION_NONE) {
         float *gated = (float *)(void *)((char *)args->workspace + k->gate_at);
-        tn_unary_backward_args gate = {NULL, args->dst, dy, gated, t->function, t->a, t->b, false};
+        tn_unary_backward_args gate = {NULL, args->dst, dy,    gated, t->function,
+                                       t->a, t->b,      false, false};
         status = tn_gpu_launch(gpu, TN_GPU_unary_backward, &gate, t->batch * t->m * t->n, error);
         dy = gated;
     }

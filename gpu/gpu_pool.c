@@ -43,6 +43,7 @@ tn_status tn_gpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel 
         return status;
     tn_pooling_args *p = &((pool_kernel *)created)->args;
     p->max = t->max;
+    p->bf16 = task->bf16_dst;
     p->count_include_pad = t->count_include_pad;
     p->channels = t->channels;
     p->in_pixels = p->out_pixels = 1;

@@ -80,18 +80,21 @@ tn_status tn_gpu_column_sums(tn_gpu *gpu, const void *src, bool bf16, int64_t ro
 
 static tn_status reduce_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_reduce_task *t = &((tn_gpu_task *)kernel)->task.reduce;
-    tn_reduce_args k = {args->src[0], args->dst, t->kind, t->reduced, t->inner, false};
+    const tn_task *task = &((tn_gpu_task *)kernel)->task;
+    const tn_reduce_task *t = &task->reduce;
+    tn_reduce_args k = {args->src[0], args->dst,          t->kind,       t->reduced, t->inner,
+                        false,        task->bf16_src & 1, task->bf16_dst};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_reduce, &k, t->outer * t->inner, error);
 }
 
 static tn_status reduce_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_reduce_task *t = &((tn_gpu_task *)kernel)->task.reduce;
+    const tn_task *task = &((tn_gpu_task *)kernel)->task;
+    const tn_reduce_task *t = &task->reduce;
     if (!args->dsrc[0])
         return TN_OK;
-    tn_reduce_args k = {args->ddst, args->dsrc[0], t->kind,
-                        t->reduced, t->inner,      args->accumulate[0]};
+    tn_reduce_args k = {args->ddst, args->dsrc[0],       t->kind,        t->reduced,
+                        t->inner,   args->accumulate[0], task->bf16_dst, task->bf16_src & 1};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_reduce_backward, &k,
                          t->outer * t->reduced * t->inner, error);
 }

@@ -26,19 +26,39 @@ const char *tn_gpu_region_refusal(const tn_task *task)
     return rank > TN_BOX_RANK ? "it has more than 8 axes" : NULL;
 }
 
+/* Four neighbours at a time where both sides allow it. */
+static tn_status launch_move(tn_gpu *gpu, tn_move_args *move, tn_error *error)
+{
+    const int last = move->rank - 1;
+    bool wide = move->rank > 0 && move->dims[last] % TN_TILE_WIDTH == 0 && move->from[last] == 1 &&
+                move->to[last] == 1 && tn_gpu_aligned(move->src, move->dst);
+    int64_t count = 1;
+    for (int i = 0; i < last; i++)
+        wide = wide && move->from[i] % TN_TILE_WIDTH == 0 && move->to[i] % TN_TILE_WIDTH == 0;
+    move->width = wide ? TN_TILE_WIDTH : 1;
+    if (wide) {
+        move->dims[last] /= TN_TILE_WIDTH;
+        move->from[last] = move->to[last] = TN_TILE_WIDTH;
+    }
+    for (int i = 0; i < move->rank; i++)
+        count *= move->dims[i];
+    return tn_gpu_launch(gpu, TN_GPU_move, move, count, error);
+}
+
 static tn_status copy_box(const region_kernel *k, const float *src, float *dst, tn_error *error)
 {
     tn_move_args move = k->box;
-    move.src = src + k->src_first;
-    move.dst = dst + k->dst_first;
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_move, &move, k->count, error);
+    move.bf16 = k->plain.task.bf16_dst;
+    move.src = tn_gpu_element(src, k->src_first, move.bf16);
+    move.dst = tn_gpu_element(dst, k->dst_first, move.bf16);
+    return launch_move(tn_gpu_of(&k->plain.base), &move, error);
 }
 
 static tn_status region_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const region_kernel *k = (const region_kernel *)kernel;
     if (k->plain.task.verb == TN_VERB_PAD && k->count < k->dst_count) {
-        tn_fill_args fill = {args->dst, k->plain.task.pad.value};
+        tn_fill_args fill = {args->dst, k->plain.task.pad.value, k->plain.task.bf16_dst};
         tn_status status =
             tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_fill, &fill, k->dst_count, error);
         if (status != TN_OK)
@@ -51,20 +71,24 @@ static tn_status region_backward(tn_kernel *kernel, const tn_arguments *args, tn
 {
     const region_kernel *k = (const region_kernel *)kernel;
     tn_gpu *gpu = tn_gpu_of(kernel);
+    const bool bf16 = k->plain.task.bf16_dst;
     tn_status status = TN_OK;
     if (!args->dsrc[0])
         return TN_OK;
     if (!args->accumulate[0] && k->count < k->src_count)
-        status = tn_gpu_zero(gpu, args->dsrc[0], (size_t)k->src_count * sizeof(float), error);
+        status =
+            tn_gpu_zero(gpu, args->dsrc[0],
+                        (size_t)k->src_count * (bf16 ? sizeof(tn_bf16) : sizeof(float)), error);
     tn_move_args move = k->box;
-    move.src = args->ddst + k->dst_first;
-    move.dst = args->dsrc[0] + k->src_first;
+    move.bf16 = bf16;
+    move.src = tn_gpu_element(args->ddst, k->dst_first, bf16);
+    move.dst = tn_gpu_element(args->dsrc[0], k->src_first, bf16);
     move.accumulate = args->accumulate[0];
     for (int i = 0; i < move.rank; i++) {
         move.from[i] = k->box.to[i];
         move.to[i] = k->box.from[i];
     }
-    return status == TN_OK ? tn_gpu_launch(gpu, TN_GPU_move, &move, k->count, error) : status;
+    return status == TN_OK ? launch_move(gpu, &move, error) : status;
 }
 
 static const tn_kernel_class region_class = {tn_gpu_task_destroy, NULL, region_forward,
@@ -190,15 +214,15 @@ static tn_status concat_run(const concat_kernel *k, const tn_arguments *args, bo
     for (int i = 0; i < t->n && status == TN_OK; at += k->inner[i++]) {
         if (backward && !args->dsrc[i])
             continue;
-        tn_move_args move = {.rank = 2, .dims = {t->outer, k->inner[i]}};
-        move.src = backward ? args->ddst + at : args->src[i];
-        move.dst = backward ? args->dsrc[i] : args->dst + at;
+        const bool bf16 = k->plain.task.bf16_dst;
+        tn_move_args move = {.rank = 2, .dims = {t->outer, k->inner[i]}, .bf16 = bf16};
+        move.src = backward ? tn_gpu_element(args->ddst, at, bf16) : args->src[i];
+        move.dst = backward ? args->dsrc[i] : tn_gpu_element(args->dst, at, bf16);
         move.from[0] = backward ? k->total : k->inner[i];
         move.to[0] = backward ? k->inner[i] : k->total;
         move.from[1] = move.to[1] = 1;
         move.accumulate = backward && args->accumulate[i];
-        status = tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_move, &move,
-                               t->outer * k->inner[i], error);
+        status = launch_move(tn_gpu_of(&k->plain.base), &move, error);
     }
     return status;
 }

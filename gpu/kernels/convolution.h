@@ -51,10 +51,10 @@ TN_BODY int64_t tn_conv_target(const tn_conv_shape *s, int64_t pixel, int64_t ce
 
 typedef struct tn_columns_args {
     tn_conv_shape s;
-    const float *src; /* of the first image */
-    void *columns;    /* [images, out_pixels, group, ld] */
-    float *dst;       /* backward: dx, from columns in fp32 */
-    bool bf16, accumulate;
+    const void *src;                 /* of the first image */
+    void *columns;                   /* [images, out_pixels, group, ld] */
+    void *dst;                       /* backward: dx, from columns in fp32 */
+    bool bf16, accumulate, src_bf16; /* bf16: columns; src_bf16: src and dst */
 } tn_columns_args;
 
 TN_BODY void tn_columns_body(const tn_columns_args *k, int64_t i) /* one thread a column value */
@@ -67,8 +67,10 @@ TN_BODY void tn_columns_body(const tn_columns_args *k, int64_t i) /* one thread 
     if (col < s->k) {
         int64_t from = tn_conv_source(s, rest % s->out_pixels, col / s->per_group);
         if (from >= 0)
-            v = k->src[(n * s->in_pixels + from) * s->channels + g * s->per_group +
-                       col % s->per_group];
+            v = tn_load(k->src,
+                        (n * s->in_pixels + from) * s->channels + g * s->per_group +
+                            col % s->per_group,
+                        k->src_bf16);
     }
     tn_store_operand(k->columns, i, k->bf16, v);
 }
@@ -80,14 +82,14 @@ TN_BODY void tn_columns_back_body(const tn_columns_args *k, int64_t i)
     const float *columns = (const float *)k->columns;
     int64_t c = i % s->channels, pixel = i / s->channels % s->in_pixels;
     int64_t n = i / s->channels / s->in_pixels, g = c / s->per_group;
-    float sum = k->accumulate ? k->dst[i] : 0.0f;
+    float sum = k->accumulate ? tn_load(k->dst, i, k->src_bf16) : 0.0f;
     for (int64_t cell = 0; cell < s->cells; cell++) {
         int64_t to = tn_conv_target(s, pixel, cell);
         if (to >= 0)
             sum += columns[((n * s->out_pixels + to) * s->group + g) * s->ld + cell * s->per_group +
                            c % s->per_group];
     }
-    k->dst[i] = sum;
+    tn_store_operand(k->dst, i, k->src_bf16, sum);
 }
 
 /* Weights into [O, ld], times gamma / sqrt(var + epsilon) when BN is folded in. */
@@ -140,12 +142,13 @@ TN_BODY void tn_unpack_body(const tn_unpack_args *k, int64_t i)
  * [O, ld] in fp32. */
 typedef struct tn_depthwise_args {
     tn_conv_shape s;
-    const float *src, *weight, *dy;
-    float *dst;
+    const void *src, *dy;
+    const float *weight;
+    void *dst;
     double *partial; /* [chunks, O, cells] */
     int64_t images;
     int chunks;
-    bool accumulate;
+    bool accumulate, src_bf16, dst_bf16; /* src, dx; y, dy */
 } tn_depthwise_args;
 
 TN_BODY void tn_depthwise_body(const tn_depthwise_args *k, int64_t i)
@@ -158,10 +161,10 @@ TN_BODY void tn_depthwise_body(const tn_depthwise_args *k, int64_t i)
     for (int64_t cell = 0; cell < s->cells; cell++) {
         int64_t from = tn_conv_source(s, pixel, cell);
         if (from >= 0)
-            sum +=
-                k->src[(n * s->in_pixels + from) * s->channels + c] * k->weight[o * s->ld + cell];
+            sum += tn_load(k->src, (n * s->in_pixels + from) * s->channels + c, k->src_bf16) *
+                   k->weight[o * s->ld + cell];
     }
-    k->dst[i] = sum;
+    tn_store_operand(k->dst, i, k->dst_bf16, sum);
 }
 
 TN_BODY void tn_depthwise_data_body(const tn_depthwise_args *k, int64_t i)
@@ -173,10 +176,11 @@ TN_BODY void tn_depthwise_data_body(const tn_depthwise_args *k, int64_t i)
     for (int64_t cell = 0; cell < s->cells; cell++) {
         int64_t to = tn_conv_target(s, pixel, cell);
         for (int64_t o = c * filters; to >= 0 && o < (c + 1) * filters; o++)
-            sum +=
-                k->dy[(n * s->out_pixels + to) * s->out_channels + o] * k->weight[o * s->ld + cell];
+            sum += tn_load(k->dy, (n * s->out_pixels + to) * s->out_channels + o, k->dst_bf16) *
+                   k->weight[o * s->ld + cell];
     }
-    k->dst[i] = k->accumulate ? k->dst[i] + sum : sum;
+    sum += k->accumulate ? tn_load(k->dst, i, k->src_bf16) : 0.0f;
+    tn_store_operand(k->dst, i, k->src_bf16, sum);
 }
 
 /* Thread (chunk of output pixels, cell, filter): neighbours read neighbouring channels. */
@@ -190,8 +194,10 @@ TN_BODY void tn_depthwise_weights_body(const tn_depthwise_args *k, int64_t i)
     for (int64_t r = rows * chunk / k->chunks; r < rows * (chunk + 1) / k->chunks; r++) {
         int64_t from = tn_conv_source(s, r % s->out_pixels, cell);
         if (from >= 0)
-            sum += (double)k->src[(r / s->out_pixels * s->in_pixels + from) * s->channels + c] *
-                   (double)k->dy[r * s->out_channels + o];
+            sum +=
+                (double)tn_load(k->src, (r / s->out_pixels * s->in_pixels + from) * s->channels + c,
+                                k->src_bf16) *
+                (double)tn_load(k->dy, r * s->out_channels + o, k->dst_bf16);
     }
     k->partial[(chunk * s->out_channels + o) * s->cells + cell] = sum;
 }

@@ -52,82 +52,87 @@ TN_BODY void tn_scale_body(const tn_scale_args *k, int64_t i)
 }
 
 typedef struct tn_fill_args {
-    float *dst;
+    void *dst;
     float value;
+    bool bf16;
 } tn_fill_args;
 
 TN_BODY void tn_fill_body(const tn_fill_args *k, int64_t i)
 {
-    k->dst[i] = k->value;
+    tn_store_operand(k->dst, i, k->bf16, k->value);
 }
 
 typedef struct tn_unary_args {
-    const float *src;
-    float *dst;
+    const void *src;
+    void *dst;
     tn_function function;
     float a, b;
     int64_t count;
-    bool vector;
+    bool vector, bf16;
 } tn_unary_args;
 
 TN_BODY void tn_unary_body(const tn_unary_args *k, int64_t i)
 {
     int64_t at = 4 * i;
     if (k->vector && at + 4 <= k->count) {
-        tn_float4 v = tn_load4(k->src + at);
-        v.x = tn_function_value(k->function, k->a, k->b, v.x);
-        v.y = tn_function_value(k->function, k->a, k->b, v.y);
-        v.z = tn_function_value(k->function, k->a, k->b, v.z);
-        v.w = tn_function_value(k->function, k->a, k->b, v.w);
-        tn_store4(k->dst + at, v);
+        float v[4];
+        tn_load_wide(k->src, at, 4, k->bf16, v);
+        for (int w = 0; w < 4; w++)
+            v[w] = tn_function_value(k->function, k->a, k->b, v[w]);
+        tn_store_wide(k->dst, at, 4, k->bf16, v);
         return;
     }
     for (int64_t last = at + 4 < k->count ? at + 4 : k->count; at < last; at++)
-        k->dst[at] = tn_function_value(k->function, k->a, k->b, k->src[at]);
+        tn_store_operand(k->dst, at, k->bf16,
+                         tn_function_value(k->function, k->a, k->b, tn_load(k->src, at, k->bf16)));
 }
 
 typedef struct tn_unary_backward_args { /* x or y may be NULL where the derivative needs it not */
-    const float *x, *y, *dy;
-    float *dx;
+    const void *x, *y, *dy;
+    void *dx;
     tn_function function;
     float a, b;
-    bool accumulate;
+    bool accumulate, bf16;
 } tn_unary_backward_args;
 
 TN_BODY void tn_unary_backward_body(const tn_unary_backward_args *k, int64_t i)
 {
-    float x = k->x ? k->x[i] : 0.0f, y = k->y ? k->y[i] : 0.0f;
-    float d = k->dy[i] * tn_function_slope(k->function, k->a, k->b, x, y);
-    k->dx[i] = k->accumulate ? k->dx[i] + d : d;
+    float x = k->x ? tn_load(k->x, i, k->bf16) : 0.0f, y = k->y ? tn_load(k->y, i, k->bf16) : 0.0f;
+    float d = tn_load(k->dy, i, k->bf16) * tn_function_slope(k->function, k->a, k->b, x, y);
+    tn_store_operand(k->dx, i, k->bf16, k->accumulate ? tn_load(k->dx, i, k->bf16) + d : d);
 }
 
 /* dst = f(dst + bias[i % channels] + residual) */
 typedef struct tn_epilogue_args {
-    float *dst;
-    const float *bias, *residual; /* NULL: none */
+    void *dst;
+    const float *bias;    /* NULL: none */
+    const void *residual; /* NULL: none */
     int64_t channels;
     tn_function function;
     float a, b;
+    bool bf16, residual_bf16;
 } tn_epilogue_args;
 
 TN_BODY void tn_epilogue_body(const tn_epilogue_args *k, int64_t i)
 {
-    float v = k->dst[i];
+    float v = tn_load(k->dst, i, k->bf16);
+    int64_t row, channel;
+    tn_divide(i, k->channels, &row, &channel);
     if (k->bias)
-        v += k->bias[i % k->channels];
+        v += k->bias[channel];
     if (k->residual)
-        v += k->residual[i];
-    k->dst[i] = tn_function_value(k->function, k->a, k->b, v);
+        v += tn_load(k->residual, i, k->residual_bf16);
+    tn_store_operand(k->dst, i, k->bf16, tn_function_value(k->function, k->a, k->b, v));
 }
 
 enum { TN_BINARY_RANK = 6 }; /* axes after neighbours were merged */
 
 /* Broadcast axes merged: dims of dst, strides of a and b (0 where broadcast). */
 typedef struct tn_binary_args {
-    const float *a, *b, *dy, *y;
-    float *dst;
+    const void *a, *b, *dy, *y;
+    void *dst;
     tn_binary_kind kind;
-    bool relu, accumulate;
+    bool relu, accumulate, bf16;
     int which; /* backward: 0 for a's gradient */
     int rank;
     int64_t dims[TN_BINARY_RANK], a_stride[TN_BINARY_RANK], b_stride[TN_BINARY_RANK];
@@ -137,8 +142,8 @@ TN_BODY void tn_binary_offsets(const tn_binary_args *k, int64_t index, int64_t *
 {
     *a = *b = 0;
     for (int d = k->rank - 1; d >= 0; d--) {
-        int64_t at = index % k->dims[d];
-        index /= k->dims[d];
+        int64_t at;
+        tn_divide(index, k->dims[d], &index, &at);
         *a += at * k->a_stride[d];
         *b += at * k->b_stride[d];
     }
@@ -199,16 +204,18 @@ TN_BODY void tn_binary_body(const tn_binary_args *k, int64_t i)
 {
     int64_t a, b;
     tn_binary_offsets(k, i, &a, &b);
-    float v = tn_binary_value(k->kind, k->a[a], k->b[b]);
-    k->dst[i] = k->relu ? tn_function_value(TN_FUNCTION_RELU, 0.0f, 0.0f, v) : v;
+    float v = tn_binary_value(k->kind, tn_load(k->a, a, k->bf16), tn_load(k->b, b, k->bf16));
+    v = k->relu ? tn_function_value(TN_FUNCTION_RELU, 0.0f, 0.0f, v) : v;
+    tn_store_operand(k->dst, i, k->bf16, v);
 }
 
 /* The gradient at element i of dst for one operand, which lies at `at` there. */
 TN_BODY float tn_binary_gradient(const tn_binary_args *k, int64_t i, int64_t a, int64_t b)
 {
     bool plain = k->kind == TN_BINARY_ADD || k->kind == TN_BINARY_SUB;
-    float d = k->relu && !(k->y[i] > 0.0f) ? 0.0f : k->dy[i];
-    return d * tn_binary_slope(k->kind, k->which, plain ? 0.0f : k->a[a], plain ? 0.0f : k->b[b]);
+    float d = k->relu && !(tn_load(k->y, i, k->bf16) > 0.0f) ? 0.0f : tn_load(k->dy, i, k->bf16);
+    return d * tn_binary_slope(k->kind, k->which, plain ? 0.0f : tn_load(k->a, a, k->bf16),
+                               plain ? 0.0f : tn_load(k->b, b, k->bf16));
 }
 
 TN_BODY void tn_binary_backward_body(const tn_binary_args *k, int64_t i) /* operand as large */
@@ -216,7 +223,8 @@ TN_BODY void tn_binary_backward_body(const tn_binary_args *k, int64_t i) /* oper
     int64_t a, b;
     tn_binary_offsets(k, i, &a, &b);
     float d = tn_binary_gradient(k, i, a, b);
-    k->dst[i] = d + (k->accumulate ? k->dst[i] : 0.0f);
+    d += k->accumulate ? tn_load(k->dst, i, k->bf16) : 0.0f;
+    tn_store_operand(k->dst, i, k->bf16, d);
 }
 
 /* A broadcast operand: thread (chunk, element) sums a chunk of the dst elements that read it. */

@@ -2,18 +2,18 @@
 #ifndef TERNION_GPU_KERNELS_MOVEMENT_H
 #define TERNION_GPU_KERNELS_MOVEMENT_H
 
-#include "gpu/body.h"
+#include "gpu/kernels/tiles.h"
 
 enum { TN_BOX_RANK = 8 };
 
 /* dst[first + sum at[d] to[d]] (+)= src[first + sum at[d] from[d]] over a box; one thread per
- * element of the box, the last axis fastest. */
+ * `width` elements of the box (neighbours on both sides, 4 or 1), the last axis fastest. */
 typedef struct tn_move_args {
-    const float *src; /* at the first element */
-    float *dst;
-    int rank;
+    const void *src; /* at the first element */
+    void *dst;
+    int rank, width; /* dims count widths, strides elements */
     int64_t dims[TN_BOX_RANK], from[TN_BOX_RANK], to[TN_BOX_RANK];
-    bool accumulate;
+    bool accumulate, bf16;
 } tn_move_args;
 
 TN_BODY void tn_move_body(const tn_move_args *k, int64_t i)
@@ -25,7 +25,13 @@ TN_BODY void tn_move_body(const tn_move_args *k, int64_t i)
         from += at * k->from[d];
         to += at * k->to[d];
     }
-    k->dst[to] = k->src[from] + (k->accumulate ? k->dst[to] : 0.0f);
+    float v[4], old[4];
+    tn_load_wide(k->src, from, k->width, k->bf16, v);
+    if (k->accumulate)
+        tn_load_wide(k->dst, to, k->width, k->bf16, old);
+    for (int w = 0; w < TN_TILE_WIDTH; w++)
+        v[w] += k->accumulate ? old[w] : 0.0f;
+    tn_store_wide(k->dst, to, k->width, k->bf16, v);
 }
 
 /* Padding by edge or reflection: each dst element finds its source. */
@@ -62,17 +68,18 @@ TN_BODY void tn_pad_body(const tn_pad_args *k, int64_t i)
 
 /* Rows of a matrix as operands: [rows, cols] with stride `from` to [rows, to], zeros behind. */
 typedef struct tn_operand_args {
-    const float *src;
+    const void *src;
     void *dst;
     int64_t cols, from, to;
-    bool bf16;
+    bool bf16, src_bf16;
 } tn_operand_args;
 
 TN_BODY void tn_operand_body(const tn_operand_args *k, int64_t i)
 {
     int64_t row, col;
     tn_divide(i, k->to, &row, &col);
-    tn_store_operand(k->dst, i, k->bf16, col < k->cols ? k->src[row * k->from + col] : 0.0f);
+    float v = col < k->cols ? tn_load(k->src, row * k->from + col, k->src_bf16) : 0.0f;
+    tn_store_operand(k->dst, i, k->bf16, v);
 }
 
 #endif

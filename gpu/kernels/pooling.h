@@ -6,10 +6,10 @@
 
 /* Always three spatial axes, leading ones of size 1. */
 typedef struct tn_pooling_args {
-    const float *src; /* backward: dy */
-    float *dst;       /* backward: dx */
-    int32_t *index;   /* max, training: for each output the input pixel of its maximum, or -1 */
-    bool max, count_include_pad, accumulate;
+    const void *src; /* backward: dy */
+    void *dst;       /* backward: dx */
+    int32_t *index;  /* max, training: for each output the input pixel of its maximum, or -1 */
+    bool max, count_include_pad, accumulate, bf16;
     int64_t channels, in_pixels, out_pixels;
     int32_t in[3], out[3], kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
 } tn_pooling_args;
@@ -60,7 +60,7 @@ TN_BODY void tn_pooling_body(const tn_pooling_args *k, int64_t i)
     tn_window_axis(k, 0, at[0], &o0, &f0, &l0, &p0);
     tn_window_axis(k, 1, at[1], &o1, &f1, &l1, &p1);
     tn_window_axis(k, 2, at[2], &o2, &f2, &l2, &p2);
-    const float *image = k->src + n * k->in_pixels * k->channels + c;
+    int64_t image = n * k->in_pixels * k->channels + c;
     float value = k->max ? -INFINITY : 0.0f;
     int32_t from = -1;
     for (int32_t z = f0; z < l0; z++)
@@ -69,7 +69,7 @@ TN_BODY void tn_pooling_body(const tn_pooling_args *k, int64_t i)
                 int32_t p =
                     ((o0 + z * k->dilation[0]) * k->in[1] + o1 + y * k->dilation[1]) * k->in[2] +
                     o2 + x * k->dilation[2];
-                float v = image[(int64_t)p * k->channels];
+                float v = tn_load(k->src, image + (int64_t)p * k->channels, k->bf16);
                 if (!k->max) {
                     value += v;
                 } else if (v > value || v != v) {
@@ -77,7 +77,8 @@ TN_BODY void tn_pooling_body(const tn_pooling_args *k, int64_t i)
                     from = p;
                 }
             }
-    k->dst[i] = k->max ? value : value * tn_window_scale(k, at[0], at[1], at[2]);
+    value *= k->max ? 1.0f : tn_window_scale(k, at[0], at[1], at[2]);
+    tn_store_operand(k->dst, i, k->bf16, value);
     if (k->index)
         k->index[i] = from;
 }
@@ -100,7 +101,7 @@ TN_BODY void tn_pooling_backward_body(const tn_pooling_args *k, int64_t i)
     tn_pooling_place(k, i, k->in_pixels, k->in, &c, &n, in);
     int64_t out = n * k->out_pixels;
     int32_t pixel = (in[0] * k->in[1] + in[1]) * k->in[2] + in[2];
-    float sum = k->accumulate ? k->dst[i] : 0.0f;
+    float sum = k->accumulate ? tn_load(k->dst, i, k->bf16) : 0.0f;
     for (int32_t a = k->kernel[0] - 1; a >= 0; a--) {
         int32_t z = tn_window_of(k, 0, in[0], a);
         for (int32_t b = k->kernel[1] - 1; b >= 0 && z >= 0; b--) {
@@ -111,13 +112,13 @@ TN_BODY void tn_pooling_backward_body(const tn_pooling_args *k, int64_t i)
                     continue;
                 int64_t at = (out + (z * k->out[1] + y) * k->out[2] + x) * k->channels + c;
                 if (!k->max)
-                    sum += k->src[at] * tn_window_scale(k, z, y, x);
+                    sum += tn_load(k->src, at, k->bf16) * tn_window_scale(k, z, y, x);
                 else if (k->index[at] == pixel)
-                    sum += k->src[at];
+                    sum += tn_load(k->src, at, k->bf16);
             }
         }
     }
-    k->dst[i] = sum;
+    tn_store_operand(k->dst, i, k->bf16, sum);
 }
 
 #endif

@@ -5,27 +5,28 @@
 #include "gpu/kernels/tiles.h"
 
 typedef struct tn_reduce_args { /* [outer, reduced, inner] -> [outer, inner] */
-    const float *src;           /* backward: dy */
-    float *dst;                 /* backward: dx */
+    const void *src;            /* backward: dy */
+    void *dst;                  /* backward: dx */
     tn_reduce_kind kind;
     int64_t reduced, inner;
-    bool accumulate;
+    bool accumulate, src_bf16, dst_bf16;
 } tn_reduce_args;
 
 TN_BODY void tn_reduce_body(const tn_reduce_args *k, int64_t i)
 {
     int64_t outer, inner;
     tn_divide(i, k->inner, &outer, &inner);
-    const float *from = k->src + outer * k->reduced * k->inner + inner;
+    int64_t from = outer * k->reduced * k->inner + inner;
     double sum = 0.0;
-    float most = from[0];
+    float most = tn_load(k->src, from, k->src_bf16);
     for (int64_t r = 0; r < k->reduced; r++) {
-        float v = from[r * k->inner];
+        float v = tn_load(k->src, from + r * k->inner, k->src_bf16);
         most = v > most ? v : most;
         sum += (double)v;
     }
     double scale = k->kind == TN_REDUCE_MEAN ? 1.0 / (double)k->reduced : 1.0;
-    k->dst[i] = k->kind == TN_REDUCE_MAX ? most : (float)(sum * scale);
+    tn_store_operand(k->dst, i, k->dst_bf16,
+                     k->kind == TN_REDUCE_MAX ? most : (float)(sum * scale));
 }
 
 TN_BODY void tn_reduce_backward_body(const tn_reduce_args *k, int64_t i)
@@ -34,8 +35,9 @@ TN_BODY void tn_reduce_backward_body(const tn_reduce_args *k, int64_t i)
     int64_t outer, inner, row, at;
     tn_divide(i, k->inner, &row, &inner);
     tn_divide(row, k->reduced, &outer, &at);
-    float d = k->src[outer * k->inner + inner] * scale;
-    k->dst[i] = k->accumulate ? k->dst[i] + d : d;
+    float d = tn_load(k->src, outer * k->inner + inner, k->src_bf16) * scale;
+    d += k->accumulate ? tn_load(k->dst, i, k->dst_bf16) : 0.0f;
+    tn_store_operand(k->dst, i, k->dst_bf16, d);
 }
 
 /* Sums of a matrix's columns by chunks of rows, for tn_chunks_phase to add. */
