@@ -172,12 +172,12 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
                            t->batch * k->s.out_pixels * t->out_channels, error);
 }
 
-static tn_status unpack_weights(const conv_kernel *k, const tn_arguments *args, tn_error *error)
+static tn_status unpack_weights(const conv_kernel *k, const tn_arguments *args, const void *packed,
+                                bool bf16, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    tn_unpack_args u = {
-        at(args, k->weights_at), args->dparams[0], s->cells, s->per_group, s->k, s->ld,
-        args->accumulate_params};
+    tn_unpack_args u = {packed, args->dparams[0],        s->cells, s->per_group, s->k,
+                        s->ld,  args->accumulate_params, bf16};
     return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_unpack, &u, s->out_channels * s->k,
                          error);
 }
@@ -191,9 +191,10 @@ static tn_status library_backward(const conv_kernel *k, const tn_arguments *args
                                       args->dsrc[0], args->accumulate[0], error);
     if (status != TN_OK || !args->dparams[0])
         return status;
+    const void *dw;
     status = tn_conv_library_weights(&k->library, gpu, args->workspace, args->src[0], args->ddst,
-                                     at(args, k->weights_at), error);
-    return status == TN_OK ? unpack_weights(k, args, error) : status;
+                                     &dw, error);
+    return status == TN_OK ? unpack_weights(k, args, dw, k->library.bf16, error) : status;
 }
 
 static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
@@ -280,7 +281,9 @@ static tn_status product_backward(const conv_kernel *k, const tn_arguments *args
             status = tn_gpu_multiply(tn_gpu_of(&k->plain.base), &p, 1.0f, dy, columns,
                                      i > 0 ? 1.0f : 0.0f, at(args, k->weights_at), error);
     }
-    return status == TN_OK && args->dparams[0] ? unpack_weights(k, args, error) : status;
+    return status == TN_OK && args->dparams[0]
+               ? unpack_weights(k, args, at(args, k->weights_at), false, error)
+               : status;
 }
 
 static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -364,10 +367,7 @@ static void place(conv_kernel *k, bool backward)
     if (backward) {
         int64_t rows = batch * s->out_pixels, count = s->out_channels * s->cells;
         size_t sums = tn_gpu_column_sums_bytes(rows, s->out_channels);
-        if (k->by_library) {
-            k->weights_at = total;
-            total += round_up((size_t)(s->out_channels * s->ld) * sizeof(float));
-        } else if (!k->depthwise) {
+        if (!k->depthwise && !k->by_library) {
             k->back_at = total;
             total += k->direct ? 0 : round_up((size_t)(k->images * image) * sizeof(float));
             k->dy_at = total;
@@ -375,7 +375,7 @@ static void place(conv_kernel *k, bool backward)
                 total += round_up((size_t)(k->images * s->out_pixels * k->dy_ld) * element(k));
             k->weights_at = total;
             total += round_up((size_t)(s->out_channels * s->ld) * sizeof(float));
-        } else {
+        } else if (k->depthwise) {
             k->chunks = tn_gpu_chunks(rows, count);
             size_t bytes = (size_t)(k->chunks * count) * sizeof(double);
             sums = sums > bytes ? sums : bytes;

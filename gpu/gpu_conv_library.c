@@ -110,15 +110,14 @@ tn_status tn_conv_library_data(const tn_conv_library *l, tn_gpu *gpu, void *work
 }
 
 tn_status tn_conv_library_weights(const tn_conv_library *l, tn_gpu *gpu, void *workspace,
-                                  const void *x, const void *dy, float *dw, tn_error *error)
+                                  const void *x, const void *dy, const void **dw, tn_error *error)
 {
     const void *source, *gradient;
-    void *out = l->bf16 ? at(workspace, l->out_at) : dw;
     tn_status status = operand(l, gpu, x, l->x_bf16, l->x, at(workspace, l->x_at), &source, error);
     if (status == TN_OK)
         status = operand(l, gpu, dy, l->y_bf16, l->y, at(workspace, l->y_at), &gradient, error);
-    if (status == TN_OK)
-        status = tn_gpu_convolve(gpu, l->passes[TN_CONV_WEIGHTS], source, out, gradient,
-                                 at(workspace, l->spare_at), error);
-    return status == TN_OK ? deliver(l, gpu, out, dw, false, l->w, false, error) : status;
+    *dw = at(workspace, l->out_at);
+    return status == TN_OK ? tn_gpu_convolve(gpu, l->passes[TN_CONV_WEIGHTS], source, *dw, gradient,
+                                             at(workspace, l->spare_at), error)
+                           : status;
 }

@@ -24,8 +24,9 @@ tn_status tn_conv_library_forward(const tn_conv_library *library, tn_gpu *gpu, v
 tn_status tn_conv_library_data(const tn_conv_library *library, tn_gpu *gpu, void *workspace,
                                const void *dy, const void *w, void *dx, bool accumulate,
                                tn_error *error) TN_MUST_CHECK;
+/* *dw: in the workspace, packed as w is. */
 tn_status tn_conv_library_weights(const tn_conv_library *library, tn_gpu *gpu, void *workspace,
-                                  const void *x, const void *dy, float *dw,
+                                  const void *x, const void *dy, const void **dw,
                                   tn_error *error) TN_MUST_CHECK;
 
 #endif

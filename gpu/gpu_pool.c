@@ -13,7 +13,8 @@ static tn_status pool_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     pool.dst = args->dst;
     pool.index = kernel->saved_bytes ? args->saved : NULL;
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_pooling, &pool,
-                         k->plain.task.pool.batch * pool.out_pixels * pool.channels, error);
+                         k->plain.task.pool.batch * pool.out_pixels * pool.channels / pool.width,
+                         error);
 }
 
 static tn_status pool_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -27,7 +28,8 @@ static tn_status pool_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     pool.index = args->saved;
     pool.accumulate = args->accumulate[0];
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_pooling_backward, &pool,
-                         k->plain.task.pool.batch * pool.in_pixels * pool.channels, error);
+                         k->plain.task.pool.batch * pool.in_pixels * pool.channels / pool.width,
+                         error);
 }
 
 static const tn_kernel_class pool_class = {tn_gpu_task_destroy, NULL, pool_forward, pool_backward};
@@ -44,6 +46,7 @@ tn_status tn_gpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel 
     tn_pooling_args *p = &((pool_kernel *)created)->args;
     p->max = t->max;
     p->bf16 = task->bf16_dst;
+    p->width = t->channels % TN_TILE_WIDTH == 0 ? TN_TILE_WIDTH : 1;
     p->count_include_pad = t->count_include_pad;
     p->channels = t->channels;
     p->in_pixels = p->out_pixels = 1;

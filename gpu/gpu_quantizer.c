@@ -144,9 +144,14 @@ static tn_status quantizer_pack(tn_kernel *kernel, const tn_arguments *args, tn_
                        TN_GPU_UPLOAD, error);
 }
 
-static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
-                            const tn_gpu_kernel *kernels, const tn_latent_walk *walks, int n,
-                            tn_error *error)
+typedef struct pass {
+    tn_gpu_kernel kernel;
+    tn_latent_walk walk;
+    int threads; /* of each place in the walk */
+} pass;
+
+static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args, const pass *passes,
+                            int n, tn_error *error)
 {
     char *workspace = args->workspace;
     tn_quantizing_args a = {.entries = args->state,
@@ -156,28 +161,28 @@ static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
                             .slopes = (double(*)[2])(void *)(workspace + k->slopes_at)};
     tn_status status = TN_OK;
     for (int i = 0; i < n && status == TN_OK; i++)
-        status = tn_gpu_launch(
-            tn_gpu_of(&k->plain.base), kernels[i], &a,
-            k->threads[walks[i]] * (walks[i] == TN_WALK_SLICES ? TN_GPU_BLOCK : 1), error);
+        status = tn_gpu_launch(tn_gpu_of(&k->plain.base), passes[i].kernel, &a,
+                               k->threads[passes[i].walk] * passes[i].threads, error);
     return status;
 }
 
 static tn_status quantizer_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    static const tn_gpu_kernel kernels[] = {TN_GPU_latent_sums,    TN_GPU_latent_cuts,
-                                            TN_GPU_latent_refresh, TN_GPU_latent_kept,
-                                            TN_GPU_latent_scale,   TN_GPU_latent_values};
-    static const tn_latent_walk walks[] = {TN_WALK_LANES, TN_WALK_CUTS, TN_WALK_RUNS,
-                                           TN_WALK_KEPT,  TN_WALK_RUNS, TN_WALK_ELEMENTS};
-    return launch_all((const quantizer_kernel *)kernel, args, kernels, walks, 6, error);
+    static const pass passes[] = {{TN_GPU_latent_sums, TN_WALK_LANES, 1},
+                                  {TN_GPU_latent_cuts, TN_WALK_CUTS, 1},
+                                  {TN_GPU_latent_refresh, TN_WALK_RUNS, TN_GPU_BLOCK},
+                                  {TN_GPU_latent_kept, TN_WALK_KEPT, 1},
+                                  {TN_GPU_latent_scale, TN_WALK_RUNS, 1},
+                                  {TN_GPU_latent_values, TN_WALK_ELEMENTS, 1}};
+    return launch_all((const quantizer_kernel *)kernel, args, passes, 6, error);
 }
 
 static tn_status quantizer_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    static const tn_gpu_kernel kernels[] = {TN_GPU_latent_gradient, TN_GPU_latent_slopes,
-                                            TN_GPU_latent_slope};
-    static const tn_latent_walk walks[] = {TN_WALK_ELEMENTS, TN_WALK_SLICES, TN_WALK_SLOPES};
-    return launch_all((const quantizer_kernel *)kernel, args, kernels, walks, 3, error);
+    static const pass passes[] = {{TN_GPU_latent_gradient, TN_WALK_ELEMENTS, 1},
+                                  {TN_GPU_latent_slopes, TN_WALK_SLICES, TN_GPU_BLOCK},
+                                  {TN_GPU_latent_slope, TN_WALK_SLOPES, 1}};
+    return launch_all((const quantizer_kernel *)kernel, args, passes, 3, error);
 }
 
 static void quantizer_destroy(tn_kernel *kernel)

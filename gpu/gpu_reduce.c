@@ -15,14 +15,14 @@ int tn_gpu_chunks(int64_t rows, int64_t cols)
 }
 
 /* Blocks by the shape alone, so that sums are the same on every GPU. */
-static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t most_blocks)
+static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t rows_of_a_thread,
+                           int64_t most_blocks)
 {
-    enum { ROWS_OF_A_THREAD = 4 };
     int width = cols % TN_TILE_WIDTH == 0 ? TN_TILE_WIDTH : 1;
     int64_t vectors = cols > 0 ? cols / width : 1;
     int64_t tiles = (vectors + TN_TILE_LANES - 1) / TN_TILE_LANES;
     int64_t lanes = (vectors + tiles - 1) / tiles;
-    int64_t chunks = rows * lanes / (TN_GPU_BLOCK * ROWS_OF_A_THREAD);
+    int64_t chunks = rows * lanes / (TN_GPU_BLOCK * rows_of_a_thread);
     chunks = chunks > most_blocks / tiles ? most_blocks / tiles : chunks;
     return (tn_tiles){.rows = rows,
                       .cols = cols,
@@ -34,12 +34,12 @@ static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t most_blocks)
 
 tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols)
 {
-    return make_tiles(rows, cols, 512);
+    return make_tiles(rows, cols, 2 * TN_TILE_ROWS, 528);
 }
 
 tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols)
 {
-    return make_tiles(rows, cols, 1 << 14);
+    return make_tiles(rows, cols, TN_TILE_ROWS, 1 << 20);
 }
 
 int64_t tn_gpu_tile_threads(const tn_tiles *tiles)

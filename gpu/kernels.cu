@@ -12,7 +12,7 @@
 TN_GPU_KERNELS(TN_KERNEL)
 
 #define TN_BLOCK_KERNEL(name, arguments, phases)                                                   \
-    static __global__ void __launch_bounds__(TN_GPU_BLOCK)                                         \
+    static __global__ void __launch_bounds__(TN_GPU_BLOCK, 2)                                        \
         name##_kernel(const __grid_constant__ tn_##arguments##_args k, int64_t)                    \
     {                                                                                              \
         __shared__ tn_tile_shared shared;                                                          \

@@ -64,7 +64,6 @@
     X(loss_sums, criterion) \
     X(latent_sums, quantizing) \
     X(latent_cuts, quantizing) \
-    X(latent_refresh, quantizing) \
     X(latent_kept, quantizing) \
     X(latent_scale, quantizing) \
     X(latent_values, quantizing) \
@@ -75,15 +74,16 @@
     X(judge, step)
 
 #define TN_GPU_BLOCK_KERNELS(X) \
-    X(chunks, chunks, 2) \
+    X(chunks, chunks, 3) \
     X(column_sums, column_sums, 3) \
     X(norm_statistics, norm, 3) \
-    X(norm_finish, norm, 2) \
+    X(norm_finish, norm, 3) \
     X(norm_apply, norm, 1) \
     X(norm_sums, norm, 3) \
-    X(norm_gradients, norm, 2) \
+    X(norm_gradients, norm, 3) \
     X(norm_spread, norm, 1) \
     X(fake_quantize_sums, fake_quantize, 3) \
+    X(latent_refresh, quantizing, 3) \
     X(latent_slopes, quantizing, 3) \
     X(squares, update, 3) \
     X(squares_total, update, 3)

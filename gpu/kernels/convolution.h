@@ -125,16 +125,18 @@ TN_BODY void tn_fold_bias_body(const tn_weights_args *k, int64_t o)
 
 /* Weight gradients from [O, ld] back to the model's layout. */
 typedef struct tn_unpack_args {
-    const float *packed;
+    const void *packed;
     float *dst;
     int64_t cells, per_group, k, ld;
-    bool accumulate;
+    bool accumulate, bf16;
 } tn_unpack_args;
 
 TN_BODY void tn_unpack_body(const tn_unpack_args *k, int64_t i)
 {
-    int64_t o = i / k->k, at = i % k->k, c = at / k->cells, cell = at % k->cells;
-    float v = k->packed[o * k->ld + cell * k->per_group + c];
+    int64_t o, at, c, cell;
+    tn_divide(i, k->k, &o, &at);
+    tn_divide(at, k->cells, &c, &cell);
+    float v = tn_load(k->packed, o * k->ld + cell * k->per_group + c, k->bf16);
     k->dst[i] = k->accumulate ? k->dst[i] + v : v;
 }
 

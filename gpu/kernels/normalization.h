@@ -39,19 +39,18 @@ TN_BODY void tn_norm_statistics_phase(const tn_norm_args *k, tn_tile_shared *s, 
     }
     tn_tile_span at = tn_tile_at(t, block, thread);
     double sum[4] = {0.0, 0.0, 0.0, 0.0}, square[4] = {0.0, 0.0, 0.0, 0.0};
-    float shift[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4];
+    float shift[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4][4];
     if (at.first < at.last)
         tn_load_wide(k->x, at.col, t->width, k->x_bf16, shift);
-    for (int64_t row = at.first; row < at.last;) {
+    for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
         float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (int i = 0; i < TN_TILE_BURST && row < at.last; i++, row += at.step) {
-            tn_load_wide(k->x, row * t->cols + at.col, t->width, k->x_bf16, x);
+        tn_load_rows(t, &at, row, k->x, k->x_bf16, x);
+        for (int r = 0; r < TN_TILE_ROWS; r++)
             for (int w = 0; w < TN_TILE_WIDTH; w++) {
-                float d = x[w] - shift[w];
+                float d = row + r * at.step < at.last ? x[r][w] - shift[w] : 0.0f;
                 a[w] += d;
                 b[w] += d * d;
             }
-        }
         for (int w = 0; w < TN_TILE_WIDTH; w++) {
             sum[w] += (double)a[w];
             square[w] += (double)b[w];
@@ -75,9 +74,9 @@ TN_BODY void tn_norm_finish_phase(const tn_norm_args *k, tn_tile_shared *s, int6
                                   int thread, int phase)
 {
     int64_t channels = k->sums.cols, c = tn_chunk_column(block, thread);
-    if (phase == 0) {
-        tn_chunk_gather(s, block, thread, k->partial, channels, k->training ? k->sums.chunks : 0,
-                        2);
+    if (phase < 2) {
+        tn_chunk_gather(s, block, thread, phase, k->partial, channels,
+                        k->training ? k->sums.chunks : 0, 2);
         return;
     }
     if (thread >= TN_CHUNK_COLUMNS || c >= channels)
@@ -111,25 +110,28 @@ TN_BODY void tn_norm_apply_phase(const tn_norm_args *k, tn_tile_shared *s, int64
 {
     const tn_tiles *t = &k->spread;
     tn_tile_span at = tn_tile_at(t, block, thread);
-    float scale[4], shift[4], x[4], r[4];
+    float scale[4], shift[4], x[4][4], add[4][4];
     (void)s;
     (void)phase;
     if (at.first >= at.last)
         return;
     tn_norm_vector(t, k->factors, at.col, scale);
     tn_norm_vector(t, k->factors + t->cols, at.col, shift);
-    for (int64_t row = at.first; row < at.last; row += at.step) {
-        int64_t i = row * t->cols + at.col;
-        tn_load_wide(k->x, i, t->width, k->x_bf16, x);
+    for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
+        tn_load_rows(t, &at, row, k->x, k->x_bf16, x);
         if (k->residual)
-            tn_load_wide(k->residual, i, t->width, k->residual_bf16, r);
-        for (int w = 0; w < TN_TILE_WIDTH; w++) {
-            float v = x[w] * scale[w] + shift[w];
-            v += k->residual ? r[w] : 0.0f;
-            v = v < k->low ? k->low : v;
-            x[w] = v > k->high ? k->high : v;
+            tn_load_rows(t, &at, row, k->residual, k->residual_bf16, add);
+        for (int r = 0; r < TN_TILE_ROWS; r++) {
+            for (int w = 0; w < TN_TILE_WIDTH; w++) {
+                float v = x[r][w] * scale[w] + shift[w];
+                v += k->residual ? add[r][w] : 0.0f;
+                v = v < k->low ? k->low : v;
+                x[r][w] = v > k->high ? k->high : v;
+            }
+            if (row + r * at.step < at.last)
+                tn_store_wide(k->dst, (row + r * at.step) * t->cols + at.col, t->width, k->y_bf16,
+                              x[r]);
         }
-        tn_store_wide(k->dst, i, t->width, k->y_bf16, x);
     }
 }
 
@@ -151,20 +153,21 @@ TN_BODY tn_norm_columns tn_norm_columns_at(const tn_norm_args *k, int64_t col)
     return c;
 }
 
-/* x, and dy where the function let it through. */
-TN_BODY void tn_norm_gate(const tn_norm_args *k, const tn_norm_columns *c, int64_t i, float x[4],
-                          float g[4])
+/* Four rows of x, and of dy where the function let it through. */
+TN_BODY void tn_norm_gate(const tn_norm_args *k, const tn_tiles *t, const tn_tile_span *at,
+                          const tn_norm_columns *c, int64_t row, float x[4][4], float g[4][4])
 {
-    float y[4];
-    int width = k->sums.width;
-    tn_load_wide(k->x, i, width, k->x_bf16, x);
-    tn_load_wide(k->dy, i, width, k->y_bf16, g);
-    if (k->gated && k->y)
-        tn_load_wide(k->y, i, width, k->y_bf16, y);
-    for (int w = 0; w < TN_TILE_WIDTH; w++) {
-        float v = k->gated && k->y ? y[w] : x[w] * c->scale[w] + c->shift[w];
-        g[w] = !k->gated || (v > k->low && v < k->high) ? g[w] : 0.0f;
-    }
+    float y[4][4];
+    bool stored = k->gated && k->y;
+    tn_load_rows(t, at, row, k->x, k->x_bf16, x);
+    tn_load_rows(t, at, row, k->dy, k->y_bf16, g);
+    if (stored)
+        tn_load_rows(t, at, row, k->y, k->y_bf16, y);
+    for (int r = 0; r < TN_TILE_ROWS; r++)
+        for (int w = 0; w < TN_TILE_WIDTH; w++) {
+            float v = stored ? y[r][w] : x[r][w] * c->scale[w] + c->shift[w];
+            g[r][w] = !k->gated || (v > k->low && v < k->high) ? g[r][w] : 0.0f;
+        }
 }
 
 TN_BODY void tn_norm_sums_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
@@ -178,15 +181,14 @@ TN_BODY void tn_norm_sums_phase(const tn_norm_args *k, tn_tile_shared *s, int64_
     tn_tile_span at = tn_tile_at(t, block, thread);
     tn_norm_columns c = tn_norm_columns_at(k, at.col);
     double sum[4] = {0.0, 0.0, 0.0, 0.0}, product[4] = {0.0, 0.0, 0.0, 0.0};
-    for (int64_t row = at.first; row < at.last;) {
-        float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4], g[4];
-        for (int i = 0; i < TN_TILE_BURST && row < at.last; i++, row += at.step) {
-            tn_norm_gate(k, &c, row * t->cols + at.col, x, g);
+    for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
+        float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4][4], g[4][4];
+        tn_norm_gate(k, t, &at, &c, row, x, g);
+        for (int r = 0; r < TN_TILE_ROWS; r++)
             for (int w = 0; w < TN_TILE_WIDTH; w++) {
-                a[w] += g[w];
-                b[w] += g[w] * (x[w] - c.mean[w]);
+                a[w] += g[r][w];
+                b[w] += g[r][w] * (x[r][w] - c.mean[w]);
             }
-        }
         for (int w = 0; w < TN_TILE_WIDTH; w++) {
             sum[w] += (double)a[w];
             product[w] += (double)b[w];
@@ -201,8 +203,8 @@ TN_BODY void tn_norm_gradients_phase(const tn_norm_args *k, tn_tile_shared *s, i
                                      int thread, int phase)
 {
     int64_t channels = k->sums.cols, c = tn_chunk_column(block, thread);
-    if (phase == 0) {
-        tn_chunk_gather(s, block, thread, k->partial, channels, k->sums.chunks, 2);
+    if (phase < 2) {
+        tn_chunk_gather(s, block, thread, phase, k->partial, channels, k->sums.chunks, 2);
         return;
     }
     if (thread >= TN_CHUNK_COLUMNS || c >= channels)
@@ -218,12 +220,27 @@ TN_BODY void tn_norm_gradients_phase(const tn_norm_args *k, tn_tile_shared *s, i
     k->factors[2 * channels + c] = k->training ? (float)(product * inverse * inverse / rows) : 0.0f;
 }
 
+/* Four rows of a gradient. */
+TN_BODY void tn_norm_put(const tn_tiles *t, const tn_tile_span *at, int64_t row, void *to,
+                         bool bf16, bool accumulate, float v[4][4])
+{
+    float old[4][4];
+    if (accumulate)
+        tn_load_rows(t, at, row, to, bf16, old);
+    for (int r = 0; r < TN_TILE_ROWS; r++) {
+        for (int w = 0; w < TN_TILE_WIDTH; w++)
+            v[r][w] += accumulate ? old[r][w] : 0.0f;
+        if (row + r * at->step < at->last)
+            tn_store_wide(to, (row + r * at->step) * t->cols + at->col, t->width, bf16, v[r]);
+    }
+}
+
 TN_BODY void tn_norm_spread_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
                                   int thread, int phase)
 {
     const tn_tiles *t = &k->spread;
     tn_tile_span at = tn_tile_at(t, block, thread);
-    float scale[4], middle[4], slope[4], x[4], g[4], old[4];
+    float scale[4], middle[4], slope[4], x[4][4], g[4][4];
     (void)s;
     (void)phase;
     if (at.first >= at.last)
@@ -232,25 +249,15 @@ TN_BODY void tn_norm_spread_phase(const tn_norm_args *k, tn_tile_shared *s, int6
     tn_norm_vector(t, k->factors, at.col, scale);
     tn_norm_vector(t, k->factors + t->cols, at.col, middle);
     tn_norm_vector(t, k->factors + 2 * t->cols, at.col, slope);
-    for (int64_t row = at.first; row < at.last; row += at.step) {
-        int64_t i = row * t->cols + at.col;
-        tn_norm_gate(k, &c, i, x, g);
-        if (k->dst) {
-            if (k->accumulate)
-                tn_load_wide(k->dst, i, t->width, k->x_bf16, old);
-            for (int w = 0; w < TN_TILE_WIDTH; w++) {
-                x[w] = scale[w] * (g[w] - middle[w] - (x[w] - c.mean[w]) * slope[w]);
-                x[w] += k->accumulate ? old[w] : 0.0f;
-            }
-            tn_store_wide(k->dst, i, t->width, k->x_bf16, x);
-        }
-        if (!k->dresidual)
-            continue;
-        if (k->accumulate_residual)
-            tn_load_wide(k->dresidual, i, t->width, k->residual_bf16, old);
-        for (int w = 0; w < TN_TILE_WIDTH; w++)
-            g[w] += k->accumulate_residual ? old[w] : 0.0f;
-        tn_store_wide(k->dresidual, i, t->width, k->residual_bf16, g);
+    for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
+        tn_norm_gate(k, t, &at, &c, row, x, g);
+        for (int r = 0; r < TN_TILE_ROWS; r++)
+            for (int w = 0; w < TN_TILE_WIDTH; w++)
+                x[r][w] = scale[w] * (g[r][w] - middle[w] - (x[r][w] - c.mean[w]) * slope[w]);
+        if (k->dst)
+            tn_norm_put(t, &at, row, k->dst, k->x_bf16, k->accumulate, x);
+        if (k->dresidual)
+            tn_norm_put(t, &at, row, k->dresidual, k->residual_bf16, k->accumulate_residual, g);
     }
 }
 

@@ -256,36 +256,58 @@ TN_BODY void tn_latent_cuts_body(const tn_quantizing_args *k, int64_t i)
     k->scores[e->score + i] = score;
 }
 
-/* The threshold of the best cut; of equal ones the one that keeps least. */
-TN_BODY float tn_latent_best(const tn_quantizing_args *k, const tn_latent_entry *e, int64_t run)
+/* The best of some cuts of a run; of equal ones the one that keeps least. */
+TN_BODY void tn_cut_better(double score, uint32_t key, double *best, uint32_t *best_key)
 {
-    int64_t count, first = tn_latent_run(e, run, &count);
-    uint32_t best_key = 0;
-    double best = 0.0;
-    for (int64_t j = 0; j < count; j++) {
-        uint32_t key = tn_magnitude_key(e->w[first + j]);
-        double score = k->scores[e->score + first + j];
-        if (score > best || (score == best && score > 0.0 && key > best_key)) {
-            best = score;
-            best_key = key;
-        }
+    if (score > *best || (score == *best && score > 0.0 && key > *best_key)) {
+        *best = score;
+        *best_key = key;
     }
-    if (e->threshold_kind == TN_THRESHOLD_OPTIMAL && best_key > 0)
-        best_key--; /* kept is what is greater */
-    float threshold;
-    memcpy(&threshold, &best_key, sizeof(threshold));
-    return threshold;
 }
 
-TN_BODY float tn_latent_threshold(const tn_quantizing_args *k, const tn_latent_entry *e,
-                                  int64_t run, const tn_latent_part *part)
+TN_BODY bool tn_latent_has_cuts(const tn_latent_entry *e, int64_t count)
+{
+    return (e->kind == TN_LATENT_TWN || e->kind == TN_LATENT_TTQ) &&
+           (e->threshold_kind == TN_THRESHOLD_OPTIMAL ||
+            (e->threshold_kind == TN_THRESHOLD_SPARSITY && tn_zeros_wanted(e, count) > 0));
+}
+
+/* A run's best cut by its block, in three phases; keys are exact in double. */
+TN_BODY void tn_latent_best(const tn_quantizing_args *k, const tn_latent_entry *e, int64_t run,
+                            tn_tile_shared *s, int thread, int phase, double *best,
+                            uint32_t *best_key)
+{
+    const int group = 16;
+    int64_t count, first = tn_latent_run(e, run, &count);
+    *best = 0.0;
+    *best_key = 0;
+    if (phase == 0)
+        for (int64_t j = first + thread; j < first + count; j += TN_GPU_BLOCK)
+            tn_cut_better(k->scores[e->score + j], tn_magnitude_key(e->w[j]), best, best_key);
+    else if (phase == 1 ? thread < group : thread == 0)
+        for (int i = 0; i < group; i++) {
+            int at = phase == 1 ? thread * group + i : TN_GPU_BLOCK + i;
+            tn_cut_better(s->sums[0][at], (uint32_t)s->sums[1][at], best, best_key);
+        }
+    int to = phase == 0 ? thread : TN_GPU_BLOCK + thread;
+    if (phase == 0 || (phase == 1 && thread < group)) {
+        s->sums[0][to] = *best;
+        s->sums[1][to] = (double)*best_key;
+    }
+}
+
+TN_BODY float tn_latent_threshold(const tn_latent_entry *e, int64_t run, const tn_latent_part *part,
+                                  uint32_t best_key)
 {
     int64_t count;
     (void)tn_latent_run(e, run, &count);
-    if (e->threshold_kind == TN_THRESHOLD_OPTIMAL)
-        return tn_latent_best(k, e, run);
-    if (e->threshold_kind == TN_THRESHOLD_SPARSITY)
-        return tn_zeros_wanted(e, count) > 0 ? tn_latent_best(k, e, run) : 0.0f;
+    if (e->threshold_kind == TN_THRESHOLD_OPTIMAL && best_key > 0)
+        best_key--; /* kept is what is greater */
+    if (e->threshold_kind == TN_THRESHOLD_OPTIMAL || e->threshold_kind == TN_THRESHOLD_SPARSITY) {
+        float threshold;
+        memcpy(&threshold, &best_key, sizeof(threshold));
+        return threshold;
+    }
     float positive = part->positive, negative = part->negative;
     bool two = e->kind == TN_LATENT_TTQ || positive == 0.0f || negative == 0.0f;
     if (!part->mixed && (two || positive == negative)) /* ternary already */
@@ -310,18 +332,25 @@ TN_BODY float tn_legal_step(double step, int low, int high)
     return narrow > 0.0f ? narrow : 1.40129846432481707092e-45f;
 }
 
-/* One run's state from the sums of its pieces. */
-TN_BODY void tn_latent_refresh_body(const tn_quantizing_args *k, int64_t i)
+/* One run's state from the sums of its pieces, a block each. */
+TN_BODY void tn_latent_refresh_phase(const tn_quantizing_args *k, tn_tile_shared *shared, int64_t i,
+                                     int thread, int phase)
 {
     const tn_latent_entry *e = tn_latent_at(k, TN_WALK_RUNS, &i);
-    tn_latent_part part = tn_latent_part_of(k, e, i);
-    const tn_quantizer_state *s = &e->state;
     int64_t count;
     (void)tn_latent_run(e, i, &count);
+    double best = 0.0;
+    uint32_t best_key = 0;
+    if (tn_latent_has_cuts(e, count))
+        tn_latent_best(k, e, i, shared, thread, phase, &best, &best_key);
+    if (phase < 2 || thread > 0)
+        return;
+    tn_latent_part part = tn_latent_part_of(k, e, i);
+    const tn_quantizer_state *s = &e->state;
     switch (e->kind) {
     case TN_LATENT_TWN:
     case TN_LATENT_TTQ:
-        s->threshold[i] = tn_latent_threshold(k, e, i, &part);
+        s->threshold[i] = tn_latent_threshold(e, i, &part, best_key);
         break;
     case TN_LATENT_AFFINE: {
         float scale = tn_legal_step(((double)part.high - (double)part.low) / (e->high - e->low),

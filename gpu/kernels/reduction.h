@@ -58,11 +58,11 @@ TN_BODY void tn_column_sums_phase(const tn_column_sums_args *k, tn_tile_shared *
     }
     tn_tile_span at = tn_tile_at(t, block, thread);
     double sum[4] = {0.0, 0.0, 0.0, 0.0};
-    float v[4];
-    for (int64_t row = at.first; row < at.last; row += at.step) {
-        tn_load_wide(k->src, row * t->cols + at.col, t->width, k->bf16, v);
+    float v[4][4];
+    for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
+        tn_load_rows(t, &at, row, k->src, k->bf16, v);
         for (int w = 0; w < TN_TILE_WIDTH; w++)
-            sum[w] += (double)v[w];
+            sum[w] += (double)(v[0][w] + v[1][w] + v[2][w] + v[3][w]);
     }
     tn_tile_put(t, s, thread, 0, sum);
 }
@@ -81,8 +81,8 @@ TN_BODY void tn_chunks_phase(const tn_chunks_args *k, tn_tile_shared *s, int64_t
                              int phase)
 {
     int64_t i = tn_chunk_column(block, thread);
-    if (phase == 0)
-        tn_chunk_gather(s, block, thread, k->partial, k->count, k->chunks, 1);
+    if (phase < 2)
+        tn_chunk_gather(s, block, thread, phase, k->partial, k->count, k->chunks, 1);
     else if (thread < TN_CHUNK_COLUMNS && i < k->count)
         k->dst[i] =
             (float)tn_chunk_total(s, thread, 0) * k->alpha + (k->accumulate ? k->dst[i] : 0.0f);

@@ -4,8 +4,9 @@
  *
  * Matrices [rows, cols] are walked in memory's order: each thread has `width` neighbouring columns,
  * `lanes` threads lie side by side, the others on the rows below. A block has one tile of columns
- * and one chunk of rows. Sums over rows: a thread's rows in fp32 by 16, those in double; then the
- * threads of a block, then the chunks, each in fixed order. */
+ * and one chunk of rows. A thread loads four rows before it uses them, so that memory is kept busy.
+ * Sums over rows: those four in fp32, all of a thread in double; then the threads of a block, then
+ * the chunks, each in fixed order. */
 #ifndef TERNION_GPU_KERNELS_TILES_H
 #define TERNION_GPU_KERNELS_TILES_H
 
@@ -15,10 +16,11 @@ enum {
     TN_GPU_BLOCK = 256, /* threads of a block */
     TN_TILE_WIDTH = 4,
     TN_TILE_LANES = 64, /* at most */
-    TN_TILE_BURST = 16, /* rows a thread adds in fp32 */
+    TN_TILE_ROWS = 4,   /* rows a thread has in hand */
     TN_FOLD = 8,        /* threads that share a column's last but one sum */
     TN_CHUNK_COLUMNS = 8,
-    TN_CHUNK_LANES = TN_GPU_BLOCK / TN_CHUNK_COLUMNS
+    TN_CHUNK_LANES = TN_GPU_BLOCK / TN_CHUNK_COLUMNS,
+    TN_CHUNK_FOLD = 4 /* threads that share a column's last but one sum */
 };
 
 typedef struct tn_tiles {
@@ -85,6 +87,18 @@ TN_BODY void tn_store_wide(void *to, int64_t at, int width, bool bf16, const flo
     }
 }
 
+/* Four rows of a thread from `row` on; 0 beyond its last. */
+TN_BODY void tn_load_rows(const tn_tiles *t, const tn_tile_span *at, int64_t row, const void *from,
+                          bool bf16, float v[4][4])
+{
+    for (int r = 0; r < TN_TILE_ROWS; r++) {
+        if (row + r * at->step < at->last)
+            tn_load_wide(from, (row + r * at->step) * t->cols + at->col, t->width, bf16, v[r]);
+        else
+            v[r][0] = v[r][1] = v[r][2] = v[r][3] = 0.0f;
+    }
+}
+
 TN_BODY void tn_tile_put(const tn_tiles *t, tn_tile_shared *s, int thread, int which,
                          const double sums[4])
 {
@@ -103,8 +117,10 @@ TN_BODY void tn_tile_fold(const tn_tiles *t, tn_tile_shared *s, int64_t block, i
         for (int i = thread; i < folds * span; i += TN_GPU_BLOCK)
             for (int r = i / span + TN_FOLD; r < rows; r += TN_FOLD)
                 s->sums[q][i] += s->sums[q][r * span + i % span];
+    if (phase < 2)
+        return;
     int64_t first = block % t->tiles * span, chunk = block / t->tiles;
-    for (int q = 0; q < n && phase == 2; q++)
+    for (int q = 0; q < n; q++)
         for (int i = thread; i < span && first + i < t->cols; i += TN_GPU_BLOCK) {
             double sum = 0.0;
             for (int r = 0; r < folds; r++)
@@ -113,18 +129,20 @@ TN_BODY void tn_tile_fold(const tn_tiles *t, tn_tile_shared *s, int64_t block, i
         }
 }
 
-/* The chunks' sums of TN_CHUNK_COLUMNS columns: phase 0 leaves lanes in shared memory, and phase 1
- * adds them with tn_chunk_total. */
+/* The chunks' sums of TN_CHUNK_COLUMNS columns, in three phases: lanes, some of them, all. */
 TN_BODY int64_t tn_chunk_column(int64_t block, int thread)
 {
     return block * TN_CHUNK_COLUMNS + thread % TN_CHUNK_COLUMNS;
 }
 
-TN_BODY void tn_chunk_gather(tn_tile_shared *s, int64_t block, int thread, const double *partial,
-                             int64_t cols, int chunks, int n)
+TN_BODY void tn_chunk_gather(tn_tile_shared *s, int64_t block, int thread, int phase,
+                             const double *partial, int64_t cols, int chunks, int n)
 {
     int64_t col = tn_chunk_column(block, thread);
-    for (int q = 0; q < n; q++) {
+    for (int q = 0; q < n && phase == 1 && thread < TN_CHUNK_FOLD * TN_CHUNK_COLUMNS; q++)
+        for (int i = TN_CHUNK_FOLD; i < TN_CHUNK_LANES; i += TN_CHUNK_FOLD)
+            s->sums[q][thread] += s->sums[q][i * TN_CHUNK_COLUMNS + thread];
+    for (int q = 0; q < n && phase == 0; q++) {
         double sum = 0.0;
         for (int chunk = thread / TN_CHUNK_COLUMNS; chunk < chunks && col < cols;
              chunk += TN_CHUNK_LANES)
@@ -133,11 +151,11 @@ TN_BODY void tn_chunk_gather(tn_tile_shared *s, int64_t block, int thread, const
     }
 }
 
-/* For threads < TN_CHUNK_COLUMNS. */
+/* For threads < TN_CHUNK_COLUMNS, in phase 2. */
 TN_BODY double tn_chunk_total(const tn_tile_shared *s, int thread, int which)
 {
     double sum = 0.0;
-    for (int lane = 0; lane < TN_CHUNK_LANES; lane++)
+    for (int lane = 0; lane < TN_CHUNK_FOLD; lane++)
         sum += s->sums[which][lane * TN_CHUNK_COLUMNS + thread];
     return sum;
 }
