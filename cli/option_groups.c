@@ -36,8 +36,8 @@ static const cli_option writing[] = {
 static const cli_option scheme[] = {
     {"scheme", 's', CLI_TEXT, "NAME", NULL, 0, 0, "twn; finetune: lsq",
      "how weights are quantized; see `ternion help --catalog`", AT(scheme)},
-    {"bits", 'b', CLI_TEXT, "N", "1.58|2|3|4|5|6|7|8|16", 0, 0, "the scheme's",
-     "bits of a weight; 1.58 is ternary, 2 is four levels", AT(bits)},
+    {"bits", 'b', CLI_TEXT, "N", "1|1.58|2|3|4|5|6|7|8|16", 0, 0, "the scheme's",
+     "bits of a weight; 1.58 is ternary, 2 is four levels; 1 for dorefa alone", AT(bits)},
     {"granularity", 'g', CLI_TEXT, "G", NULL, 0, 0, "channel",
      "one scale per tensor, channel, or group:N weights of a channel", AT(granularity)},
     {"threshold", 't', CLI_TEXT, "T", NULL, 0, 0, "optimal",

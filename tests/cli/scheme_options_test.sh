@@ -43,6 +43,8 @@ for scheme in affine dorefa; do
     quantize --scheme $scheme --bits 4
     equals ".layers[1].scheme" $scheme
 done
+quantize --scheme dorefa --bits 1
+holds "$(seen '.layers[1].distinct') <= 2 * $(seen '.layers[1].shape[0]')"
 quantize --scheme half
 [ "$(seen '.layers[1].bits')" = 16.0 ] || fail "half is not 16 bits"
 
