@@ -40,6 +40,16 @@ TN_INLINE void tn_save(void *memory, int64_t i, float x, bool bf16)
         ((float *)memory)[i] = x;
 }
 
+/* x or 0, without a branch around what x is computed from: those do not vectorize. */
+TN_INLINE float tn_keep(float x, bool condition)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    bits &= 0U - (uint32_t)condition;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
 TN_INLINE size_t tn_element(bool bf16)
 {
     return bf16 ? sizeof(uint16_t) : sizeof(float);
