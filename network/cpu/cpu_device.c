@@ -170,7 +170,7 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
     if (!reason && task->verb == TN_VERB_CONV && (task->bf16_src || task->bf16_dst)) {
         tn_kernel *kernel =
             NULL; /* as oneDNN remembers its primitives, preparing it is cheap then */
-        if (tn_cpu_conv_prepare(device, task, &kernel, NULL) != TN_OK)
+        if (tn_cpu_conv_prepare(device, task, &kernel, NULL) == TN_ERROR_DEVICE)
             reason = "oneDNN does not have it in bf16";
         tn_kernel_destroy(kernel);
     }
