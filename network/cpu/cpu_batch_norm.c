@@ -10,7 +10,7 @@
  * few channels make long loops too. What is per channel is repeated over the lanes.
  * Sums over rows: fixed chunks, each in blocks of about BLOCK elements (which stay in cache) summed
  * in fp32 per lane and merged in double in order. */
-enum { LANES = 128, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
+enum { LANES = 256, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
 
 typedef struct batch_norm_kernel {
     tn_cpu_kernel plain;
