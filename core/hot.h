@@ -6,7 +6,11 @@
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) &&                        \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if __GNUC__ >= 12 /* with AVX-512 BW, without which 16-bit elements are taken in half vectors */
+#define TN_HOT __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"), noinline))
+#else
 #define TN_HOT __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
+#endif
 #else
 #define TN_HOT __attribute__((noinline))
 #endif

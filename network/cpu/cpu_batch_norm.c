@@ -10,7 +10,7 @@
  * few channels make long loops too. What is per channel is repeated over the lanes.
  * Sums over rows: fixed chunks, each in blocks of about BLOCK elements (which stay in cache) summed
  * in fp32 per lane and merged in double in order. */
-enum { LANES = 128, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
+enum { LANES = 256, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
 
 typedef struct batch_norm_kernel {
     tn_cpu_kernel plain;
@@ -315,7 +315,7 @@ TN_INLINE float gated(const rows_view *v, int64_t at, int64_t i, gate_kind gate,
         y = tn_load(v->x, at + i, bf16) * v->scale[i] + v->shift[i];
     else
         y = tn_load(v->y, at + i, bf16);
-    return y > v->low && y < v->high ? dy : 0.0f;
+    return tn_keep(dy, (y > v->low) & (y < v->high));
 }
 
 TN_INLINE void add_gradients(const rows_view *view, float *restrict sum, float *restrict product,
@@ -368,10 +368,15 @@ TN_INLINE void spread_rows(const rows_view *view, const float *restrict factors,
 }
 
 TN_HOT static void spread(const rows_view *v, const float *factors, void *dx, bool accumulate,
-                          gate_kind gate, bool bf16){
+                          gate_kind gate, bool bf16)
+{
 #define SPREAD(kind)                                                                               \
-    bf16 ? spread_rows(v, factors, dx, accumulate, kind, true)                                     \
-         : spread_rows(v, factors, dx, accumulate, kind, false)
+    if (accumulate)                                                                                \
+        bf16 ? spread_rows(v, factors, dx, true, kind, true)                                       \
+             : spread_rows(v, factors, dx, true, kind, false);                                     \
+    else                                                                                           \
+        bf16 ? spread_rows(v, factors, dx, false, kind, true)                                      \
+             : spread_rows(v, factors, dx, false, kind, false)
     BY_GATE(SPREAD, gate)
 #undef SPREAD
 }
@@ -389,14 +394,17 @@ TN_INLINE void pass_rows(const rows_view *view, void *restrict dx, bool accumula
 /* The residual's gradient: never gated by x. */
 TN_HOT static void pass_on(const rows_view *v, void *dx, bool accumulate, gate_kind gate, bool bf16)
 {
-    if (gate == GATE_NONE && bf16)
-        pass_rows(v, dx, accumulate, GATE_NONE, true);
-    else if (gate == GATE_NONE)
-        pass_rows(v, dx, accumulate, GATE_NONE, false);
-    else if (bf16)
-        pass_rows(v, dx, accumulate, GATE_BY_Y, true);
-    else
-        pass_rows(v, dx, accumulate, GATE_BY_Y, false);
+#define PASS(kind)                                                                                 \
+    if (accumulate)                                                                                \
+        bf16 ? pass_rows(v, dx, true, kind, true) : pass_rows(v, dx, true, kind, false);           \
+    else                                                                                           \
+        bf16 ? pass_rows(v, dx, false, kind, true) : pass_rows(v, dx, false, kind, false)
+    if (gate == GATE_NONE) {
+        PASS(GATE_NONE);
+    } else {
+        PASS(GATE_BY_Y);
+    }
+#undef PASS
 }
 
 static gate_kind gate_of(const tn_batch_norm_task *t)

@@ -22,9 +22,8 @@ TN_INLINE uint16_t tn_bf16_round(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof(bits));
-    uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-    bool nan = (bits & 0x7fffffffU) > 0x7f800000U;
-    return (uint16_t)(nan ? (bits >> 16) | 0x40U : rounded);
+    uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
+    return (uint16_t)((x != x ? 0x7fc00000U : rounded) >> 16);
 }
 
 TN_INLINE float tn_load(const void *memory, int64_t i, bool bf16)
@@ -38,6 +37,16 @@ TN_INLINE void tn_save(void *memory, int64_t i, float x, bool bf16)
         ((uint16_t *)memory)[i] = tn_bf16_round(x);
     else
         ((float *)memory)[i] = x;
+}
+
+/* x or 0, without a branch around what x is computed from: those do not vectorize. */
+TN_INLINE float tn_keep(float x, bool condition)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    bits &= 0U - (uint32_t)condition;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
 }
 
 TN_INLINE size_t tn_element(bool bf16)

@@ -140,6 +140,9 @@ static const char *storage_refusal(const tn_task *task)
                    : NULL;
     if (n > 64 || task->bf16_src != all || !task->bf16_dst)
         return "its operands are all stored as bf16 or none is";
+    if (task->verb == TN_VERB_BATCH_NORM && task->backward && task->batch_norm.residual &&
+        task->batch_norm.function == TN_FUNCTION_CLIP)
+        return "its gate would be told by a result rounded to the bound";
     if (task->verb == TN_VERB_BINARY)
         return tn_cpu_binary_refusal(&task->binary);
     return task->verb == TN_VERB_PAD && task->pad.mode != TN_PAD_CONSTANT
@@ -167,7 +170,7 @@ static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size
     if (!reason && task->verb == TN_VERB_CONV && (task->bf16_src || task->bf16_dst)) {
         tn_kernel *kernel =
             NULL; /* as oneDNN remembers its primitives, preparing it is cheap then */
-        if (tn_cpu_conv_prepare(device, task, &kernel, NULL) != TN_OK)
+        if (tn_cpu_conv_prepare(device, task, &kernel, NULL) == TN_ERROR_DEVICE)
             reason = "oneDNN does not have it in bf16";
         tn_kernel_destroy(kernel);
     }

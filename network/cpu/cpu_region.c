@@ -53,22 +53,29 @@ static void copy_row(const void *src, int64_t step, void *dst, int64_t dst_step,
 static void copy_box(const region *r, const void *small, const void *big, bool to_big, bool add,
                      bool bf16)
 {
-    int last = r->rank - 1;
-    int64_t inner = r->dims[last], rows = inner ? r->count / inner : 0;
+    int last = r->rank - 1, next = last - 1; /* rows, and what counts them */
+    int64_t inner = r->dims[last], rows = next < 0 ? 1 : r->dims[next];
+    int64_t planes = r->count ? r->count / (inner * rows) : 0;
+    int64_t small_step = next < 0 ? 0 : r->small_stride[next];
+    int64_t step = next < 0 ? 0 : r->stride[next];
 #pragma omp parallel for schedule(static) if (r->count > TN_CPU_GRAIN)
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t rest = row, s = r->small_first, b = r->first;
-        for (int i = last - 1; i >= 0; i--) {
+    for (int64_t plane = 0; plane < planes; plane++) {
+        int64_t rest = plane, s = r->small_first, b = r->first;
+        for (int i = next - 1; i >= 0; i--) {
             int64_t at = rest % r->dims[i];
             rest /= r->dims[i];
             s += at * r->small_stride[i];
             b += at * r->stride[i];
         }
-        void *in_small = tn_place(small, s, bf16), *in_big = tn_place(big, b, bf16);
-        if (to_big)
-            copy_row(in_small, r->small_stride[last], in_big, r->stride[last], inner, add, bf16);
-        else
-            copy_row(in_big, r->stride[last], in_small, r->small_stride[last], inner, add, bf16);
+        for (int64_t row = 0; row < rows; row++, s += small_step, b += step) {
+            void *in_small = tn_place(small, s, bf16), *in_big = tn_place(big, b, bf16);
+            if (to_big)
+                copy_row(in_small, r->small_stride[last], in_big, r->stride[last], inner, add,
+                         bf16);
+            else
+                copy_row(in_big, r->stride[last], in_small, r->small_stride[last], inner, add,
+                         bf16);
+        }
     }
 }
 
