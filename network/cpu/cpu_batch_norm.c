@@ -55,10 +55,41 @@ static void fold(float *lanes, int64_t n, int64_t channels)
             lanes[c] += lanes[i + c];
 }
 
+/* Channels [first, first + n) of all, which source `index` has, and its rows as lanes. */
+typedef struct part {
+    int index;
+    int64_t first, n, lanes;
+} part;
+
+/* The part after `p`; the first one after {-1}. False: there is none. */
+static bool next_part(const batch_norm_kernel *k, part *p)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    p->first = p->index < 0 ? 0 : p->first + p->n;
+    p->index++;
+    if (p->index >= (t->n_parts ? t->n_parts : 1))
+        return false;
+    p->n = t->n_parts ? t->parts[p->index] : t->channels;
+    p->lanes = t->n_parts ? p->n : k->lanes;
+    return true;
+}
+
+/* Elements between lane rows of dst. */
+static int64_t row_step(const batch_norm_kernel *k, const part *p)
+{
+    return p->lanes / p->n * k->plain.task.batch_norm.channels;
+}
+
+#define EACH_PART(k, p) for (part p = {.index = -1}; next_part(k, &(p));)
+
 /* For every lane row of `count` elements: n elements from `at`. */
 #define EACH_LANE_ROW(count, lanes)                                                                \
     for (int64_t at = 0, n; n = (count)-at < (lanes) ? (count)-at : (lanes), at < (count);         \
          at += (lanes))
+/* The same, and where they are in memory whose lane rows are `step` elements apart. */
+#define EACH_STEPPED_ROW(count, lanes, step)                                                       \
+    for (int64_t at = 0, to = 0, n; n = (count)-at < (lanes) ? (count)-at : (lanes), at < (count); \
+         at += (lanes), to += (step))
 
 TN_INLINE void add_sums(const void *restrict x, int64_t count, int64_t lanes, float *restrict sum,
                         bool bf16)
@@ -121,25 +152,41 @@ static double *chunk_memory(const batch_norm_kernel *k, const tn_arguments *args
     return (double *)((char *)args->workspace + (size_t)chunk * chunk_bytes(k));
 }
 
-static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+static int64_t block_rows(int64_t lanes, int64_t channels)
+{
+    int64_t rows = lanes / channels, block = BLOCK / channels;
+    block = block > LEAST_ROWS ? block : LEAST_ROWS;
+    return (block + rows - 1) / rows * rows;
+}
+
+static void part_statistics(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
+                            int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     double *mean = chunk_memory(k, args, chunk), *square = mean + t->channels;
     float *block = (float *)(square + t->channels), *squares = block + k->lanes;
     int64_t first = t->rows * chunk / k->chunks, last = t->rows * (chunk + 1) / k->chunks;
-    memset(mean, 0, chunk_bytes(k));
-    for (int64_t r = first; r < last; r += k->block) {
-        int64_t n = last - r < k->block ? last - r : k->block, count = n * t->channels;
-        const void *x = tn_place(args->src[0], r * t->channels, k->bf16);
-        lane_sums(x, count, k->lanes, block, k->bf16);
-        fold(block, k->lanes, t->channels);
-        for (int64_t c = 0; c < t->channels; c++)
+    int64_t most = block_rows(p->lanes, p->n);
+    for (int64_t r = first; r < last; r += most) {
+        int64_t n = last - r < most ? last - r : most, count = n * p->n;
+        const void *x = tn_place(args->src[p->index], r * p->n, k->bf16);
+        lane_sums(x, count, p->lanes, block, k->bf16);
+        fold(block, p->lanes, p->n);
+        for (int64_t c = 0; c < p->n; c++)
             block[c] /= (float)n;
-        repeat(block, k->lanes, t->channels);
-        lane_squares(x, count, k->lanes, block, squares, k->bf16);
-        fold(squares, k->lanes, t->channels);
-        merge(mean, square, (double)(r - first), block, squares, (double)n, t->channels);
+        repeat(block, p->lanes, p->n);
+        lane_squares(x, count, p->lanes, block, squares, k->bf16);
+        fold(squares, p->lanes, p->n);
+        merge(mean + p->first, square + p->first, (double)(r - first), block, squares, (double)n,
+              p->n);
     }
+}
+
+static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    memset(chunk_memory(k, args, chunk), 0, chunk_bytes(k));
+    EACH_PART(k, p)
+    part_statistics(k, args, &p, chunk);
 }
 
 /* mean, 1 / sqrt(var + epsilon), var of the batch into saved. */
@@ -191,31 +238,31 @@ static void move_running(const batch_norm_kernel *k, const tn_arguments *args)
 /* y = min(max(x * scale + shift [+ residual], low), high) */
 TN_INLINE void apply_rows(const void *restrict x, const void *restrict residual,
                           const float *restrict scale, const float *restrict shift,
-                          void *restrict y, int64_t count, int64_t lanes, float low, float high,
-                          bool bf16)
+                          void *restrict y, int64_t count, int64_t lanes, int64_t step, float low,
+                          float high, bool bf16)
 {
-    EACH_LANE_ROW(count, lanes)
+    EACH_STEPPED_ROW(count, lanes, step)
     for (int64_t i = 0; i < n; i++) {
         float v = tn_load(x, at + i, bf16) * scale[i] + shift[i];
         if (residual)
-            v += tn_load(residual, at + i, bf16);
+            v += tn_load(residual, to + i, bf16);
         v = v < low ? low : v;
-        tn_save(y, at + i, v > high ? high : v, bf16);
+        tn_save(y, to + i, v > high ? high : v, bf16);
     }
 }
 
 TN_HOT static void apply(const void *x, const void *residual, const float *scale,
-                         const float *shift, void *y, int64_t count, int64_t lanes, float low,
-                         float high, bool bf16)
+                         const float *shift, void *y, int64_t count, int64_t lanes, int64_t step,
+                         float low, float high, bool bf16)
 {
     if (residual && bf16)
-        apply_rows(x, residual, scale, shift, y, count, lanes, low, high, true);
+        apply_rows(x, residual, scale, shift, y, count, lanes, step, low, high, true);
     else if (residual)
-        apply_rows(x, residual, scale, shift, y, count, lanes, low, high, false);
+        apply_rows(x, residual, scale, shift, y, count, lanes, step, low, high, false);
     else if (bf16)
-        apply_rows(x, NULL, scale, shift, y, count, lanes, low, high, true);
+        apply_rows(x, NULL, scale, shift, y, count, lanes, step, low, high, true);
     else
-        apply_rows(x, NULL, scale, shift, y, count, lanes, low, high, false);
+        apply_rows(x, NULL, scale, shift, y, count, lanes, step, low, high, false);
 }
 
 static void bounds(const tn_batch_norm_task *t, float *low, float *high)
@@ -232,20 +279,14 @@ static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, in
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     const float *scale = lane_scale(k, args), *shift = lane_shift(k, args);
-    int64_t at = first * t->channels;
     float low, high;
     bounds(t, &low, &high);
-    if (t->n_parts == 0)
-        apply(tn_place(args->src[0], at, k->bf16),
-              t->residual ? tn_place(args->src[1], at, k->bf16) : NULL, scale, shift,
-              tn_place(args->dst, at, k->bf16), n * t->channels, k->lanes, low, high, k->bf16);
-    for (int64_t r = first; r < first + n && t->n_parts; r++) {
-        int64_t c = 0;
-        for (int i = 0; i < t->n_parts; c += t->parts[i++])
-            apply(tn_place(args->src[i], r * t->parts[i], k->bf16), NULL, scale + c, shift + c,
-                  tn_place(args->dst, r * t->channels + c, k->bf16), t->parts[i], t->parts[i], low,
-                  high, k->bf16);
-    }
+    EACH_PART(k, p)
+    apply(tn_place(args->src[p.index], first * p.n, k->bf16),
+          t->residual ? tn_place(args->src[1], first * t->channels, k->bf16) : NULL,
+          scale + p.first, shift + p.first,
+          tn_place(args->dst, first * t->channels + p.first, k->bf16), n * p.n, p.lanes,
+          row_step(k, &p), low, high, k->bf16);
 }
 
 /* Mean, scale and shift of the lanes, from the statistics in saved. */
@@ -266,11 +307,10 @@ static void set_lanes(const batch_norm_kernel *k, const tn_arguments *args)
 
 static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
+    (void)error;
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     float *saved = args->saved;
-    if (args->training && t->n_parts)
-        return tn_fail(error, TN_ERROR_USAGE, "batch statistics need a plan with separate BN");
     k->batch_statistics = args->training;
     if (args->training) {
         batch_statistics(k, args);
@@ -300,21 +340,22 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
 typedef struct rows_view {
     const void *x, *y, *dy;
     const float *mean, *scale, *shift; /* of forward */
-    int64_t count, lanes;
+    int64_t count, lanes, step;        /* step: of y and dy */
     float low, high;
 } rows_view;
 
 /* dy where the function let it through; without a residual forward's result is computed again,
- * cheaper than reading it. */
-TN_INLINE float gated(const rows_view *v, int64_t at, int64_t i, gate_kind gate, bool bf16)
+ * cheaper than reading it. Element i of the lane row at `at` in x and `to` in y and dy. */
+TN_INLINE float gated(const rows_view *v, int64_t at, int64_t to, int64_t i, gate_kind gate,
+                      bool bf16)
 {
-    float dy = tn_load(v->dy, at + i, bf16), y = 0.0f;
+    float dy = tn_load(v->dy, to + i, bf16), y = 0.0f;
     if (gate == GATE_NONE)
         return dy;
     if (gate == GATE_BY_X)
         y = tn_load(v->x, at + i, bf16) * v->scale[i] + v->shift[i];
     else
-        y = tn_load(v->y, at + i, bf16);
+        y = tn_load(v->y, to + i, bf16);
     return tn_keep(dy, (y > v->low) & (y < v->high));
 }
 
@@ -324,9 +365,9 @@ TN_INLINE void add_gradients(const rows_view *view, float *restrict sum, float *
     const rows_view v = *view;
     memset(sum, 0, (size_t)v.lanes * sizeof(float));
     memset(product, 0, (size_t)v.lanes * sizeof(float));
-    EACH_LANE_ROW(v.count, v.lanes)
+    EACH_STEPPED_ROW(v.count, v.lanes, v.step)
     for (int64_t i = 0; i < n; i++) {
-        float g = gated(&v, at, i, gate, bf16);
+        float g = gated(&v, at, to, i, gate, bf16);
         sum[i] += g;
         product[i] += g * (tn_load(v.x, at + i, bf16) - v.mean[i]);
     }
@@ -346,37 +387,41 @@ TN_INLINE void add_gradients(const rows_view *view, float *restrict sum, float *
     }
 
 TN_HOT static void lane_gradients(const rows_view *v, float *sum, float *product, gate_kind gate,
-                                  bool bf16){
+                                  bool bf16)
+{
 #define SUMS(kind)                                                                                 \
     bf16 ? add_gradients(v, sum, product, kind, true) : add_gradients(v, sum, product, kind, false)
     BY_GATE(SUMS, gate)
 #undef SUMS
 }
 
-/* dx = scale (g - mean_g - (x - mean) slope); factors: [lanes] scale, mean_g, slope */
-TN_INLINE void spread_rows(const rows_view *view, const float *restrict factors, void *restrict dx,
+/* Of the lanes, in backward. */
+typedef struct factors {
+    const float *scale, *mean_g, *slope;
+} factors;
+
+/* dx = scale (g - mean_g - (x - mean) slope) */
+TN_INLINE void spread_rows(const rows_view *view, const factors *f, void *restrict dx,
                            bool accumulate, gate_kind gate, bool bf16)
 {
     const rows_view v = *view;
-    const float *scale = factors, *mean_g = factors + v.lanes, *slope = factors + 2 * v.lanes;
-    EACH_LANE_ROW(v.count, v.lanes)
+    const float *scale = f->scale, *mean_g = f->mean_g, *slope = f->slope;
+    EACH_STEPPED_ROW(v.count, v.lanes, v.step)
     for (int64_t i = 0; i < n; i++) {
-        float g = gated(&v, at, i, gate, bf16);
+        float g = gated(&v, at, to, i, gate, bf16);
         float d = scale[i] * (g - mean_g[i] - (tn_load(v.x, at + i, bf16) - v.mean[i]) * slope[i]);
         tn_save(dx, at + i, accumulate ? tn_load(dx, at + i, bf16) + d : d, bf16);
     }
 }
 
-TN_HOT static void spread(const rows_view *v, const float *factors, void *dx, bool accumulate,
+TN_HOT static void spread(const rows_view *v, const factors *f, void *dx, bool accumulate,
                           gate_kind gate, bool bf16)
 {
 #define SPREAD(kind)                                                                               \
     if (accumulate)                                                                                \
-        bf16 ? spread_rows(v, factors, dx, true, kind, true)                                       \
-             : spread_rows(v, factors, dx, true, kind, false);                                     \
+        bf16 ? spread_rows(v, f, dx, true, kind, true) : spread_rows(v, f, dx, true, kind, false); \
     else                                                                                           \
-        bf16 ? spread_rows(v, factors, dx, false, kind, true)                                      \
-             : spread_rows(v, factors, dx, false, kind, false)
+        bf16 ? spread_rows(v, f, dx, false, kind, true) : spread_rows(v, f, dx, false, kind, false)
     BY_GATE(SPREAD, gate)
 #undef SPREAD
 }
@@ -386,7 +431,7 @@ TN_INLINE void pass_rows(const rows_view *view, void *restrict dx, bool accumula
 {
     const rows_view v = *view;
     for (int64_t i = 0; i < v.count; i++) {
-        float g = gated(&v, 0, i, gate, bf16);
+        float g = gated(&v, 0, 0, i, gate, bf16);
         tn_save(dx, i, accumulate ? tn_load(dx, i, bf16) + g : g, bf16);
     }
 }
@@ -412,19 +457,20 @@ static gate_kind gate_of(const tn_batch_norm_task *t)
     return t->function == TN_FUNCTION_NONE ? GATE_NONE : t->residual ? GATE_BY_Y : GATE_BY_X;
 }
 
-static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
-                           int64_t n)
+static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
+                           int64_t first, int64_t n)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    int64_t at = first * t->channels;
-    rows_view v = {.x = tn_place(args->src[0], at, k->bf16),
-                   .y = tn_place(args->dst, at, k->bf16),
-                   .dy = tn_place(args->ddst, at, k->bf16),
-                   .mean = lane_mean(k, args),
-                   .scale = lane_scale(k, args),
-                   .shift = lane_shift(k, args),
-                   .count = n * t->channels,
-                   .lanes = k->lanes};
+    int64_t to = first * t->channels + p->first;
+    rows_view v = {.x = tn_place(args->src[p->index], first * p->n, k->bf16),
+                   .y = tn_place(args->dst, to, k->bf16),
+                   .dy = tn_place(args->ddst, to, k->bf16),
+                   .mean = lane_mean(k, args) + p->first,
+                   .scale = lane_scale(k, args) + p->first,
+                   .shift = lane_shift(k, args) + p->first,
+                   .count = n * p->n,
+                   .lanes = p->lanes,
+                   .step = row_step(k, p)};
     bounds(t, &v.low, &v.high);
     return v;
 }
@@ -436,20 +482,23 @@ static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int
     double *sum = chunk_memory(k, args, chunk);
     float *lanes[2] = {(float *)(sum + 2 * channels), (float *)(sum + 2 * channels) + k->lanes};
     memset(sum, 0, (size_t)(2 * channels) * sizeof(double));
-    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
-        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
-        lane_gradients(&v, lanes[0], lanes[1], gate_of(t), k->bf16);
-        for (int p = 0; p < 2; p++) {
-            fold(lanes[p], k->lanes, channels);
-            for (int64_t c = 0; c < channels; c++)
-                sum[p * channels + c] += (double)lanes[p][c];
+    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block)
+        EACH_PART(k, p)
+        {
+            rows_view v = view_rows(k, args, &p, r, last - r < k->block ? last - r : k->block);
+            lane_gradients(&v, lanes[0], lanes[1], gate_of(t), k->bf16);
+            for (int which = 0; which < 2; which++) {
+                double *into = sum + which * channels + p.first;
+                fold(lanes[which], p.lanes, p.n);
+                for (int64_t c = 0; c < p.n; c++)
+                    into[c] += (double)lanes[which][c];
+            }
         }
-    }
 }
 
 /* Parameter gradients, and per lane scale, mean_g, slope at the workspace's end. */
 static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
-                        float *factors)
+                        float *lanes)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     int64_t channels = t->channels;
@@ -468,29 +517,33 @@ static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, in
                     (float)d + (args->accumulate_params ? args->dparams[p][c] : 0.0f);
         }
         double rows = (double)t->rows;
-        factors[c] = args->params[0][c] * saved[channels + c];
-        factors[k->lanes + c] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
-        factors[2 * k->lanes + c] =
+        lanes[c] = args->params[0][c] * saved[channels + c];
+        lanes[k->lanes + c] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
+        lanes[2 * k->lanes + c] =
             k->batch_statistics ? (float)(product * inverse * inverse / rows) : 0.0f;
     }
     for (int i = 0; i < 3; i++)
-        repeat(factors + i * k->lanes, k->lanes, channels);
+        repeat(lanes + i * k->lanes, k->lanes, channels);
 }
 
-static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *factors,
+static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *lanes,
                          int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     int64_t last = t->rows * (chunk + 1) / k->chunks;
-    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
-        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
-        if (args->dsrc[0])
-            spread(&v, factors, tn_place(args->dsrc[0], r * t->channels, k->bf16),
-                   args->accumulate[0], gate_of(t), k->bf16);
-        if (t->residual && args->dsrc[1])
-            pass_on(&v, tn_place(args->dsrc[1], r * t->channels, k->bf16), args->accumulate[1],
-                    gate_of(t), k->bf16);
-    }
+    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block)
+        EACH_PART(k, p)
+        {
+            const float *scale = lanes + p.first;
+            const factors f = {scale, scale + k->lanes, scale + 2 * k->lanes};
+            rows_view v = view_rows(k, args, &p, r, last - r < k->block ? last - r : k->block);
+            if (args->dsrc[p.index])
+                spread(&v, &f, tn_place(args->dsrc[p.index], r * p.n, k->bf16),
+                       args->accumulate[p.index], gate_of(t), k->bf16);
+            if (t->residual && args->dsrc[1])
+                pass_on(&v, tn_place(args->dsrc[1], r * t->channels, k->bf16), args->accumulate[1],
+                        gate_of(t), k->bf16);
+        }
 }
 
 static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -498,16 +551,16 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
     (void)error;
     const batch_norm_kernel *k = (const batch_norm_kernel *)kernel;
     int chunks = k->chunks;
-    float *factors = (float *)chunk_memory(k, args, chunks);
+    float *lanes = (float *)chunk_memory(k, args, chunks);
     /* remembered statistics and parameters that are not trained: dx = dy * scale, no sums */
     const bool summed = k->batch_statistics || args->dparams[0] || args->dparams[1];
 #pragma omp parallel for schedule(static) if (summed)
     for (int i = 0; i < (summed ? chunks : 0); i++)
         chunk_sums(k, args, i);
-    finish_sums(k, args, summed ? chunks : 0, factors);
+    finish_sums(k, args, summed ? chunks : 0, lanes);
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < chunks; i++)
-        chunk_spread(k, args, factors, i);
+        chunk_spread(k, args, lanes, i);
     return TN_OK;
 }
 
@@ -520,8 +573,7 @@ static void set_block(batch_norm_kernel *k)
     while (rows * channels < LANES || (rows * channels % VECTOR && rows < VECTOR))
         rows *= 2;
     k->lanes = rows * channels;
-    k->block = BLOCK / channels > LEAST_ROWS ? BLOCK / channels : LEAST_ROWS;
-    k->block = (k->block + rows - 1) / rows * rows;
+    k->block = block_rows(k->lanes, channels);
 }
 
 tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,

@@ -471,6 +471,8 @@ tn_status tn_cpu_pixel_conv_prepare(tn_device *device, const tn_task *task, tn_k
         return status;
     pixel_conv *k = (pixel_conv *)created;
     k->bf16 = task->precision == TN_PRECISION_BF16;
+    k->src_stored = task->bf16_src & 1;
+    k->dst_stored = task->bf16_dst;
     find_pairs(k);
     status = create_products(k, ((tn_cpu_device *)device)->dnnl, task->backward, error);
     if (status != TN_OK) {

@@ -151,7 +151,7 @@ static void draw_gemm(tn_random *random, bool fused, tn_task *task, oracle *o)
         o->src_count[o->n_src++] = t->c_rows * t->c_cols;
 }
 
-static void draw_batch_norm(tn_random *random, bool fused, tn_task *task, int64_t *parts, oracle *o)
+static void draw_batch_norm(tn_random *random, tn_task *task, int64_t *parts, oracle *o)
 {
     tn_batch_norm_task *t = &task->batch_norm;
     t->rows = range(random, 2, 200);
@@ -162,7 +162,7 @@ static void draw_batch_norm(tn_random *random, bool fused, tn_task *task, int64_
     o->n_src = t->residual ? 2 : 1;
     o->n_params = 4;
     o->dst_count = o->src_count[0] = o->src_count[1] = t->rows * t->channels;
-    if (fused && !t->residual && coin(random)) {
+    if (!t->residual && coin(random)) {
         t->channels = 0;
         t->n_parts = o->n_src = (int)range(random, 1, 4);
         t->parts = parts;
@@ -328,8 +328,8 @@ void task_draw(tn_random *random, tn_verb verb, bool fused, tn_task *task, int64
         draw_gemm(random, fused, task, o);
         break;
     case TN_VERB_BATCH_NORM:
-        draw_batch_norm(random, fused, task, inner, o);
-        o->training = coin(random) && !task->batch_norm.n_parts;
+        draw_batch_norm(random, task, inner, o);
+        o->training = coin(random);
         break;
     case TN_VERB_POOL:
         draw_pool(random, task, o);
