@@ -663,7 +663,7 @@ static void set_sizes(batch_norm_kernel *k)
     if (t->n_parts) {
         int64_t row = t->channels * (int64_t)tn_element(k->bf16), rows = STAGED_BYTES / row;
         rows = rows > MOST_STAGED_ROWS ? MOST_STAGED_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
-        /* an odd number of vectors: parts a power of two apart would meet in the same cache lines */
+        /* an odd number of vectors: parts powers of two apart would meet in the same lines */
         k->block = ((rows / VECTOR - 1) | 1) * VECTOR;
         k->staged = (k->block * row + 63) / 64 * 64;
     }
