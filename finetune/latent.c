@@ -158,7 +158,7 @@ tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *e
     return TN_OK;
 }
 
-static void quantize_rows(const tn_latent *latent, int64_t first, int64_t count)
+static void quantize_rows(const tn_latent *latent, float *values, int64_t first, int64_t count)
 {
     tn_qweight part = tn_qweight_row_range(&latent->weight, first, count);
     int64_t skip = first * latent->weight.cols;
@@ -170,7 +170,7 @@ static void quantize_rows(const tn_latent *latent, int64_t first, int64_t count)
     state.zero += scales;
     state.threshold += scales;
     latent->scheme.quantizer->quantize(&latent->scheme, &part, latent->w + skip, &state,
-                                       latent->codes + skip, latent->values + skip);
+                                       latent->codes + skip, values + skip);
 }
 
 /* Rows at a time that can be quantized independently. */
@@ -179,7 +179,7 @@ static int64_t block_of(const tn_latent *latent)
     return latent->weight.granularity == TN_PER_TENSOR ? latent->weight.rows : ROW_BLOCK;
 }
 
-static void quantize(tn_latent *latent, bool refresh)
+static void quantize(tn_latent *latent, bool refresh, float *values)
 {
     const tn_quantizer *quantizer = latent->scheme.quantizer;
     if (refresh && quantizer->refresh)
@@ -187,15 +187,20 @@ static void quantize(tn_latent *latent, bool refresh)
     int64_t block = block_of(latent), rows = latent->weight.rows;
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; row += block)
-        quantize_rows(latent, row, rows - row < block ? rows - row : block);
+        quantize_rows(latent, values, row, rows - row < block ? rows - row : block);
 }
 
 tn_status tn_latents_apply(tn_latents *latents, tn_params *params, bool refresh, tn_error *error)
 {
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < latents->count; i++) {
-        quantize(&latents->item[i], refresh);
-        status = tn_params_set_rows(params, latents->item[i].param, latents->item[i].values, error);
+        tn_latent *latent = &latents->item[i];
+        float *there = tn_params_rows(params, latent->param);
+        quantize(latent, refresh, there ? there : latent->values);
+        if (there)
+            tn_params_touch(params, latent->param);
+        else
+            status = tn_params_set_rows(params, latent->param, latent->values, error);
     }
     return status;
 }
@@ -204,13 +209,17 @@ tn_status tn_latents_backward(tn_latents *latents, const tn_params *params, tn_e
 {
     for (size_t i = 0; i < latents->count; i++) {
         tn_latent *latent = &latents->item[i];
-        tn_status status =
-            tn_params_get_gradient_rows(params, latent->param, latent->values, error);
+        const float *dvalues = tn_params_gradient_rows(params, latent->param);
+        tn_status status = TN_OK;
+        if (!dvalues) {
+            status = tn_params_get_gradient_rows(params, latent->param, latent->values, error);
+            dvalues = latent->values;
+        }
         if (status != TN_OK)
             return status;
         latent->scheme.quantizer->backward(&latent->scheme, &latent->weight, latent->w,
-                                           &latent->state, latent->values, latent->dw,
-                                           latent->dscale, latent->dscale_neg);
+                                           &latent->state, dvalues, latent->dw, latent->dscale,
+                                           latent->dscale_neg);
     }
     return TN_OK;
 }
@@ -241,7 +250,7 @@ void tn_latents_export(tn_latents *latents)
         tn_latent *latent = &latents->item[l];
         tn_qweight *weight = &latent->weight;
         size_t scales = (size_t)weight->n_scales;
-        quantize(latent, false);
+        quantize(latent, false, latent->values);
         memcpy(weight->codes, latent->codes,
                (size_t)(weight->rows * weight->cols) * sizeof *weight->codes);
         memcpy(weight->scale, latent->state.scale, scales * sizeof(float));

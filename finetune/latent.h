@@ -16,7 +16,7 @@ typedef struct tn_latent {
     tn_quantizer_state state; /* scale and scale_neg are trained, zero and threshold follow */
     float *w, *dw;            /* [rows, cols] latent and gradient */
     float *dscale, *dscale_neg;
-    float *values;         /* [rows, cols] quantized values, later their gradient */
+    float *values;         /* [rows, cols] scratch: quantized values, or their gradient */
     int16_t *codes;        /* [rows, cols] of the last quantization */
     int16_t *codes_before; /* of the last tn_latent_flips */
     bool trains_scale;     /* the scheme's scales are parameters of their own */

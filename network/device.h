@@ -146,8 +146,8 @@ typedef struct tn_batch_norm_task {
     bool residual;
     tn_function function; /* NONE, RELU or CLIP */
     float a, b;
-    int n_parts;          /* x is that many sources side by side; 0: one. With the running */
-    const int64_t *parts; /* statistics alone. Channels of each; copied by prepare */
+    int n_parts;          /* x is that many sources side by side; 0: one */
+    const int64_t *parts; /* channels of each; copied by prepare */
 } tn_batch_norm_task;
 
 typedef struct tn_pool_task {

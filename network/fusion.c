@@ -176,8 +176,7 @@ static bool fuse_concat(tn_plan *plan, const uses *u, size_t at)
     const tn_plan_node *step = &plan->steps[at];
     size_t before = u->writer[step->src[0]];
     if (step->task.verb != TN_VERB_BATCH_NORM || plan->options.separate_bn ||
-        plan->options.training || step->task.batch_norm.residual ||
-        !is_private(plan, u, step->src[0]) || before == TN_NONE ||
+        step->task.batch_norm.residual || !is_private(plan, u, step->src[0]) || before == TN_NONE ||
         plan->steps[before].task.verb != TN_VERB_CONCAT)
         return false;
     const tn_concat_task *concat = &plan->steps[before].task.concat;
@@ -409,8 +408,7 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
             continue;
         if (fuse_batch_norm(plan, &u, at) || fuse_concat(plan, &u, at) ||
             fuse_slice(plan, &u, at) || fuse_bias(plan, &u, at) ||
-            fuse_residual(plan, &u, at, error, &status) ||
-            fuse_function(plan, &u, at))
+            fuse_residual(plan, &u, at, error, &status) || fuse_function(plan, &u, at))
             u.writer[plan->values[plan->steps[at].dst].root] = at;
     }
     if (status == TN_OK)

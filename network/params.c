@@ -226,6 +226,18 @@ tn_status tn_params_set_rows(tn_params *params, size_t i, const float *rows, tn_
     return tn_params_set(params, i, params->staging, error);
 }
 
+float *tn_params_rows(const tn_params *params, size_t i)
+{
+    const tn_param *p = &params->params[i];
+    return params->device->host_memory && rows_are_layout(p) ? p->data : NULL;
+}
+
+const float *tn_params_gradient_rows(const tn_params *params, size_t i)
+{
+    const tn_param *p = &params->params[i];
+    return params->device->host_memory && rows_are_layout(p) ? p->gradient : NULL;
+}
+
 static tn_status fetch_rows(const tn_params *params, const float *data, size_t i, float *rows,
                             tn_error *error)
 {

@@ -61,6 +61,10 @@ tn_status tn_params_set_rows(tn_params *params, size_t i, const float *rows,
                              tn_error *error) TN_MUST_CHECK;
 tn_status tn_params_get_rows(const tn_params *params, size_t i, float *rows,
                              tn_error *error) TN_MUST_CHECK;
+/* The same where they are, without a copy: NULL when memory is not the host's or does not lie as
+ * rows. Who writes calls tn_params_touch. */
+float *tn_params_rows(const tn_params *params, size_t i);
+const float *tn_params_gradient_rows(const tn_params *params, size_t i);
 /* After writing tn_param.data directly (an optimizer kernel). */
 void tn_params_touch(tn_params *params, size_t i);
 

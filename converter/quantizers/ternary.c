@@ -144,6 +144,19 @@ static void value_piece(const float *restrict w, int64_t n, float threshold, flo
     }
 }
 
+/* Both, reading w once. */
+TN_MULTIVERSION
+static void code_and_value_piece(const float *restrict w, int64_t n, float threshold,
+                                 float positive, float negative, int16_t *restrict codes,
+                                 float *restrict values)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float value = w[i] > threshold ? positive : 0.0f;
+        values[i] = w[i] < -threshold ? negative : value;
+        codes[i] = (int16_t)((w[i] > threshold) - (w[i] < -threshold));
+    }
+}
+
 static void quantize_piece(const void *context, int64_t i, tn_run run)
 {
     const code_work *work = context;
@@ -151,9 +164,12 @@ static void quantize_piece(const void *context, int64_t i, tn_run run)
     const float *w = work->w + run.first;
     float positive = state->scale[i];
     float negative = work->scheme->quantizer->two_scales ? state->scale_neg[i] : positive;
-    if (work->codes != NULL)
+    if (work->codes != NULL && work->values != NULL)
+        code_and_value_piece(w, run.count, state->threshold[i], positive, -negative,
+                             work->codes + run.first, work->values + run.first);
+    else if (work->codes != NULL)
         code_piece(w, run.count, state->threshold[i], work->codes + run.first);
-    if (work->values != NULL)
+    else if (work->values != NULL)
         value_piece(w, run.count, state->threshold[i], positive, -negative,
                     work->values + run.first);
 }

@@ -35,29 +35,31 @@ static void refresh(const tn_scheme *scheme, const tn_qweight *shape, const floa
 
 typedef struct backward_work {
     const tn_quantizer_state *state;
+    const float *w, *threshold; /* threshold NULL: 0 */
     const float *dvalues;
     float *dw, *dscale, *dscale_neg;
 } backward_work;
 
-/* dw holds the values at first: their signs are the codes. over[0], over[1]: sums of dq over codes +1
- * and -1, in eight lanes. */
+/* Codes are w against the threshold; w may be dw. over[0], over[1]: sums of dq over codes +1 and
+ * -1, in eight lanes. */
 TN_MULTIVERSION
-static void backward_piece(const float *dq, int64_t n, float positive, float negative, float *dw,
-                           double over[2])
+static void backward_piece(const float *dq, const float *w, int64_t n, float threshold,
+                           float positive, float negative, float *dw, double over[2])
 {
     tn_lane_sums sums[2][2] = {{{0}, {0}}, {{0}, {0}}};
     const tn_lanes zero = {0}, one = zero + 1.0f, up = zero + positive, down = zero + negative;
+    const tn_lanes high = zero + threshold, low = zero - threshold;
     float last_q[TN_LANES] = {0}, last_w[TN_LANES] = {0};
     int64_t whole = n - n % TN_LANES;
     memcpy(last_q, dq + whole, (size_t)(n - whole) * sizeof *dq);
-    memcpy(last_w, dw + whole, (size_t)(n - whole) * sizeof *dw);
+    memcpy(last_w, w + whole, (size_t)(n - whole) * sizeof *dw);
     for (int64_t i = 0; i <= whole; i += TN_LANES) {
-        const float *from = i == whole ? last_q : dq + i;
+        const float *from = i == whole ? last_q : dq + i, *of = i == whole ? last_w : w + i;
         float *to = i == whole ? last_w : dw + i;
         for (int half = 0; half < 2; half++) {
             tn_lanes g = TN_LANES_LOAD(from + half * TN_HALF);
-            tn_lanes value = TN_LANES_LOAD(to + half * TN_HALF);
-            tn_lane_mask above = value > 0.0f, below = value < 0.0f;
+            tn_lanes value = TN_LANES_LOAD(of + half * TN_HALF);
+            tn_lane_mask above = value > high, below = value < low;
             tn_lanes factor = TN_LANES_CHOOSE(below, down, one);
             tn_lanes result = g * TN_LANES_CHOOSE(above, up, factor);
             memcpy(to + half * TN_HALF, &result, sizeof result);
@@ -74,7 +76,8 @@ static void backward_run(const void *context, int64_t i, tn_run run)
 {
     const backward_work *work = context;
     double over[2] = {0, 0};
-    backward_piece(work->dvalues + run.first, run.count, work->state->scale[i],
+    backward_piece(work->dvalues + run.first, work->w + run.first, run.count,
+                   work->threshold ? work->threshold[i] : 0.0f, work->state->scale[i],
                    work->state->scale_neg[i], work->dw + run.first, over);
     if (work->dscale != NULL)
         work->dscale[i] = (float)over[0];
@@ -86,8 +89,12 @@ static void backward(const tn_scheme *scheme, const tn_qweight *shape, const flo
                      const tn_quantizer_state *state, const float *dvalues, float *dw,
                      float *dscale, float *dscale_neg)
 {
-    backward_work work = {state, dvalues, dw, dscale, dscale_neg};
-    tn_ternary_quantize(scheme, shape, w, state, NULL, dw);
+    backward_work work = {state, w, state->threshold, dvalues, dw, dscale, dscale_neg};
+    if (scheme->threshold == TN_THRESHOLD_SPARSITY) { /* keeps some of what is at the threshold */
+        tn_ternary_quantize(scheme, shape, w, state, NULL, dw);
+        work.w = dw;
+        work.threshold = NULL;
+    }
     tn_runs_each(shape, backward_run, &work);
 }
 

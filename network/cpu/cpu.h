@@ -50,6 +50,10 @@ tn_cpu_prepare tn_cpu_loss_prepare;
 
 /* Why operands of a binary task cannot be stored as bf16; NULL: they can. */
 const char *tn_cpu_binary_refusal(const tn_binary_task *task);
+/* Convolutions on few pixels (cpu_pixel_conv.c): which, by their shapes alone. DEVICE when oneDNN
+ * lacks a product. */
+bool tn_cpu_pixel_conv_suits(const tn_conv_task *task);
+tn_cpu_prepare tn_cpu_pixel_conv_prepare;
 
 /* [n, rows, cols] -> [n, cols, rows] */
 void tn_cpu_transpose(const float *src, float *dst, int64_t n, int64_t rows, int64_t cols);

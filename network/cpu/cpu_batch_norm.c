@@ -11,15 +11,29 @@
  * Sums over rows: fixed chunks, each in blocks of about BLOCK elements (which stay in cache) summed
  * in fp32 per lane and merged in double in order. */
 enum { LANES = 256, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
+/* A block of several sources: what stays in the second cache; rows that memory is read in turn for.
+ */
+enum { STAGED_BYTES = 128 << 10, MOST_STAGED_ROWS = 256 };
+
+/* Channels [first, first + n) of all, which source `index` has, and where its lanes begin. */
+typedef struct part {
+    int index;
+    int64_t first, n, first_lane, lanes;
+} part;
 
 typedef struct batch_norm_kernel {
     tn_cpu_kernel plain;
     int chunks;
-    int64_t lanes, block;  /* elements, rows */
-    bool bf16;             /* how all operands are stored */
-    bool batch_statistics; /* of the last forward */
-    int64_t parts[];
+    int64_t lanes, most_lanes; /* of all parts, of the one that has most */
+    int64_t block, staged;     /* rows; bytes of a block of all sources, 0: of one */
+    bool bf16;                 /* how all operands are stored */
+    bool batch_statistics;     /* of the last forward */
+    int n_parts;               /* at least 1 */
+    part *parts;               /* behind `widths` */
+    int64_t widths[];          /* the task's parts */
 } batch_norm_kernel;
+
+#define EACH_PART(k, p) for (const part *p = (k)->parts; p < (k)->parts + (k)->n_parts; p++)
 
 /* How the gradient behind the function is told. */
 typedef enum gate_kind { GATE_NONE, GATE_BY_X, GATE_BY_Y } gate_kind;
@@ -53,6 +67,36 @@ static void fold(float *lanes, int64_t n, int64_t channels)
     for (int64_t i = channels; i < n; i += channels)
         for (int64_t c = 0; c < channels; c++)
             lanes[c] += lanes[i + c];
+}
+
+/* A block of rows of all channels goes through memory where each part's rows are dense, so that
+ * memory is read and written in its order. `scatter`: from there. */
+TN_INLINE void copy_piece(char *restrict to, const char *restrict from, size_t bytes)
+{
+    enum { LINE = 64 };
+    size_t at = 0;
+    for (; at + LINE <= bytes; at += LINE)
+        memcpy(to + at, from + at, LINE);
+    if (at < bytes)
+        memcpy(to + at, from + at, bytes - at);
+}
+
+TN_HOT static void stage(const batch_norm_kernel *k, char *rows, char *parts, int64_t n,
+                         bool scatter)
+{
+    const size_t element = tn_element(k->bf16);
+    for (int64_t r = 0; r < n; r++)
+        EACH_PART(k, p)
+        {
+            size_t bytes = (size_t)p->n * element;
+            char *in_row =
+                rows + (size_t)(r * k->plain.task.batch_norm.channels + p->first) * element;
+            char *in_part = parts + (size_t)(n * p->first + r * p->n) * element;
+            if (scatter)
+                copy_piece(in_row, in_part, bytes);
+            else
+                copy_piece(in_part, in_row, bytes);
+        }
 }
 
 /* For every lane row of `count` elements: n elements from `at`. */
@@ -109,11 +153,16 @@ static void merge(double *mean, double *square, double count, const float *block
     }
 }
 
-/* Workspace of a chunk: doubles of two sums per channel; floats of two per lane. */
-static size_t chunk_bytes(const batch_norm_kernel *k)
+/* Workspace of a chunk: doubles of two sums per channel; floats of two per lane; a staged block. */
+static size_t sum_bytes(const batch_norm_kernel *k)
 {
     return (size_t)k->plain.task.batch_norm.channels * 2 * sizeof(double) +
-           (size_t)((k->lanes + 1) / 2 * 2) * 2 * sizeof(float);
+           (size_t)((k->most_lanes + 1) / 2 * 2) * 2 * sizeof(float);
+}
+
+static size_t chunk_bytes(const batch_norm_kernel *k)
+{
+    return sum_bytes(k) + (size_t)k->staged;
 }
 
 static double *chunk_memory(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
@@ -121,25 +170,46 @@ static double *chunk_memory(const batch_norm_kernel *k, const tn_arguments *args
     return (double *)((char *)args->workspace + (size_t)chunk * chunk_bytes(k));
 }
 
-static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+static void *staged(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    return (char *)chunk_memory(k, args, chunk) + sum_bytes(k);
+}
+
+static int64_t block_rows(int64_t lanes, int64_t channels)
+{
+    int64_t rows = lanes / channels, block = BLOCK / channels;
+    block = block > LEAST_ROWS ? block : LEAST_ROWS;
+    return (block + rows - 1) / rows * rows;
+}
+
+static void part_statistics(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
+                            int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     double *mean = chunk_memory(k, args, chunk), *square = mean + t->channels;
-    float *block = (float *)(square + t->channels), *squares = block + k->lanes;
+    float *block = (float *)(square + t->channels), *squares = block + k->most_lanes;
     int64_t first = t->rows * chunk / k->chunks, last = t->rows * (chunk + 1) / k->chunks;
-    memset(mean, 0, chunk_bytes(k));
-    for (int64_t r = first; r < last; r += k->block) {
-        int64_t n = last - r < k->block ? last - r : k->block, count = n * t->channels;
-        const void *x = tn_place(args->src[0], r * t->channels, k->bf16);
-        lane_sums(x, count, k->lanes, block, k->bf16);
-        fold(block, k->lanes, t->channels);
-        for (int64_t c = 0; c < t->channels; c++)
+    int64_t most = block_rows(p->lanes, p->n);
+    for (int64_t r = first; r < last; r += most) {
+        int64_t n = last - r < most ? last - r : most, count = n * p->n;
+        const void *x = tn_place(args->src[p->index], r * p->n, k->bf16);
+        lane_sums(x, count, p->lanes, block, k->bf16);
+        fold(block, p->lanes, p->n);
+        for (int64_t c = 0; c < p->n; c++)
             block[c] /= (float)n;
-        repeat(block, k->lanes, t->channels);
-        lane_squares(x, count, k->lanes, block, squares, k->bf16);
-        fold(squares, k->lanes, t->channels);
-        merge(mean, square, (double)(r - first), block, squares, (double)n, t->channels);
+        repeat(block, p->lanes, p->n);
+        lane_squares(x, count, p->lanes, block, squares, k->bf16);
+        fold(squares, p->lanes, p->n);
+        merge(mean + p->first, square + p->first, (double)(r - first), block, squares, (double)n,
+              p->n);
     }
+}
+
+static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    memset(chunk_memory(k, args, chunk), 0, sum_bytes(k));
+    EACH_PART(k, p)
+    part_statistics(k, args, p, chunk);
 }
 
 /* mean, 1 / sqrt(var + epsilon), var of the batch into saved. */
@@ -226,26 +296,30 @@ static void bounds(const tn_batch_norm_task *t, float *low, float *high)
     *high = t->function == TN_FUNCTION_CLIP ? t->b : INFINITY;
 }
 
-/* Rows [first, first + n) of all sources. */
-static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
-                        int64_t n)
+/* Rows [first, first + n). */
+static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, int chunk,
+                        int64_t first, int64_t n)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    const float *scale = lane_scale(k, args), *shift = lane_shift(k, args);
-    int64_t at = first * t->channels;
+    void *dst = tn_place(args->dst, first * t->channels, k->bf16);
+    void *y = t->n_parts ? staged(k, args, chunk) : dst;
     float low, high;
     bounds(t, &low, &high);
-    if (t->n_parts == 0)
-        apply(tn_place(args->src[0], at, k->bf16),
-              t->residual ? tn_place(args->src[1], at, k->bf16) : NULL, scale, shift,
-              tn_place(args->dst, at, k->bf16), n * t->channels, k->lanes, low, high, k->bf16);
-    for (int64_t r = first; r < first + n && t->n_parts; r++) {
-        int64_t c = 0;
-        for (int i = 0; i < t->n_parts; c += t->parts[i++])
-            apply(tn_place(args->src[i], r * t->parts[i], k->bf16), NULL, scale + c, shift + c,
-                  tn_place(args->dst, r * t->channels + c, k->bf16), t->parts[i], t->parts[i], low,
-                  high, k->bf16);
-    }
+    EACH_PART(k, p)
+    apply(tn_place(args->src[p->index], first * p->n, k->bf16),
+          t->residual ? tn_place(args->src[1], first * t->channels, k->bf16) : NULL,
+          lane_scale(k, args) + p->first_lane, lane_shift(k, args) + p->first_lane,
+          tn_place(y, n * p->first, k->bf16), n * p->n, p->lanes, low, high, k->bf16);
+    if (t->n_parts)
+        stage(k, dst, y, n, true);
+}
+
+static void apply_chunk(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    int64_t last = t->rows * (chunk + 1) / k->chunks;
+    for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block)
+        apply_block(k, args, chunk, r, last - r < k->block ? last - r : k->block);
 }
 
 /* Mean, scale and shift of the lanes, from the statistics in saved. */
@@ -254,23 +328,26 @@ static void set_lanes(const batch_norm_kernel *k, const tn_arguments *args)
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     const float *gamma = args->params[0], *beta = args->params[1], *saved = args->saved;
     float *lanes[] = {lane_mean(k, args), lane_scale(k, args), lane_shift(k, args)};
-    for (int64_t c = 0; c < t->channels; c++) {
-        double s = (double)gamma[c] * (double)saved[t->channels + c];
-        lanes[0][c] = saved[c];
-        lanes[1][c] = (float)s;
-        lanes[2][c] = (float)((double)beta[c] - (double)saved[c] * s);
+    EACH_PART(k, p)
+    {
+        for (int64_t i = 0; i < p->n; i++) {
+            int64_t c = p->first + i, at = p->first_lane + i;
+            double s = (double)gamma[c] * (double)saved[t->channels + c];
+            lanes[0][at] = saved[c];
+            lanes[1][at] = (float)s;
+            lanes[2][at] = (float)((double)beta[c] - (double)saved[c] * s);
+        }
+        for (int i = 0; i < 3; i++)
+            repeat(lanes[i] + p->first_lane, p->lanes, p->n);
     }
-    for (int i = 0; i < 3; i++)
-        repeat(lanes[i], k->lanes, t->channels);
 }
 
 static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
+    (void)error;
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     float *saved = args->saved;
-    if (args->training && t->n_parts)
-        return tn_fail(error, TN_ERROR_USAGE, "batch statistics need a plan with separate BN");
     k->batch_statistics = args->training;
     if (args->training) {
         batch_statistics(k, args);
@@ -285,12 +362,10 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
         }
     }
     set_lanes(k, args);
-    int64_t pieces = (t->rows + k->block - 1) / k->block;
+    const int chunks = k->chunks;
 #pragma omp parallel for schedule(static) if (t->rows * t->channels > TN_CPU_GRAIN)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t n = t->rows - p * k->block < k->block ? t->rows - p * k->block : k->block;
-        apply_block(k, args, p * k->block, n);
-    }
+    for (int i = 0; i < chunks; i++)
+        apply_chunk(k, args, i);
     return TN_OK;
 }
 
@@ -346,19 +421,25 @@ TN_INLINE void add_gradients(const rows_view *view, float *restrict sum, float *
     }
 
 TN_HOT static void lane_gradients(const rows_view *v, float *sum, float *product, gate_kind gate,
-                                  bool bf16){
+                                  bool bf16)
+{
 #define SUMS(kind)                                                                                 \
     bf16 ? add_gradients(v, sum, product, kind, true) : add_gradients(v, sum, product, kind, false)
     BY_GATE(SUMS, gate)
 #undef SUMS
 }
 
-/* dx = scale (g - mean_g - (x - mean) slope); factors: [lanes] scale, mean_g, slope */
-TN_INLINE void spread_rows(const rows_view *view, const float *restrict factors, void *restrict dx,
+/* Of the lanes, in backward. */
+typedef struct factors {
+    const float *scale, *mean_g, *slope;
+} factors;
+
+/* dx = scale (g - mean_g - (x - mean) slope) */
+TN_INLINE void spread_rows(const rows_view *view, const factors *f, void *restrict dx,
                            bool accumulate, gate_kind gate, bool bf16)
 {
     const rows_view v = *view;
-    const float *scale = factors, *mean_g = factors + v.lanes, *slope = factors + 2 * v.lanes;
+    const float *scale = f->scale, *mean_g = f->mean_g, *slope = f->slope;
     EACH_LANE_ROW(v.count, v.lanes)
     for (int64_t i = 0; i < n; i++) {
         float g = gated(&v, at, i, gate, bf16);
@@ -367,16 +448,14 @@ TN_INLINE void spread_rows(const rows_view *view, const float *restrict factors,
     }
 }
 
-TN_HOT static void spread(const rows_view *v, const float *factors, void *dx, bool accumulate,
+TN_HOT static void spread(const rows_view *v, const factors *f, void *dx, bool accumulate,
                           gate_kind gate, bool bf16)
 {
 #define SPREAD(kind)                                                                               \
     if (accumulate)                                                                                \
-        bf16 ? spread_rows(v, factors, dx, true, kind, true)                                       \
-             : spread_rows(v, factors, dx, true, kind, false);                                     \
+        bf16 ? spread_rows(v, f, dx, true, kind, true) : spread_rows(v, f, dx, true, kind, false); \
     else                                                                                           \
-        bf16 ? spread_rows(v, factors, dx, false, kind, true)                                      \
-             : spread_rows(v, factors, dx, false, kind, false)
+        bf16 ? spread_rows(v, f, dx, false, kind, true) : spread_rows(v, f, dx, false, kind, false)
     BY_GATE(SPREAD, gate)
 #undef SPREAD
 }
@@ -412,21 +491,32 @@ static gate_kind gate_of(const tn_batch_norm_task *t)
     return t->function == TN_FUNCTION_NONE ? GATE_NONE : t->residual ? GATE_BY_Y : GATE_BY_X;
 }
 
-static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
-                           int64_t n)
+/* Of rows [first, first + n), whose gradient is at dy: of the block, or staged. */
+static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
+                           const void *dy, int64_t first, int64_t n)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    int64_t at = first * t->channels;
-    rows_view v = {.x = tn_place(args->src[0], at, k->bf16),
-                   .y = tn_place(args->dst, at, k->bf16),
-                   .dy = tn_place(args->ddst, at, k->bf16),
-                   .mean = lane_mean(k, args),
-                   .scale = lane_scale(k, args),
-                   .shift = lane_shift(k, args),
-                   .count = n * t->channels,
-                   .lanes = k->lanes};
+    rows_view v = {.x = tn_place(args->src[p->index], first * p->n, k->bf16),
+                   .y = tn_place(args->dst, first * t->channels, k->bf16),
+                   .dy = tn_place(dy, n * p->first, k->bf16),
+                   .mean = lane_mean(k, args) + p->first_lane,
+                   .scale = lane_scale(k, args) + p->first_lane,
+                   .shift = lane_shift(k, args) + p->first_lane,
+                   .count = n * p->n,
+                   .lanes = p->lanes};
     bounds(t, &v.low, &v.high);
     return v;
+}
+
+static const void *block_gradient(const batch_norm_kernel *k, const tn_arguments *args, int chunk,
+                                  int64_t first, int64_t n)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    void *dy = tn_place(args->ddst, first * t->channels, k->bf16), *parts = staged(k, args, chunk);
+    if (!t->n_parts)
+        return dy;
+    stage(k, dy, parts, n, false);
+    return parts;
 }
 
 static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
@@ -434,62 +524,81 @@ static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     int64_t channels = t->channels, last = t->rows * (chunk + 1) / k->chunks;
     double *sum = chunk_memory(k, args, chunk);
-    float *lanes[2] = {(float *)(sum + 2 * channels), (float *)(sum + 2 * channels) + k->lanes};
+    float *lanes[2] = {(float *)(sum + 2 * channels),
+                       (float *)(sum + 2 * channels) + k->most_lanes};
     memset(sum, 0, (size_t)(2 * channels) * sizeof(double));
     for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
-        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
-        lane_gradients(&v, lanes[0], lanes[1], gate_of(t), k->bf16);
-        for (int p = 0; p < 2; p++) {
-            fold(lanes[p], k->lanes, channels);
-            for (int64_t c = 0; c < channels; c++)
-                sum[p * channels + c] += (double)lanes[p][c];
+        int64_t n = last - r < k->block ? last - r : k->block;
+        const void *dy = block_gradient(k, args, chunk, r, n);
+        EACH_PART(k, p)
+        {
+            rows_view v = view_rows(k, args, p, dy, r, n);
+            lane_gradients(&v, lanes[0], lanes[1], gate_of(t), k->bf16);
+            for (int which = 0; which < 2; which++) {
+                double *into = sum + which * channels + p->first;
+                fold(lanes[which], p->lanes, p->n);
+                for (int64_t c = 0; c < p->n; c++)
+                    into[c] += (double)lanes[which][c];
+            }
         }
     }
 }
 
-/* Parameter gradients, and per lane scale, mean_g, slope at the workspace's end. */
-static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
-                        float *factors)
+/* Parameter gradients of channel c, and its scale, mean_g and slope in the lanes. */
+static void finish_channel(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
+                           int64_t c, float *lane)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    int64_t channels = t->channels;
-    const float *saved = args->saved;
-    for (int64_t c = 0; c < channels; c++) {
-        double sum = 0.0, product = 0.0, inverse = (double)saved[channels + c];
-        for (int i = 0; i < chunks; i++) {
-            const double *s = chunk_memory(k, args, i);
-            sum += s[c];
-            product += s[channels + c];
-        }
-        for (int p = 0; p < 2; p++) {
-            double d = p ? sum : product * inverse;
-            if (args->dparams[p])
-                args->dparams[p][c] =
-                    (float)d + (args->accumulate_params ? args->dparams[p][c] : 0.0f);
-        }
-        double rows = (double)t->rows;
-        factors[c] = args->params[0][c] * saved[channels + c];
-        factors[k->lanes + c] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
-        factors[2 * k->lanes + c] =
-            k->batch_statistics ? (float)(product * inverse * inverse / rows) : 0.0f;
+    double inverse = (double)((const float *)args->saved)[t->channels + c], rows = (double)t->rows;
+    double sum = 0.0, product = 0.0;
+    for (int i = 0; i < chunks; i++) {
+        const double *s = chunk_memory(k, args, i);
+        sum += s[c];
+        product += s[t->channels + c];
     }
-    for (int i = 0; i < 3; i++)
-        repeat(factors + i * k->lanes, k->lanes, channels);
+    for (int p = 0; p < 2; p++) {
+        double d = p ? sum : product * inverse;
+        if (args->dparams[p])
+            args->dparams[p][c] = (float)d + (args->accumulate_params ? args->dparams[p][c] : 0.0f);
+    }
+    lane[0] = args->params[0][c] * (float)inverse;
+    lane[k->lanes] = k->batch_statistics ? (float)(sum / rows) : 0.0f;
+    lane[2 * k->lanes] = k->batch_statistics ? (float)(product * inverse * inverse / rows) : 0.0f;
 }
 
-static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *factors,
+/* `lanes`: three arrays, at the workspace's end. */
+static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
+                        float *lanes)
+{
+    EACH_PART(k, p)
+    {
+        for (int64_t i = 0; i < p->n; i++)
+            finish_channel(k, args, chunks, p->first + i, lanes + p->first_lane + i);
+        for (int i = 0; i < 3; i++)
+            repeat(lanes + i * k->lanes + p->first_lane, p->lanes, p->n);
+    }
+}
+
+static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *lanes,
                          int chunk)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
     int64_t last = t->rows * (chunk + 1) / k->chunks;
     for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block) {
-        rows_view v = view_rows(k, args, r, last - r < k->block ? last - r : k->block);
-        if (args->dsrc[0])
-            spread(&v, factors, tn_place(args->dsrc[0], r * t->channels, k->bf16),
-                   args->accumulate[0], gate_of(t), k->bf16);
-        if (t->residual && args->dsrc[1])
-            pass_on(&v, tn_place(args->dsrc[1], r * t->channels, k->bf16), args->accumulate[1],
-                    gate_of(t), k->bf16);
+        int64_t n = last - r < k->block ? last - r : k->block;
+        const void *dy = block_gradient(k, args, chunk, r, n);
+        EACH_PART(k, p)
+        {
+            const float *scale = lanes + p->first_lane;
+            const factors f = {scale, scale + k->lanes, scale + 2 * k->lanes};
+            rows_view v = view_rows(k, args, p, dy, r, n);
+            if (args->dsrc[p->index])
+                spread(&v, &f, tn_place(args->dsrc[p->index], r * p->n, k->bf16),
+                       args->accumulate[p->index], gate_of(t), k->bf16);
+            if (t->residual && args->dsrc[1])
+                pass_on(&v, tn_place(args->dsrc[1], r * t->channels, k->bf16), args->accumulate[1],
+                        gate_of(t), k->bf16);
+        }
     }
 }
 
@@ -498,30 +607,66 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
     (void)error;
     const batch_norm_kernel *k = (const batch_norm_kernel *)kernel;
     int chunks = k->chunks;
-    float *factors = (float *)chunk_memory(k, args, chunks);
+    float *lanes = (float *)chunk_memory(k, args, chunks);
     /* remembered statistics and parameters that are not trained: dx = dy * scale, no sums */
     const bool summed = k->batch_statistics || args->dparams[0] || args->dparams[1];
 #pragma omp parallel for schedule(static) if (summed)
     for (int i = 0; i < (summed ? chunks : 0); i++)
         chunk_sums(k, args, i);
-    finish_sums(k, args, summed ? chunks : 0, factors);
+    finish_sums(k, args, summed ? chunks : 0, lanes);
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < chunks; i++)
-        chunk_spread(k, args, factors, i);
+        chunk_spread(k, args, lanes, i);
     return TN_OK;
 }
 
 static const tn_kernel_class batch_norm_class = {tn_cpu_kernel_destroy, NULL, batch_norm_forward,
                                                  batch_norm_backward};
 
-static void set_block(batch_norm_kernel *k)
+static int64_t lanes_of(int64_t channels)
 {
-    int64_t channels = k->plain.task.batch_norm.channels, rows = 1;
+    int64_t rows = 1;
     while (rows * channels < LANES || (rows * channels % VECTOR && rows < VECTOR))
         rows *= 2;
-    k->lanes = rows * channels;
-    k->block = BLOCK / channels > LEAST_ROWS ? BLOCK / channels : LEAST_ROWS;
-    k->block = (k->block + rows - 1) / rows * rows;
+    return rows * channels;
+}
+
+static void add_part(batch_norm_kernel *k, int64_t channels)
+{
+    const part *before = k->n_parts ? &k->parts[k->n_parts - 1] : NULL;
+    part *p = &k->parts[k->n_parts];
+    *p = (part){.index = k->n_parts++, .n = channels, .lanes = lanes_of(channels)};
+    p->first = before ? before->first + before->n : 0;
+    p->first_lane = k->lanes;
+    k->lanes += p->lanes;
+    k->most_lanes = p->lanes > k->most_lanes ? p->lanes : k->most_lanes;
+}
+
+/* The task's own list may be gone by then. */
+static void make_parts(batch_norm_kernel *k)
+{
+    tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    k->parts = (part *)(void *)(k->widths + t->n_parts);
+    for (int i = 0; i < t->n_parts; i++) {
+        k->widths[i] = t->parts[i];
+        add_part(k, t->parts[i]);
+    }
+    t->parts = k->widths;
+    if (t->n_parts == 0)
+        add_part(k, t->channels);
+}
+
+static void set_sizes(batch_norm_kernel *k)
+{
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    k->block = block_rows(lanes_of(t->channels), t->channels);
+    if (t->n_parts) {
+        int64_t row = t->channels * (int64_t)tn_element(k->bf16), rows = STAGED_BYTES / row;
+        rows = rows > MOST_STAGED_ROWS ? MOST_STAGED_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
+        /* an odd number of vectors: parts powers of two apart would meet in the same lines */
+        k->block = ((rows / VECTOR - 1) | 1) * VECTOR;
+        k->staged = (k->block * row + 63) / 64 * 64;
+    }
 }
 
 tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -530,18 +675,16 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     const tn_batch_norm_task *t = &task->batch_norm;
     size_t channels = (size_t)t->channels;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(
-        device, task, &batch_norm_class, "omp",
-        sizeof(batch_norm_kernel) + (size_t)t->n_parts * sizeof(int64_t), &created, error);
+    size_t parts = (size_t)t->n_parts * sizeof(int64_t) + (size_t)(t->n_parts + 1) * sizeof(part);
+    tn_status status = tn_cpu_kernel_create(device, task, &batch_norm_class, "omp",
+                                            sizeof(batch_norm_kernel) + parts, &created, error);
     if (status != TN_OK)
         return status;
     batch_norm_kernel *k = (batch_norm_kernel *)created;
-    for (int i = 0; i < t->n_parts; i++)
-        k->parts[i] = t->parts[i];
-    k->plain.task.batch_norm.parts = k->parts;
+    make_parts(k);
     k->chunks = t->rows < TN_CPU_CHUNKS ? (t->rows > 0 ? (int)t->rows : 1) : TN_CPU_CHUNKS;
     k->bf16 = task->bf16_dst;
-    set_block(k);
+    set_sizes(k);
     created->saved_bytes = (3 * channels + 3 * (size_t)k->lanes) * sizeof(float);
     created->workspace_bytes =
         (size_t)k->chunks * chunk_bytes(k) + 3 * (size_t)k->lanes * sizeof(float);

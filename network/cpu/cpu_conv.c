@@ -316,8 +316,13 @@ tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
     tn_dnnl *dnnl = ((tn_cpu_device *)device)->dnnl;
     const tn_conv_task *t = &task->conv;
     tn_kernel *created = NULL;
-    tn_status status = tn_cpu_kernel_create(device, task, &conv_class, "oneDNN",
-                                            sizeof(conv_kernel), &created, error);
+    tn_status status = TN_ERROR_DEVICE;
+    if (tn_cpu_pixel_conv_suits(t))
+        status = tn_cpu_pixel_conv_prepare(device, task, kernel, NULL);
+    if (status != TN_ERROR_DEVICE)
+        return status == TN_OK ? status : tn_fail(error, status, "out of memory");
+    status = tn_cpu_kernel_create(device, task, &conv_class, "oneDNN", sizeof(conv_kernel),
+                                  &created, error);
     if (status != TN_OK)
         return status;
     conv_kernel *k = (conv_kernel *)created;

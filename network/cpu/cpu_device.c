@@ -157,9 +157,8 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return "the CPU device does not have it";
     if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         return "oneDNN does not fuse this function";
-    if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts &&
-        (task->backward || task->batch_norm.residual))
-        return "of several sources it has no gradient and no residual";
+    if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts && task->batch_norm.residual)
+        return "of several sources it has no residual";
     const char *reason = tn_task_refusal(device, task);
     return reason ? reason : storage_refusal(task);
 }

@@ -61,4 +61,27 @@ bool tn_dnnl_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, f
                   const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                   int64_t ldc);
 
+/* c[m, n] = a[m, k] b[k, n], or added to c, on one thread, whoever calls: c fp32 and dense, a and b
+ * of one type. a lies dense, as [k, m] with trans_a. b lies dense, or with packed_b in the
+ * product's own layout, to which `pack` brings weights of that type whose element (i, j) is at
+ * i * pack_row + j * pack_column. */
+typedef struct tn_dnnl_product tn_dnnl_product;
+typedef struct tn_dnnl_product_shape {
+    int64_t m, n, k;
+    bool bf16, trans_a, packed_b;
+    int64_t pack_row, pack_column;
+} tn_dnnl_product_shape;
+
+/* DEVICE when oneDNN has no such primitive. */
+tn_status tn_dnnl_product_create(tn_dnnl *dnnl, const tn_dnnl_product_shape *shape,
+                                 tn_dnnl_product **product, tn_error *error) TN_MUST_CHECK;
+void tn_dnnl_product_destroy(tn_dnnl_product *product); /* NULL is fine */
+size_t tn_dnnl_product_packed_bytes(const tn_dnnl_product *product);
+size_t tn_dnnl_product_scratch_bytes(const tn_dnnl_product *product);
+const char *tn_dnnl_product_name(const tn_dnnl_product *product);
+/* Both callable in a parallel region; false when oneDNN cannot allocate. */
+bool tn_dnnl_product_pack(const tn_dnnl_product *product, const void *plain, void *packed);
+bool tn_dnnl_product_run(const tn_dnnl_product *product, bool add, const void *a, const void *b,
+                         float *c, void *scratch);
+
 #endif

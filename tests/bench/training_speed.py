@@ -1,22 +1,27 @@
-"""training_speed.py [--wall N] [--no-compile] TERNION TRAINING_SPEED [ARCHITECTURE SIZE BATCH]...: a TTQ training step (forward,
-loss, backward, update) against PyTorch's newest: the same trained ternary quantization written as an autograd function,
-channels_last, foreach SGD with Nesterov momentum, fp32 and bf16 autocast, eager and compiled. Images are noise, the loader is
-not measured. Rounds are interleaved, the best step of each counts. One thread in processor time (for busy machines); with
---wall on N threads in wall time."""
+"""training_speed.py [options] TRAINING_SPEED: a TTQ training step (forward, loss, backward, update) against the newest PyTorch's:
+the same trained ternary quantization written as an autograd function, channels_last, foreach SGD with Nesterov momentum, fp32 and
+bf16 autocast, eager and compiled. Both train the same network: PyTorch's, exported. Images are noise, the loader is not measured.
+
+Every PyTorch contender is a process of its own; steps are taken in turns, and the best step of each counts. One thread in
+processor time (for busy machines); with --wall N on N threads in wall time. A contender that has not made its first steps within
+--limit seconds (torch.compile builds its kernels with g++ then) is reported as that. Needs torch, torchvision, onnx."""
+import argparse
+import multiprocessing
 import os
 import re
+import shutil
 import subprocess
-import sys
 import tempfile
 import time
+import warnings
 
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-THREADS, clock, COMPILE = 1, time.process_time, True
-ROUNDS, STEPS = 3, 3
+NETWORKS = {"resnet20": (32, 128), "resnet18": (64, 64), "densenet121": (64, 64)}  # pixels, batch
+SCHEME = "ttq,tensor,max:0.05"
 
 
 class Ternarize(torch.autograd.Function):
@@ -73,6 +78,11 @@ def resnet20():
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
+def network(architecture):
+    torch.manual_seed(1)
+    return resnet20() if architecture == "resnet20" else torchvision.models.get_model(architecture, weights=None)
+
+
 def ternary(net):
     """Every convolution but the first; the last linear layer stays float."""
     first = True
@@ -85,85 +95,136 @@ def ternary(net):
     return net
 
 
-class Peer:
-    def __init__(self, architecture, size, batch, kind, compiled):
-        net = resnet20() if architecture == "resnet20" else torchvision.models.get_model(architecture, weights=None)
-        net = ternary(net).to(memory_format=torch.channels_last).train()
-        self.optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=1e-4, nesterov=True, foreach=True)
-        self.net = torch.compile(net) if compiled else net
-        self.bf16, self.best = kind == "bf16", 1e9
-        self.x = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
-        self.y = torch.arange(batch) % 10
-
-    def step(self):
+def serve(pipe, architecture, size, batch, kind, compiled, threads):
+    """A contender: makes a step, and says how long it took, for every request."""
+    torch.set_num_threads(threads or 1)
+    clock = time.perf_counter if threads else time.process_time
+    net = ternary(network(architecture)).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=1e-4, nesterov=True, foreach=True)
+    net = torch.compile(net) if compiled else net
+    x = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    y = torch.arange(batch) % 10
+    while pipe.recv():
         start = clock()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            loss = F.cross_entropy(self.net(self.x).float(), self.y)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.best = min(self.best, 1e3 * (clock() - start))
+        try:
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+                loss = F.cross_entropy(net(x).float(), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        except Exception as error:  # torch.compile needs a working C++ toolchain
+            pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
+            return
+        pipe.send(1e3 * (clock() - start))
 
 
-def peers(architecture, size, batch):
-    made = {}
-    for mode in ("eager", "compile") if COMPILE else ("eager",):
-        for kind in ("fp32", "bf16"):
-            peer = Peer(architecture, size, batch, kind, mode == "compile")
-            try:
-                peer.step()
-                peer.step()
-            except Exception as error:  # torch.compile needs a working C++ toolchain
-                print(f"  PyTorch {mode} {kind} does not run: {type(error).__name__}")
-                continue
-            peer.best = 1e9
-            made[f"{mode} {kind}"] = peer
-    return made
+class Peer:
+    def __init__(self, mode, kind, *task):
+        self.name, self.kind, self.best = f"PyTorch {torch.__version__} {mode} {kind}", kind, float("inf")
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        architecture, size, batch, threads = task
+        self.process = context.Process(target=serve, daemon=True, args=(theirs, architecture, size, batch, kind,
+                                                                        mode == "compile", threads))
+        self.process.start()
+
+    def step(self, limit):
+        """Milliseconds, or what went wrong as text."""
+        self.pipe.send(True)
+        if not self.pipe.poll(limit):
+            return f"not done within {limit:.0f} s"
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            return "its process ended"
+
+    def stop(self):
+        self.process.kill()
+        self.process.join()
 
 
-def ours(runner, model, batch, kind):
-    environment = dict(os.environ, OMP_NUM_THREADS=str(THREADS), OMP_WAIT_POLICY="passive")
-    if clock is time.process_time:
+def start_peers(options, architecture, size, batch):
+    ready = []
+    for mode in options.modes.split(","):
+        if mode == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
+            print("  compile: torch.compile needs a C++ compiler; install g++ or set CXX")
+            continue
+        for kind in options.precisions.split(",") if mode != "none" else ():
+            peer = Peer(mode, kind, architecture, size, batch, options.wall)
+            end = time.monotonic() + options.limit
+            done = 0.0
+            for _ in range(2):
+                done = peer.step(end - time.monotonic()) if not isinstance(done, str) else done
+            if isinstance(done, str):
+                print(f"  {peer.name}: {done}", flush=True)
+                peer.stop()
+            else:
+                print(f"  {peer.name}: ready after {options.limit - end + time.monotonic():.0f} s", flush=True)
+                ready.append(peer)
+    return ready
+
+
+def ours(options, model, batch, kind):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.wall or 1), OMP_WAIT_POLICY="passive")
+    if not options.wall:
         environment["TERNION_CPU_TIME"] = "1"
-    done = subprocess.run([runner, model, str(batch), str(STEPS), kind, "ttq"], check=True, capture_output=True,
-                          text=True, env=environment)
+    done = subprocess.run([options.runner, model, str(batch), str(options.steps), kind, SCHEME], check=True,
+                          capture_output=True, text=True, env=environment)
     return float(re.search(r"best ([\d.]+)", done.stdout).group(1))
 
 
-def compare(ternion, runner, architecture, size, batch):
+def take_turns(options, model, batch, peers):
+    best = {kind: float("inf") for kind in options.precisions.split(",")}
+    for _ in range(options.rounds):
+        for kind in best:
+            best[kind] = min(best[kind], ours(options, model, batch, kind))
+        for peer in peers:
+            for _ in range(options.steps):
+                took = peer.step(options.limit)
+                if isinstance(took, str):
+                    raise SystemExit(f"{peer.name}: {took}")
+                peer.best = min(peer.best, took)
+    return best
+
+
+def export(net, inputs, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the classic exporter, which keeps BatchNormalization, is the old one
+        torch.onnx.export(net, inputs, path, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE,
+                          do_constant_folding=False)
+
+
+def compare(options, architecture):
+    size, batch = NETWORKS[architecture]
+    size, batch = options.size or size, options.batch or batch
+    print(f"{architecture} at {size} px, batch {batch}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "network.onnx")
-        subprocess.run([ternion, "create", architecture, "-q", "-o", model, "--input", f"3x{size}x{size}"], check=True)
-        best = {"fp32": 1e9, "bf16": 1e9}
-        made = peers(architecture, size, batch)
-        for _ in range(ROUNDS):
-            for kind in best:
-                best[kind] = min(best[kind], ours(runner, model, batch, kind))
-            for peer in made.values():
-                for _ in range(STEPS):
-                    peer.step()
-    print(f"{architecture} at {size} px, batch {batch}: ternion fp32 {best['fp32']:.1f} ms "
-          f"({1e3 * batch / best['fp32']:.0f} images/s), bf16 {best['bf16']:.1f} ms ({1e3 * batch / best['bf16']:.0f})")
-    for mode, peer in made.items():
-        print(f"  PyTorch {torch.__version__} {mode} {peer.best:.1f} ms: {peer.best / best[mode.split()[1]]:.2f}x", flush=True)
-    fastest = min(peer.best for peer in made.values())
-    print(f"  its fastest against our fastest: {fastest / min(best.values()):.2f}x", flush=True)
+        export(network(architecture).eval(), (torch.zeros(batch, 3, size, size),), model)
+        peers = start_peers(options, architecture, size, batch)
+        best = take_turns(options, model, batch, peers)
+    for kind, took in best.items():
+        print(f"  ternion {kind} {took:.1f} ms ({1e3 * batch / took:.0f} images/s)")
+    for peer in peers:
+        print(f"  {peer.name} {peer.best:.1f} ms: {peer.best / best[peer.kind]:.2f} x ternion's time", flush=True)
+        peer.stop()
 
 
 def main():
-    global THREADS, clock, COMPILE
-    arguments = sys.argv[1:]
-    if arguments[0] == "--wall":
-        THREADS, clock = int(arguments[1]), time.perf_counter
-        del arguments[:2]
-    if arguments[0] == "--no-compile":
-        COMPILE = False
-        del arguments[0]
-    torch.set_num_threads(THREADS)
-    ternion, runner, *rest = arguments
-    rest = rest or ["resnet20", "32", "128", "resnet18", "64", "64", "densenet121", "64", "64"]
-    for i in range(0, len(rest), 3):
-        compare(ternion, runner, rest[i], int(rest[i + 1]), int(rest[i + 2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runner", metavar="TRAINING_SPEED")
+    parser.add_argument("--only", default=",".join(NETWORKS), metavar="NETWORK[,...]", help="of " + ", ".join(NETWORKS))
+    parser.add_argument("--modes", default="eager,compile", help="PyTorch's, or none")
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="of each contender in a round")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds a contender may take to its first steps")
+    parser.add_argument("--size", type=int, help="pixels")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--wall", type=int, metavar="THREADS")
+    options = parser.parse_args()
+    for architecture in options.only.split(","):
+        compare(options, architecture)
 
 
 if __name__ == "__main__":

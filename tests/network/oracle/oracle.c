@@ -203,6 +203,18 @@ static void gemm_pass(oracle *o, const double *dy)
 
 /* --- batch norm ------------------------------------------------------------------------------ */
 
+/* Element i of x or its gradient, which may lie in parts. */
+static double *batch_norm_source(double *const *src, const tn_batch_norm_task *t, int64_t i)
+{
+    int64_t r = i / t->channels, c = i % t->channels;
+    int p = 0;
+    if (t->n_parts == 0)
+        return &src[0][i];
+    while (c >= t->parts[p])
+        c -= t->parts[p++];
+    return &src[p][r * t->parts[p] + c];
+}
+
 static void statistics(const oracle *o, int64_t c, double *mean, double *variance)
 {
     const tn_batch_norm_task *t = &o->task->batch_norm;
@@ -212,21 +224,10 @@ static void statistics(const oracle *o, int64_t c, double *mean, double *varianc
         return;
     *mean = *variance = 0.0;
     for (int64_t r = 0; r < t->rows; r++)
-        *mean += o->src[0][r * t->channels + c] / (double)t->rows;
+        *mean += *batch_norm_source(o->src, t, r * t->channels + c) / (double)t->rows;
     for (int64_t r = 0; r < t->rows; r++)
-        *variance += pow(o->src[0][r * t->channels + c] - *mean, 2.0) / (double)t->rows;
-}
-
-/* Element i of x, which may lie in parts. */
-static const double *batch_norm_source(double *const *src, const tn_batch_norm_task *t, int64_t i)
-{
-    int64_t r = i / t->channels, c = i % t->channels;
-    int p = 0;
-    if (t->n_parts == 0)
-        return &src[0][i];
-    while (c >= t->parts[p])
-        c -= t->parts[p++];
-    return &src[p][r * t->parts[p] + c];
+        *variance +=
+            pow(*batch_norm_source(o->src, t, r * t->channels + c) - *mean, 2.0) / (double)t->rows;
 }
 
 static double batch_norm_sum(const oracle *o, int64_t i, double mean, double variance)
@@ -263,7 +264,7 @@ static void batch_norm_backward(oracle *o)
             for (int64_t i = c; i < o->dst_count; i += t->channels) {
                 double y = batch_norm_sum(o, i, mean, variance);
                 double g = o->ddst[i] * slope_of(t->function, (double)t->a, (double)t->b, y);
-                double x = (o->src[0][i] - mean) * inverse;
+                double x = (*batch_norm_source(o->src, t, i) - mean) * inverse;
                 if (pass == 0) {
                     sum_g += g;
                     sum_gx += g * x;
@@ -271,7 +272,7 @@ static void batch_norm_backward(oracle *o)
                         o->dsrc[1][i] = g;
                 } else {
                     double centre = o->training ? sum_g / rows + x * sum_gx / rows : 0.0;
-                    o->dsrc[0][i] = o->params[0][c] * inverse * (g - centre);
+                    *batch_norm_source(o->dsrc, t, i) = o->params[0][c] * inverse * (g - centre);
                 }
             }
         o->dparams[0][c] = sum_gx;
@@ -588,8 +589,6 @@ bool oracle_has_backward(const tn_task *task)
         return task->conv.function == TN_FUNCTION_NONE && !task->conv.fold && !task->conv.residual;
     case TN_VERB_GEMM:
         return task->gemm.function == TN_FUNCTION_NONE;
-    case TN_VERB_BATCH_NORM:
-        return task->batch_norm.n_parts == 0;
     case TN_VERB_REDUCE:
         return task->reduce.kind != TN_REDUCE_MAX;
     case TN_VERB_PAD:

@@ -52,9 +52,44 @@ static tn_function draw_function(tn_random *random, float *a, float *b)
     return f;
 }
 
+/* Many channels and images, rows of at most 3 pixels: what devices may do as matrix products. */
+static void draw_pixel_conv(tn_random *random, tn_task *task, oracle *o)
+{
+    tn_conv_task *t = &task->conv;
+    t->spatial = 2;
+    t->group = 1;
+    t->batch = range(random, 16, 20);
+    t->in_channels = 16 * range(random, 4, 5);
+    t->out_channels = coin(random) ? 128 : 80;
+    for (int i = 0; i < 2; i++) {
+        t->kernel[i] = range(random, 2, 3);
+        t->stride[i] = range(random, 1, 2);
+        t->dilation[i] = range(random, 1, 2);
+        t->pad_begin[i] = range(random, 0, t->kernel[i] - 1);
+        t->pad_end[i] = range(random, 0, t->kernel[i] - 1);
+        int64_t padding = t->pad_begin[i] + t->pad_end[i], window = t->dilation[i] * t->kernel[i];
+        t->in[i] = range(random, 1, 3) * t->stride[i] + window - t->dilation[i] - padding;
+        t->in[i] = t->in[i] < 1 ? 1 : t->in[i];
+        while (t->in[i] + padding <= window - t->dilation[i])
+            t->in[i]++;
+        t->out[i] = (t->in[i] + padding - window + t->dilation[i] - 1) / t->stride[i] + 1;
+    }
+    t->bias = coin(random);
+    o->n_src = 1;
+    o->dst_count = t->batch * t->out_channels * product(t->out, 2);
+    o->src_count[0] = t->batch * t->in_channels * product(t->in, 2);
+    o->param_count[0] = t->out_channels * t->in_channels * product(t->kernel, 2);
+    o->param_count[1] = t->out_channels;
+    o->n_params = t->bias ? 2 : 1;
+}
+
 static void draw_conv(tn_random *random, bool fused, tn_task *task, oracle *o)
 {
     tn_conv_task *t = &task->conv;
+    if (!fused && tn_random_below(random, 4) == 0) {
+        draw_pixel_conv(random, task, o);
+        return;
+    }
     t->spatial = tn_random_below(random, 5) ? 2 : 3;
     t->group = coin(random) ? 1 : range(random, 2, 4);
     bool depthwise = coin(random);
@@ -116,7 +151,7 @@ static void draw_gemm(tn_random *random, bool fused, tn_task *task, oracle *o)
         o->src_count[o->n_src++] = t->c_rows * t->c_cols;
 }
 
-static void draw_batch_norm(tn_random *random, bool fused, tn_task *task, int64_t *parts, oracle *o)
+static void draw_batch_norm(tn_random *random, tn_task *task, int64_t *parts, oracle *o)
 {
     tn_batch_norm_task *t = &task->batch_norm;
     t->rows = range(random, 2, 200);
@@ -127,7 +162,7 @@ static void draw_batch_norm(tn_random *random, bool fused, tn_task *task, int64_
     o->n_src = t->residual ? 2 : 1;
     o->n_params = 4;
     o->dst_count = o->src_count[0] = o->src_count[1] = t->rows * t->channels;
-    if (fused && !t->residual && coin(random)) {
+    if (!t->residual && coin(random)) {
         t->channels = 0;
         t->n_parts = o->n_src = (int)range(random, 1, 4);
         t->parts = parts;
@@ -293,8 +328,8 @@ void task_draw(tn_random *random, tn_verb verb, bool fused, tn_task *task, int64
         draw_gemm(random, fused, task, o);
         break;
     case TN_VERB_BATCH_NORM:
-        draw_batch_norm(random, fused, task, inner, o);
-        o->training = coin(random) && !task->batch_norm.n_parts;
+        draw_batch_norm(random, task, inner, o);
+        o->training = coin(random);
         break;
     case TN_VERB_POOL:
         draw_pool(random, task, o);
