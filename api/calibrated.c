@@ -327,9 +327,7 @@ static tn_status open_images(job *j, const tn_model *model, char **preprocess, t
 {
     const tn_quantize_request *request = j->request;
     const bool made = strcmp(request->calibration_data, "synthesize") == 0;
-    tn_image_options images = request->images;
-    if (!images.device || strcmp(images.device, "auto") == 0)
-        images.device = "cpu"; /* what calibration runs on */
+    const tn_image_options images = request->images;
     tn_status status = check_save(j, made, error);
     if (status == TN_OK)
         status = made ? tn_image_device(images.device, &j->source.device, error)

@@ -92,6 +92,10 @@ static void put_overview(FILE *out)
         fputc('\n', out);
     }
     put_exit_codes(out);
+    fputs(".SH FILES\n.TP\n~/.cache/ternion/cudnn-*.plans\n(or in $XDG_CACHE_HOME) engines that "
+          "cuDNN chose on this machine's GPUs; not read or written with "
+          "TERNION_CUDNN_CACHE=off.\n",
+          out);
 }
 
 void cli_man_page(const cli_command *command, FILE *out)

@@ -23,6 +23,9 @@ typedef struct piece {
 } piece;
 
 struct tn_activation_store {
+    tn_device *device; /* NULL: floats are in the host's memory */
+    float *staging;    /* between the device and the file */
+    size_t staged;     /* room there */
     held *slot;
     size_t keys;
     uint64_t limit, used; /* bytes in memory */
@@ -33,12 +36,13 @@ struct tn_activation_store {
     char directory[512];
 };
 
-tn_status tn_activation_store_create(size_t keys, uint64_t limit, tn_activation_store **out,
-                                     tn_error *error)
+tn_status tn_activation_store_create(tn_device *device, size_t keys, uint64_t limit,
+                                     tn_activation_store **out, tn_error *error)
 {
     tn_activation_store *store = tn_alloc_zero(1, sizeof *store);
     if (!store)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    store->device = device && !device->host_memory ? device : NULL;
     store->file = -1;
     store->keys = keys;
     store->limit = limit;
@@ -60,6 +64,7 @@ void tn_activation_store_destroy(tn_activation_store *store)
         tn_free(store->slot[i].data);
     if (store->file >= 0)
         close(store->file);
+    tn_free(store->staging);
     tn_free(store->slot);
     tn_free(store->free_pieces);
     tn_free(store);
@@ -147,6 +152,41 @@ static tn_status read_piece(const tn_activation_store *store, const held *slot, 
                          tn_quote(store->directory), strerror(errno));
 }
 
+/* --- the device ---------------------------------------------------------------------------------
+ */
+
+static tn_status take_in(const tn_activation_store *store, float *host, const float *data,
+                         size_t count, tn_error *error)
+{
+    tn_device *device = store->device;
+    if (device)
+        return device->type->download(device, host, data, count * sizeof *data, error);
+    memcpy(host, data, count * sizeof *data);
+    return TN_OK;
+}
+
+static tn_status give_out(const tn_activation_store *store, float *data, const float *host,
+                          size_t count, tn_error *error)
+{
+    tn_device *device = store->device;
+    if (device)
+        return device->type->upload(device, data, host, count * sizeof *data, error);
+    memcpy(data, host, count * sizeof *data);
+    return TN_OK;
+}
+
+static tn_status reserve(tn_activation_store *store, size_t count, tn_error *error)
+{
+    if (count <= store->staged)
+        return TN_OK;
+    tn_free(store->staging);
+    store->staging = tn_alloc_array(count, sizeof *store->staging);
+    store->staged = store->staging ? count : 0;
+    return store->staging ? TN_OK
+                          : tn_fail(error, TN_ERROR_LIMIT,
+                                    "out of memory for an activation of %zu numbers", count);
+}
+
 /* --- keys ---------------------------------------------------------------------------------------
  */
 
@@ -178,26 +218,35 @@ tn_status tn_activation_store_put(tn_activation_store *store, size_t key, const 
         if (slot->data)
             store->used += count * sizeof *data;
     }
-    if (slot->data) {
-        memcpy(slot->data, data, count * sizeof *data);
-        return TN_OK;
-    }
+    if (slot->data)
+        return take_in(store, slot->data, data, count, error);
     tn_status status = store->file < 0 ? open_file(store, error) : TN_OK;
     if (fresh)
         slot->offset = take_piece(store, count);
+    if (status == TN_OK && store->device) {
+        status = reserve(store, count, error);
+        if (status == TN_OK)
+            status = take_in(store, store->staging, data, count, error);
+        data = store->staging;
+    }
     return status == TN_OK ? write_piece(store, slot, data, error) : status;
 }
 
-tn_status tn_activation_store_get(const tn_activation_store *store, size_t key, float *data,
-                                  size_t count, tn_error *error)
+tn_status tn_activation_store_get(tn_activation_store *store, size_t key, float *data, size_t count,
+                                  tn_error *error)
 {
     const held *slot = &store->slot[key];
     if (slot->count != count)
         return tn_fail(error, TN_ERROR_USAGE, "activation %zu holds %zu numbers, not %zu", key,
                        slot->count, count);
+    if (count == 0)
+        return TN_OK;
     if (slot->data)
-        memcpy(data, slot->data, count * sizeof *data);
-    else if (count > 0)
+        return give_out(store, data, slot->data, count, error);
+    if (!store->device)
         return read_piece(store, slot, data, error);
-    return TN_OK;
+    tn_status status = reserve(store, count, error);
+    if (status == TN_OK)
+        status = read_piece(store, slot, store->staging, error);
+    return status == TN_OK ? give_out(store, data, store->staging, count, error) : status;
 }

@@ -25,8 +25,9 @@ typedef struct learned_layer {
     tn_patches patches;     /* of one chunk */
     const char *input;      /* value the layer reads */
     tn_gram gram;
-    float *gradient, *sum; /* [rows, cols] of a chunk, of all */
-    float *values, *shift; /* [rows, cols], [rows] */
+    tn_gram_target nothing; /* G alone is wanted */
+    float *gradient, *sum;  /* [rows, cols] of a chunk, of all */
+    float *values, *shift;  /* [rows, cols], [rows] */
     double *shift_sum,
         *gain;         /* [rows] gradient at `source`; what makes that one of the row's mean */
     double *curvature; /* [rows] h */
@@ -177,19 +178,6 @@ static void done(block_learner *learner)
 /* --- G and h ------------------------------------------------------------------------------------
  */
 
-/* G alone is wanted. */
-static void no_target(const void *context, int64_t group, const int64_t *rows, int64_t count,
-                      const float *x, float *y, int64_t stride)
-{
-    const learned_layer *layer = context;
-    int64_t outputs = layer->weight->rows / layer->patches.group;
-    (void)group;
-    (void)rows;
-    (void)x;
-    for (int64_t i = 0; i < count; i++)
-        memset(y + i * stride, 0, (size_t)outputs * sizeof *y);
-}
-
 static tn_status add_inputs(const block_learner *learner, learned_layer *layer, tn_gram_pass *pass,
                             int64_t chunk, tn_error *error)
 {
@@ -209,7 +197,7 @@ static tn_status add_inputs(const block_learner *learner, learned_layer *layer, 
     patches.batch = each;
     int64_t first = tn_patches_rows(&patches) * chunk * data->chunk_images;
     patches.batch = each * images;
-    return tn_gram_pass_add(pass, &patches, first, no_target, layer, error);
+    return tn_gram_pass_add(pass, &patches, first, error);
 }
 
 static tn_status measure_inputs(block_learner *learner, tn_error *error)
@@ -221,9 +209,10 @@ static tn_status measure_inputs(block_learner *learner, tn_error *error)
         learned_layer *layer = &learner->layer[l];
         tn_patches patches = layer->patches;
         patches.batch = patches.batch / learner->network->batch * data->fitted;
-        status =
-            tn_gram_pass_create(&patches, tn_patches_rows(&patches), learner->options->positions,
-                                false, &layer->gram, &pass[l], error);
+        layer->nothing = (tn_gram_target){.channels = layer->weight->rows};
+        status = tn_gram_pass_create(learner->network->device, &patches, tn_patches_rows(&patches),
+                                     learner->options->positions, false, &layer->nothing,
+                                     &layer->gram, &pass[l], error);
     }
     for (int64_t c = 0; status == TN_OK && c < chunks_of(data->fitted, data); c++) {
         status = tn_block_network_run(learner->network, data, c, error);
@@ -232,7 +221,7 @@ static tn_status measure_inputs(block_learner *learner, tn_error *error)
     }
     for (size_t l = 0; pass && l < learner->n_layers; l++) {
         if (status == TN_OK)
-            tn_gram_pass_finish(pass[l]);
+            status = tn_gram_pass_finish(pass[l], error);
         tn_gram_pass_destroy(pass[l]);
     }
     tn_free(pass);

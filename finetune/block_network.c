@@ -55,7 +55,7 @@ static tn_status make_plan(tn_block_network *network, tn_device *device, tn_erro
 tn_status tn_block_network_create(const tn_graph *graph, const tn_block *block, tn_device *device,
                                   tn_block_network *out, tn_error *error)
 {
-    tn_block_network network = {.block = block};
+    tn_block_network network = {.block = block, .device = device};
     tn_status status = tn_model_extract(graph, block->first, block->last, block->inputs,
                                         block->n_inputs, block->output, &network.model, error);
     if (status == TN_OK)

@@ -11,7 +11,7 @@
  * k, its inputs in the quantized network (k < n_inputs) and its output in the float network, as in
  * the model (NCHW). */
 typedef struct tn_block_data {
-    const tn_activation_store *store; /* borrowed */
+    tn_activation_store *store; /* borrowed */
     int64_t images, chunk_images;     /* in all, in one chunk (the graph's batch) */
     int64_t fitted; /* images [0, fitted) are fitted to, those up to `images` are held out */
     bool centered; /* a constant per channel of the output is free: errors are taken without mean */
@@ -21,6 +21,7 @@ size_t tn_block_key(const tn_block *block, int64_t chunk, size_t which);
 
 typedef struct tn_block_network {
     const tn_block *block; /* borrowed */
+    tn_device *device;     /* borrowed */
     struct tn_model *model;
     tn_graph *graph;
     tn_params *params;              /* all frozen; names as in the whole network */

@@ -126,14 +126,10 @@ static tn_status run_prepare(calibrate_run *run, const tn_dataset *dataset, tn_e
         status = tn_device_create_cpu(&run->own_device, error);
         run->device = run->own_device;
     }
-    if (status == TN_OK && !run->device->host_memory)
-        status = tn_fail(error, TN_ERROR_USAGE, "calibration runs on the cpu device, not on %s",
-                         run->device->id);
     if (status == TN_OK)
         status = tn_calibrate_images_load(run->model, dataset, &run->options, &run->images, error);
     tn_graph_options graph = {
-        .batch = tn_walk_chunk(run->images.count,
-                               run->images.size),
+        .batch = tn_walk_chunk(run->images.count, run->images.size),
         .input_rank = 3,
         .input_dims = {run->images.dims[0], run->images.dims[1], run->images.dims[2]},
         .output = run->options.output};
@@ -166,7 +162,8 @@ static tn_status try_bn(calibrate_run *run, int64_t first, int64_t held, tn_cali
     int64_t n = images->count - first;
     double agreement;
     run->walk.images = n;
-    tn_status status = tn_walk_run(&run->walk, images->values + first * images->size, n - held, mode, error);
+    tn_status status =
+        tn_walk_run(&run->walk, images->values + first * images->size, n - held, mode, error);
     run->walk.images = images->count;
     if (status == TN_OK)
         tn_walk_compare(&run->walk, n - held, n, kl, &agreement);
@@ -243,28 +240,35 @@ static bool is_quantized(const tn_layers *layers, const char *name)
     return false;
 }
 
-/* The float parameters that differ from the model's, into the copy. */
-static tn_status copy_params(const calibrate_run *run, tn_calibration *calibration, tn_error *error)
+/* A parameter, if it differs from the model's, into the copy. */
+static tn_status copy_param(const calibrate_run *run, size_t i, tn_calibration *calibration,
+                            tn_error *error)
 {
-    const tn_params *params = run->walk.params;
-    tn_status status = TN_OK;
-    for (size_t i = 0; status == TN_OK && i < tn_params_count(params); i++) {
-        const tn_param *param = tn_params_at(params, i);
-        const tn_param *before = tn_params_at(run->walk.float_params, i);
-        const tn_value *value = tn_graph_value(run->graph, param->name);
-        if (!value || is_quantized(&run->layers, param->name) ||
-            !memcmp(param->data, before->data, (size_t)param->count * sizeof *param->data))
-            continue;
-        float *numbers = tn_alloc_array((size_t)param->count, sizeof *numbers);
-        if (!numbers)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the corrected parameters");
-        status = tn_params_get(params, i, numbers, error);
-        if (status == TN_OK)
-            status = tn_substitute_values(calibration->model, param->name, value->constant->dtype,
-                                          param->rank, param->dims, numbers, error);
-        tn_free(numbers);
+    const tn_param *param = tn_params_at(run->walk.params, i);
+    const tn_value *value = tn_graph_value(run->graph, param->name);
+    const size_t count = (size_t)param->count;
+    if (!value || is_quantized(&run->layers, param->name))
+        return TN_OK;
+    float *numbers = tn_alloc_array(count, 2 * sizeof *numbers);
+    if (!numbers)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the corrected parameters");
+    tn_status status = tn_params_get(run->walk.params, i, numbers, error);
+    if (status == TN_OK)
+        status = tn_params_get(run->walk.float_params, i, numbers + count, error);
+    if (status == TN_OK && memcmp(numbers, numbers + count, count * sizeof *numbers) != 0) {
+        status = tn_substitute_values(calibration->model, param->name, value->constant->dtype,
+                                      param->rank, param->dims, numbers, error);
         calibration->params_changed++;
     }
+    tn_free(numbers);
+    return status;
+}
+
+static tn_status copy_params(const calibrate_run *run, tn_calibration *calibration, tn_error *error)
+{
+    tn_status status = TN_OK;
+    for (size_t i = 0; status == TN_OK && i < tn_params_count(run->walk.params); i++)
+        status = copy_param(run, i, calibration, error);
     return status;
 }
 

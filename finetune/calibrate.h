@@ -59,7 +59,8 @@ typedef struct tn_calibrate_options {
     const float *images;      /* instead of a data set: [skip + samples, C, H, W] */
     uint64_t memory;   /* [1 GB, or a quarter of the library's limit] bytes of activations kept in
                           memory; more go to a temporary file. The result does not depend on it */
-    tn_device *device; /* borrowed; must have host memory. NULL: a CPU device of its own */
+    tn_device *device; /* borrowed. NULL: a CPU device of its own. On others the networks run there
+                          and the Gram matrices are summed there; codes are fitted on the host */
     const tn_reporter *reporter;
 } tn_calibrate_options;
 

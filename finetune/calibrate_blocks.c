@@ -108,7 +108,7 @@ tn_status tn_walk_blocks_enter(tn_walk *walk, tn_walk_blocks *blocks, size_t ste
         return TN_OK;
     const tn_block *block = &blocks->blocks.block[blocks->at];
     int64_t chunks = tn_walk_chunks(walk);
-    tn_status status = tn_activation_store_create(tn_block_key(block, chunks, 0),
+    tn_status status = tn_activation_store_create(NULL, tn_block_key(block, chunks, 0),
                                                   walk->options->memory, &blocks->store, error);
     for (int64_t c = 0; status == TN_OK && c < chunks; c++) {
         status = tn_walk_advance(walk, c, step, step, error);

@@ -132,7 +132,8 @@ tn_status tn_walk_steps(tn_walk *walk, size_t float_end, size_t end, tn_error *e
             status = tn_plan_forward(walk->plan, TN_RUN_INFERENCE, i, i + 1, error);
         else if (tn_plan_step_buffer(walk->float_plan, i, -1, &from) &&
                  tn_plan_step_buffer(walk->plan, i, -1, &to))
-            memcpy(to.data, from.data, (size_t)to.count * sizeof *to.data);
+            status = walk->device->type->copy(walk->device, to.data, from.data,
+                                              (size_t)to.count * sizeof *to.data, error);
         mark_made(walk, TN_WALK_QUANTIZED, walk->plan, i);
     }
     return status;

@@ -15,81 +15,6 @@
 /* Positions used per weight of a row: more cost time and change little. */
 enum { POSITIONS_PER_COL = 40, TOGETHER = TN_PRODUCT_ROWS };
 
-/* What the target function reads. */
-typedef struct target_context {
-    const tn_layer_view *view;
-    bool residual;
-    const double *correction; /* [channels] 1 / gain, 0 where the BN all but closes the channel */
-    /* relaxation: where the ReLU hides the target as well as what the layer gives now, the latter
-     * is as good a target */
-    const float *values;         /* [channels, cols] in tile order; NULL: no relaxation */
-    const double *slope, *shift; /* [channels] */
-} target_context;
-
-static void plain_target(const target_context *context, int64_t channel, int64_t count,
-                         const int64_t *rows, int64_t outputs, float *y, int64_t stride)
-{
-    const tn_layer_view *view = context->view;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t at = rows[i] * view->channels + channel;
-        for (int64_t o = 0; o < outputs; o++) {
-            float value = view->output[at + o];
-            if (view->bias)
-                value -= view->bias[channel + o];
-            if (context->residual)
-                value += (view->other_f[at + o] - view->other_q[at + o]) *
-                         (float)context->correction[channel + o];
-            y[i * stride + o] = value;
-        }
-    }
-}
-
-static void relax(const target_context *context, int64_t channel, int64_t count,
-                  const int64_t *rows, int64_t outputs, const float *present, float *y,
-                  int64_t stride)
-{
-    const tn_layer_view *view = context->view;
-    for (int64_t i = 0; i < count; i++) {
-        const float *other =
-            view->other_q ? view->other_q + rows[i] * view->channels + channel : NULL;
-        for (int64_t o = 0; o < outputs; o++) {
-            double gain = view->gain[channel + o], rest = view->offset[channel + o];
-            if (other)
-                rest += (double)other[o];
-            double now = (double)present[i * outputs + o] * context->slope[channel + o] +
-                         context->shift[channel + o];
-            double wanted = (double)y[i * stride + o];
-            if (gain * now + rest < 0 && gain * wanted + rest < 0)
-                y[i * stride + o] = (float)now;
-        }
-    }
-}
-
-static void layer_target(const void *opaque, int64_t group, const int64_t *rows, int64_t count,
-                         const float *x, float *y, int64_t stride)
-{
-    enum { SLICE = 16, MAX_OUTPUTS = 512 }; /* positions at a time: bounds the stack */
-    const target_context *context = opaque;
-    const tn_layer_view *view = context->view;
-    int64_t cols = tn_patches_cols(&view->patches), outputs = view->channels / view->patches.group;
-    int64_t channel = group * outputs;
-    plain_target(context, channel, count, rows, outputs, y, stride);
-    if (!context->values)
-        return;
-    float present[SLICE * MAX_OUTPUTS];
-    for (int64_t o = 0; o < outputs; o += MAX_OUTPUTS) {
-        int64_t n = outputs - o < MAX_OUTPUTS ? outputs - o : MAX_OUTPUTS;
-        for (int64_t i = 0; i < count; i += SLICE) {
-            int64_t m = count - i < SLICE ? count - i : SLICE;
-            if (dnnl_sgemm('N', 'T', m, n, cols, 1.0f, x + i * stride, stride,
-                           context->values + (channel + o) * cols, cols, 0.0f, present,
-                           n) != dnnl_success)
-                return; /* the plain target stays */
-            relax(context, channel + o, m, rows + i, n, present, y + i * stride + o, stride);
-        }
-    }
-}
-
 /* Everything one fit works with. */
 typedef struct fit_state {
     const tn_layer_view *view;
@@ -99,7 +24,7 @@ typedef struct fit_state {
     int pass; /* over the chunks */
     tn_gram gram;
     double *damping;      /* [groups] */
-    double *correction;   /* [channels] */
+    float *correction;    /* [channels] */
     float *rows;          /* [channels, cols] values in weight order */
     float *tile_rows;     /* the same in tile order */
     double *products;     /* [channels, cols] */
@@ -200,7 +125,7 @@ static void measure(fit_state *state, tn_layer_fit *fit)
 }
 
 /* One pass over all chunks. */
-static tn_status add_chunks(fit_state *state, bool cross_only, const target_context *context,
+static tn_status add_chunks(fit_state *state, bool cross_only, const tn_gram_target *target,
                             tn_error *error)
 {
     const tn_layer_source *source = state->source;
@@ -208,25 +133,25 @@ static tn_status add_chunks(fit_state *state, bool cross_only, const target_cont
     tn_gram_pass *sums = NULL;
     patches.batch = source->batch_per_image;
     int64_t rows = tn_patches_rows(&patches); /* of an image */
-    tn_status status = tn_gram_pass_create(&patches, rows * source->images, state->limit,
-                                           cross_only, &state->gram, &sums, error);
+    tn_status status =
+        tn_gram_pass_create(source->device, &patches, rows * source->images, state->limit,
+                            cross_only, target, &state->gram, &sums, error);
     for (int64_t c = 0; status == TN_OK && c < source->chunks; c++) {
         int64_t images = 0;
         status = source->load(source->context, state->pass, c, &images, error);
         patches.batch = source->batch_per_image * images;
         if (status == TN_OK && images > 0)
-            status = tn_gram_pass_add(sums, &patches, rows * c * source->chunk_images, layer_target,
-                                      context, error);
+            status = tn_gram_pass_add(sums, &patches, rows * c * source->chunk_images, error);
     }
     if (status == TN_OK)
-        tn_gram_pass_finish(sums);
+        status = tn_gram_pass_finish(sums, error);
     tn_gram_pass_destroy(sums);
     state->pass++;
     return status;
 }
 
 /* The sums of cross once more, with the target relaxed around the present weight. */
-static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const target_context *plain,
+static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const tn_gram_target *plain,
                              tn_error *error)
 {
     tn_gram *gram = &state->gram;
@@ -236,7 +161,7 @@ static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const target_c
         for (int64_t j = 0; j < cols; j++)
             state->tile_rows[o * cols + j] =
                 state->rows[o * cols + tn_patches_weight_col(&state->view->patches, j)];
-    target_context relaxed = *plain;
+    tn_gram_target relaxed = *plain;
     relaxed.values = state->tile_rows;
     relaxed.slope = fit->slope;
     relaxed.shift = fit->shift;
@@ -259,17 +184,23 @@ static void find_correction(fit_state *state)
         most = fmax(most, fabs(state->view->gain[o]));
     for (int64_t o = 0; o < state->view->channels; o++) {
         double gain = state->view->gain[o];
-        state->correction[o] = fabs(gain) > 1e-2 * most ? 1 / gain : 0;
+        state->correction[o] = (float)(fabs(gain) > 1e-2 * most ? 1 / gain : 0);
     }
 }
 
 static tn_status fit_passes(fit_state *state, tn_layer_fit *fit, tn_error *error)
 {
     const tn_layer_view *view = state->view;
-    target_context context = {.view = view,
-                              .residual = view->other_f && !state->options->no_residual,
-                              .correction = state->correction};
-    tn_status status = add_chunks(state, false, &context, error);
+    const bool residual = view->other_f && !state->options->no_residual;
+    const tn_gram_target target = {.channels = view->channels,
+                                   .output = view->output,
+                                   .other_f = view->other_f,
+                                   .other_q = view->other_q,
+                                   .bias = view->bias,
+                                   .correction = residual ? state->correction : NULL,
+                                   .gain = view->gain,
+                                   .offset = view->offset};
+    tn_status status = add_chunks(state, false, &target, error);
     if (status != TN_OK)
         return status;
     if (view->centered) {
@@ -281,7 +212,7 @@ static tn_status fit_passes(fit_state *state, tn_layer_fit *fit, tn_error *error
     status = solve(state, error);
     int passes = view->relu ? state->options->relu_passes : 0;
     for (int pass = 0; status == TN_OK && pass < passes; pass++) {
-        status = relax_cross(state, fit, &context, error);
+        status = relax_cross(state, fit, &target, error);
         if (status == TN_OK)
             status = solve(state, error);
     }

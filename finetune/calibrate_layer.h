@@ -6,8 +6,9 @@
 #include "finetune/calibrate.h"
 #include "finetune/gram.h"
 
-/* A layer at work, some images at a time: arrays over positions are [rows, channels], channels
- * last, and hold the images of the chunk that was loaded last. */
+/* A layer at work, some images at a time: arrays over positions (patches.data, output, other_f,
+ * other_q) are [rows, channels], channels last, in the device's memory, and hold the images of the
+ * chunk that was loaded last. */
 typedef struct tn_layer_view {
     tn_patches patches;             /* of the quantized network; batch: as loaded */
     int64_t channels;               /* outputs */
@@ -28,6 +29,7 @@ typedef struct tn_layer_source {
     int64_t batch_per_image;              /* of patches.batch: 1, or rows of a linear layer */
     tn_status (*load)(void *context, int pass, int64_t chunk, int64_t *images, tn_error *error);
     void *context;
+    tn_device *device; /* whose memory the arrays are in; NULL: the host's */
 } tn_layer_source;
 
 typedef struct tn_layer_fit_options {

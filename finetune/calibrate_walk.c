@@ -7,6 +7,7 @@
 #include "finetune/calibrate_view.h"
 #include "finetune/calibrate_wide.h"
 #include "finetune/divergence.h"
+#include "finetune/host_copy.h"
 
 #include <string.h>
 
@@ -214,7 +215,8 @@ static tn_status run_fit(tn_walk *walk, size_t index, size_t step, bool in_block
                               .images = walk->fitted,
                               .batch_per_image = work->view.patches.batch / walk->chunk_images,
                               .load = load_for_fit,
-                              .context = &feed};
+                              .context = &feed,
+                              .device = walk->device};
     if (status == TN_OK)
         status = (wide ? tn_wide_fit_run : tn_layer_fit_run)(&work->view, &source, &options, weight,
                                                              &work->fit, error);
@@ -269,6 +271,28 @@ static bool wants_correction(const tn_walk *walk, size_t step)
     return walk->bn != TN_CALIBRATE_BN_AFFINE || !is_fitted_bn(walk, at.node);
 }
 
+/* The chunk's fitted images of both networks into the sums. copies: one for each network. */
+static tn_status add_moments(tn_walk *walk, int64_t chunk, const tn_plan_buffer *f,
+                             const tn_plan_buffer *q, tn_host_copy *copies, tn_moment_sums *sums,
+                             tn_error *error)
+{
+    const int64_t rows = q->count / sums->channels / walk->chunk_images; /* of an image */
+    const float *host_f = NULL, *host_q = NULL;
+    tn_status status = tn_walk_need(walk, TN_WALK_FLOAT, f, chunk, error);
+    if (status == TN_OK)
+        status = tn_walk_need(walk, TN_WALK_QUANTIZED, q, chunk, error);
+    if (status == TN_OK)
+        status =
+            tn_host_copy_get(&copies[0], walk->device, f->data, (size_t)f->count, &host_f, error);
+    if (status == TN_OK)
+        status =
+            tn_host_copy_get(&copies[1], walk->device, q->data, (size_t)q->count, &host_q, error);
+    if (status == TN_OK)
+        tn_moment_sums_add(sums, host_f, host_q,
+                           rows * tn_walk_images_in(walk, chunk, walk->fitted));
+    return status;
+}
+
 static tn_status correct_bn(tn_walk *walk, size_t step, tn_error *error)
 {
     tn_plan_step at;
@@ -278,21 +302,17 @@ static tn_status correct_bn(tn_walk *walk, size_t step, tn_error *error)
     if (status != TN_OK || !tn_plan_step_buffer(walk->float_plan, step, 0, &f) ||
         !tn_plan_step_buffer(walk->plan, step, 0, &q))
         return status;
-    int64_t channels = at.node->inputs[0]->dims[1];
-    int64_t rows = q.count / channels / walk->chunk_images; /* of an image */
-    status = tn_moment_sums_init(&sums, channels, error);
+    tn_host_copy copies[2] = {{0}, {0}};
+    status = tn_moment_sums_init(&sums, at.node->inputs[0]->dims[1], error);
     if (status != TN_OK)
         return status;
     for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
         status = tn_walk_pass(walk, c, step, step, error);
         if (status == TN_OK)
-            status = tn_walk_need(walk, TN_WALK_FLOAT, &f, c, error);
-        if (status == TN_OK)
-            status = tn_walk_need(walk, TN_WALK_QUANTIZED, &q, c, error);
-        if (status == TN_OK)
-            tn_moment_sums_add(&sums, f.data, q.data,
-                               rows * tn_walk_images_in(walk, c, walk->fitted));
+            status = add_moments(walk, c, &f, &q, copies, &sums, error);
     }
+    tn_host_copy_done(&copies[0]);
+    tn_host_copy_done(&copies[1]);
     if (status == TN_OK)
         status = tn_bn_correct(walk->params, at.node, &sums, walk->bn, error);
     tn_moment_sums_done(&sums);
@@ -398,7 +418,8 @@ static tn_status make_store(tn_walk *walk, tn_error *error)
 {
     tn_activation_store_destroy(walk->store);
     walk->store = NULL;
-    return tn_activation_store_create((size_t)tn_walk_chunks(walk) *
+    return tn_activation_store_create(walk->device,
+                                      (size_t)tn_walk_chunks(walk) *
                                           tn_plan_buffer_count(walk->plan) * TN_WALK_NETWORKS,
                                       walk->options->memory, &walk->store, error);
 }

@@ -26,10 +26,10 @@ typedef struct tn_walk {
     bool *touched_step;      /* [steps]: gives another output in the quantized network */
     bool *touched;           /* [buffers]: differs between the two networks */
     tn_plan_buffer *scratch; /* [buffers] */
-    bool *here, *fresh; /* [networks, buffers] of the chunk under way: in the plan's arrays; made
-                           since it was loaded */
-    bool *marked;       /* [buffers], all false */
-    const float *values;  /* all images */
+    bool *here, *fresh;  /* [networks, buffers] of the chunk under way: in the plan's arrays; made
+                            since it was loaded */
+    bool *marked;        /* [buffers], all false */
+    const float *values; /* all images */
     tn_activation_store *store;
     size_t float_at, at;    /* the next step of each network */
     float *logits[2];       /* [images, classes]: float, quantized */

@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "finetune/descent.h"
+#include "finetune/host_copy.h"
 
 #include <dnnl.h>
 #include <math.h>
@@ -91,16 +92,39 @@ static void center(float *x, int64_t n, int64_t width, double *mean)
             x[i * width + j] = (float)((double)x[i * width + j] - mean[j]);
 }
 
-/* Position `at` from row `row` of the chunk. */
-static void gather_row(wide_fit *wide, int64_t row, float *patch, int64_t at)
+/* Position `at` from row `row` of the chunk: its input patches and what the float network gave. */
+static void gather_row(wide_fit *wide, const tn_patches *patches, const float *output, int64_t row,
+                       float *patch, int64_t at)
 {
     const tn_layer_view *view = wide->view;
     float *x = wide->x + at * wide->cols, *y = wide->y + at * wide->rows;
-    tn_patches_fill(&view->patches, 0, row, patch);
+    tn_patches_fill(patches, 0, row, patch);
     for (int64_t j = 0; j < wide->cols; j++)
-        x[tn_patches_weight_col(&view->patches, j)] = patch[j];
+        x[tn_patches_weight_col(patches, j)] = patch[j];
     for (int64_t o = 0; o < wide->rows; o++)
-        y[o] = view->output[row * wide->rows + o] - (view->bias ? view->bias[o] : 0.0f);
+        y[o] = output[row * wide->rows + o] - (view->bias ? view->bias[o] : 0.0f);
+}
+
+static size_t input_count(const tn_patches *patches)
+{
+    int64_t count = patches->batch * patches->channels;
+    for (int i = 0; i < patches->spatial; i++)
+        count *= patches->in[i];
+    return (size_t)count;
+}
+
+/* What the host reads of the chunk that is loaded. copies: of input and output. */
+static tn_status look_at_chunk(const wide_fit *wide, tn_device *device, tn_host_copy *copies,
+                               tn_patches *patches, const float **output, tn_error *error)
+{
+    const tn_layer_view *view = wide->view;
+    *patches = view->patches;
+    tn_status status = tn_host_copy_get(&copies[0], device, view->patches.data,
+                                        input_count(patches), &patches->data, error);
+    return status == TN_OK
+               ? tn_host_copy_get(&copies[1], device, view->output,
+                                  (size_t)(tn_patches_rows(patches) * wide->rows), output, error)
+               : status;
 }
 
 /* One of `step` positions of all chunks, until there are `positions`. */
@@ -108,19 +132,26 @@ static tn_status gather(wide_fit *wide, const tn_layer_source *source, int64_t s
                         tn_error *error)
 {
     int64_t at = 0, per_chunk = wide->rows_per_image * source->chunk_images;
+    tn_host_copy copies[2] = {{0}, {0}};
+    tn_patches patches;
+    const float *output = NULL;
     float *patch = tn_alloc_array((size_t)wide->cols, sizeof *patch);
     tn_status status = patch ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "no memory for a patch");
     for (int64_t c = 0; status == TN_OK && c < source->chunks; c++) {
         int64_t images = 0, first = c * per_chunk;
         status = source->load(source->context, 0, c, &images, error);
         int64_t end = first + images * wide->rows_per_image;
+        if (status == TN_OK)
+            status = look_at_chunk(wide, source->device, copies, &patches, &output, error);
         for (; status == TN_OK && at < wide->positions; at++) {
             int64_t row = tn_gram_chosen_row(at, step);
             if (row >= end)
                 break;
-            gather_row(wide, row - first, patch, at);
+            gather_row(wide, &patches, output, row - first, patch, at);
         }
     }
+    tn_host_copy_done(&copies[0]);
+    tn_host_copy_done(&copies[1]);
     tn_free(patch);
     if (status == TN_OK && wide->view->centered) {
         center(wide->x, wide->positions, wide->cols, wide->mean_x);

@@ -4,6 +4,7 @@
 #include "core/hot.h"
 #include "core/memory.h"
 #include "core/threads.h"
+#include "finetune/gram_device.h"
 
 #include <dnnl.h>
 #include <omp.h>
@@ -99,15 +100,16 @@ void tn_gram_done(tn_gram *gram)
     *gram = (tn_gram){0};
 }
 
-/* A tile is [256, width] with columns x | y | 1. */
+/* A tile is [256, width] with columns x | y | 1; a device's has zeros between. */
 struct tn_gram_pass {
     tn_patches patches; /* of the chunk that is being added */
-    tn_gram_target target;
-    const void *context;
+    const tn_gram_target *target;
+    tn_gram_device *on_device; /* NULL: on the host */
     tn_gram *gram;
     int64_t total, first_row; /* rows of all chunks; the chunk's first */
     int64_t group, cols, outputs, width, step;
-    int64_t first_col;         /* of the products wanted: 0, or cols (cross only) */
+    int64_t y_at, one_at;      /* columns where y and 1 are */
+    int64_t first_col;         /* of the products wanted: 0, or y_at (cross only) */
     int64_t sum_width;         /* columns from there on */
     int64_t block, row_blocks; /* blocks of the product */
     int64_t col_blocks, chunks;
@@ -137,6 +139,30 @@ static int64_t position_at(const tn_gram_pass *pass, int64_t row)
     return tn_gram_chosen_row(j, pass->step) < row ? j + 1 : j;
 }
 
+/* y where the ReLU hides it. x, y: [count] rows of a tile. */
+static void relax(tn_gram_pass *pass, const int64_t *rows, int64_t count, const float *x, float *y)
+{
+    enum { SLICE = 16, MAX_OUTPUTS = 512 }; /* positions at a time: bounds the stack */
+    const int64_t channel = pass->group * pass->outputs, cols = pass->cols, width = pass->width;
+    float present[SLICE * MAX_OUTPUTS];
+    for (int64_t o = 0; o < pass->outputs; o += MAX_OUTPUTS) {
+        int64_t n = pass->outputs - o < MAX_OUTPUTS ? pass->outputs - o : MAX_OUTPUTS;
+        for (int64_t i = 0; i < count; i += SLICE) {
+            int64_t m = count - i < SLICE ? count - i : SLICE;
+            if (dnnl_sgemm('N', 'T', m, n, cols, 1.0f, x + i * width, width,
+                           pass->target->values + (channel + o) * cols, cols, 0.0f, present,
+                           n) != dnnl_success)
+                return; /* the plain target stays */
+            for (int64_t r = 0; r < m; r++)
+                for (int64_t c = 0; c < n; c++) {
+                    float *wanted = &y[(i + r) * width + o + c];
+                    *wanted = tn_gram_relaxed(pass->target, rows[i + r], channel + o + c,
+                                              present[r * n + c], *wanted);
+                }
+        }
+    }
+}
+
 static void fill_tile(tn_gram_pass *pass, int64_t slot, int64_t first, int64_t count)
 {
     float *tile = pass->tiles + slot * TN_GRAM_TILE * pass->width;
@@ -149,7 +175,12 @@ static void fill_tile(tn_gram_pass *pass, int64_t slot, int64_t first, int64_t c
         tile[(i + 1) * pass->width - 1] = 1.0f;
     }
     float *y = tile + pass->cols;
-    pass->target(pass->context, pass->group, rows, count, tile, y, pass->width);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t o = 0; o < pass->outputs; o++)
+            y[i * pass->width + o] =
+                tn_gram_wanted(pass->target, rows[i], pass->group * pass->outputs + o);
+    if (pass->target->values)
+        relax(pass, rows, count, tile, y);
     memset(sum, 0, 2 * (size_t)pass->outputs * sizeof *sum);
     for (int64_t i = 0; i < count; i++, y += pass->width)
         for (int64_t o = 0; o < pass->outputs; o++) {
@@ -241,10 +272,10 @@ static void finish(const tn_gram_pass *pass)
     for (int64_t i = 0; i < cols; i++) {
         int64_t wi = tn_patches_weight_col(&pass->patches, i);
         for (int64_t o = 0; o < pass->outputs; o++)
-            cross[o * cols + wi] += total(pass, i, cols + o);
+            cross[o * cols + wi] += total(pass, i, pass->y_at + o);
         if (pass->first_col > 0)
             continue;
-        gram->sum_x[pass->group * cols + wi] += total(pass, i, pass->width - 1);
+        gram->sum_x[pass->group * cols + wi] += total(pass, i, pass->one_at);
         for (int64_t j = 0; j < cols; j++) {
             int64_t wj = tn_patches_weight_col(&pass->patches, j);
             inner[wi * cols + wj] += i <= j ? total(pass, i, j) : total(pass, j, i);
@@ -254,7 +285,11 @@ static void finish(const tn_gram_pass *pass)
 
 static void plan_blocks(tn_gram_pass *pass, bool cross_only)
 {
+    pass->y_at = pass->cols;
+    pass->one_at = pass->cols + pass->outputs;
+    pass->width = pass->one_at + 1;
     pass->first_col = cross_only ? pass->cols : 0;
+    pass->sum_width = pass->width - pass->first_col;
     int64_t parts = (pass->cols + MAX_BLOCK - 1) / MAX_BLOCK;
     if (parts == 1 && pass->cols > 64)
         parts = 2;
@@ -264,40 +299,64 @@ static void plan_blocks(tn_gram_pass *pass, bool cross_only)
     pass->chunks = pass->row_blocks > 6 ? 1 : MAX_CHUNKS;
 }
 
+static void take_layout(tn_gram_pass *pass)
+{
+    const tn_gram_layout l = tn_gram_device_layout(pass->on_device);
+    pass->y_at = l.y_at;
+    pass->one_at = l.one_at;
+    pass->width = l.width;
+    pass->first_col = l.first;
+    pass->sum_width = l.sum_width;
+    pass->chunks = 1;
+}
+
 static tn_status allocate(tn_gram_pass *pass, tn_error *error)
 {
     int64_t threads = tn_threads_get(), sums;
-    pass->sum_width = pass->width - pass->first_col;
     if (!tn_checked_mul_i64(pass->chunks * pass->cols, pass->sum_width, &sums) ||
         !tn_checked_mul_i64(sums, pass->gram->groups, &sums))
         return tn_fail(error, TN_ERROR_LIMIT, "a layer of %lld inputs is too large",
                        (long long)pass->cols);
-    pass->tiles = tn_alloc_array((size_t)(SUPER_TILES * TN_GRAM_TILE * pass->width), sizeof(float));
-    pass->rows = tn_alloc_array(SUPER_TILES * TN_GRAM_TILE, sizeof(int64_t));
     pass->sums = tn_alloc_zero((size_t)sums, sizeof(double));
-    pass->scratch = tn_alloc_array((size_t)(threads * pass->block * pass->block), sizeof(float));
-    pass->y_sums = tn_alloc_array((size_t)(SUPER_TILES * 2 * pass->outputs), sizeof(double));
-    if (!pass->tiles || !pass->rows || !pass->sums || !pass->scratch || !pass->y_sums)
-        return tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",
-                       (long long)pass->cols);
-    return TN_OK;
+    bool ok = pass->sums;
+    if (!pass->on_device) {
+        pass->tiles =
+            tn_alloc_array((size_t)(SUPER_TILES * TN_GRAM_TILE * pass->width), sizeof(float));
+        pass->rows = tn_alloc_array(SUPER_TILES * TN_GRAM_TILE, sizeof(int64_t));
+        pass->scratch =
+            tn_alloc_array((size_t)(threads * pass->block * pass->block), sizeof(float));
+        pass->y_sums = tn_alloc_array((size_t)(SUPER_TILES * 2 * pass->outputs), sizeof(double));
+        ok = ok && pass->tiles && pass->rows && pass->scratch && pass->y_sums;
+    }
+    return ok ? TN_OK
+              : tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",
+                        (long long)pass->cols);
 }
 
-tn_status tn_gram_pass_create(const tn_patches *patches, int64_t total, int64_t limit,
-                              bool cross_only, tn_gram *gram, tn_gram_pass **out, tn_error *error)
+tn_status tn_gram_pass_create(tn_device *device, const tn_patches *patches, int64_t total,
+                              int64_t limit, bool cross_only, const tn_gram_target *target,
+                              tn_gram *gram, tn_gram_pass **out, tn_error *error)
 {
     tn_gram_pass *pass = tn_alloc_zero(1, sizeof *pass);
+    tn_status status = TN_OK;
     if (!pass)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
     pass->patches = *patches;
+    pass->target = target;
     pass->gram = gram;
     pass->total = total;
     pass->cols = tn_patches_cols(patches);
     pass->outputs = gram->rows / gram->groups;
-    pass->width = pass->cols + pass->outputs + 1;
     pass->step = limit > 0 && total > limit ? total / limit : 1;
-    plan_blocks(pass, cross_only);
-    tn_status status = allocate(pass, error);
+    if (device && !device->host_memory)
+        status =
+            tn_gram_device_create(device, patches, cross_only, target, &pass->on_device, error);
+    if (status == TN_OK && pass->on_device)
+        take_layout(pass);
+    else
+        plan_blocks(pass, cross_only);
+    if (status == TN_OK)
+        status = allocate(pass, error);
     if (status == TN_OK)
         *out = pass;
     else
@@ -309,6 +368,7 @@ void tn_gram_pass_destroy(tn_gram_pass *pass)
 {
     if (!pass)
         return;
+    tn_gram_device_destroy(pass->on_device);
     tn_free(pass->tiles);
     tn_free(pass->rows);
     tn_free(pass->sums);
@@ -317,15 +377,32 @@ void tn_gram_pass_destroy(tn_gram_pass *pass)
     tn_free(pass);
 }
 
+/* The chunk's positions [first, last) to the device. */
+static tn_status add_on_device(tn_gram_pass *pass, int64_t first, int64_t last, tn_error *error)
+{
+    if (last <= first)
+        return TN_OK;
+    uint32_t *places = tn_alloc_array((size_t)(last - first), sizeof *places);
+    if (!places)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for %lld positions",
+                       (long long)(last - first));
+    for (int64_t j = first; j < last; j++)
+        places[j - first] = (uint32_t)(tn_gram_chosen_row(j, pass->step) - pass->first_row);
+    tn_status status =
+        tn_gram_device_add(pass->on_device, pass->patches.data, places, last - first, error);
+    tn_free(places);
+    return status;
+}
+
 tn_status tn_gram_pass_add(tn_gram_pass *pass, const tn_patches *patches, int64_t first_row,
-                           tn_gram_target target, const void *context, tn_error *error)
+                           tn_error *error)
 {
     pass->patches = *patches;
-    pass->target = target;
-    pass->context = context;
     pass->first_row = first_row;
     int64_t first = position_at(pass, first_row);
     int64_t last = position_at(pass, first_row + tn_patches_rows(patches));
+    if (pass->on_device)
+        return add_on_device(pass, first, last, error);
     int64_t tiles = (last - first + TN_GRAM_TILE - 1) / TN_GRAM_TILE;
     for (pass->group = 0; pass->group < pass->gram->groups; pass->group++)
         for (int64_t t = 0; t < tiles; t += SUPER_TILES)
@@ -334,25 +411,41 @@ tn_status tn_gram_pass_add(tn_gram_pass *pass, const tn_patches *patches, int64_
     return pass->failed ? tn_fail(error, TN_ERROR_DEVICE, "oneDNN's sgemm failed") : TN_OK;
 }
 
-void tn_gram_pass_finish(tn_gram_pass *pass)
+static tn_status take_sums(tn_gram_pass *pass, tn_error *error)
 {
-    for (pass->group = 0; pass->group < pass->gram->groups; pass->group++)
+    tn_gram *gram = pass->gram;
+    double *moments = tn_alloc_array((size_t)gram->rows, 2 * sizeof *moments);
+    tn_status status = moments
+                           ? tn_gram_device_get(pass->on_device, pass->sums, moments, error)
+                           : tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer's moments");
+    for (int64_t o = 0; status == TN_OK && o < gram->rows; o++) {
+        gram->sum_y[o] += moments[2 * o];
+        gram->sum_yy[o] += moments[2 * o + 1];
+    }
+    tn_free(moments);
+    return status;
+}
+
+tn_status tn_gram_pass_finish(tn_gram_pass *pass, tn_error *error)
+{
+    tn_status status = pass->on_device ? take_sums(pass, error) : TN_OK;
+    for (pass->group = 0; status == TN_OK && pass->group < pass->gram->groups; pass->group++)
         finish(pass);
     if (pass->first_col == 0)
         pass->gram->count += (double)(pass->total / pass->step);
+    return status;
 }
 
 tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
-                             tn_gram_target target, const void *context, tn_gram *gram,
-                             tn_error *error)
+                             const tn_gram_target *target, tn_gram *gram, tn_error *error)
 {
     tn_gram_pass *pass = NULL;
-    tn_status status = tn_gram_pass_create(patches, tn_patches_rows(patches), limit, cross_only,
-                                           gram, &pass, error);
+    tn_status status = tn_gram_pass_create(NULL, patches, tn_patches_rows(patches), limit,
+                                           cross_only, target, gram, &pass, error);
     if (status == TN_OK)
-        status = tn_gram_pass_add(pass, patches, 0, target, context, error);
+        status = tn_gram_pass_add(pass, patches, 0, error);
     if (status == TN_OK)
-        tn_gram_pass_finish(pass);
+        status = tn_gram_pass_finish(pass, error);
     tn_gram_pass_destroy(pass);
     return status;
 }

@@ -1,18 +1,13 @@
 /* What a layer sees, as the few sums its least-squares problem needs:
  *   inner = sum x x',  cross = sum y x',  and the sums of x, y, y^2
  * over positions, x being the input patch of an output position and y what the layer should give
- * there. One pass over the activations in tiles of 256 positions: products in fp32 (oneDNN), added
- * up in double, in an order fixed by the shapes alone (the same bits for every number of threads).
- */
+ * there (tn_gram_target). One pass over the activations in tiles of 256 positions: products in fp32
+ * (oneDNN, or the device's verb GRAM), added up in double, in an order fixed by the shapes alone
+ * (the same bits for every number of threads). */
 #ifndef TERNION_FINETUNE_GRAM_H
 #define TERNION_FINETUNE_GRAM_H
 
-#include "core/status.h"
-
-#include <stdbool.h>
-#include <stdint.h>
-
-enum { TN_GRAM_TILE = 256 };
+#include "network/device.h"
 
 /* The input patches of a convolution; of a linear layer with spatial = 0 (volume 1). */
 typedef struct tn_patches {
@@ -37,11 +32,6 @@ void tn_patches_fill(const tn_patches *patches, int64_t group, int64_t row, floa
  * that no pattern of the positions is met again and again. */
 int64_t tn_gram_chosen_row(int64_t j, int64_t step);
 
-/* What the layer should give: writes y [count, outputs / group] (row stride `stride`) of `group`
- * for the positions in `rows`; x are their patches, same stride. Called from several threads. */
-typedef void (*tn_gram_target)(const void *context, int64_t group, const int64_t *rows,
-                               int64_t count, const float *x, float *y, int64_t stride);
-
 typedef struct tn_gram {
     int64_t rows, cols, groups; /* output channels, weights of one, groups of the convolution */
     double count;               /* positions summed */
@@ -58,25 +48,24 @@ void tn_gram_done(tn_gram *gram);
 
 /* One pass over the positions in chunks: the positions of chunk after chunk, in order, make up
  * `total` rows. With a limit (> 0) about so many of them are used, spread evenly with a jitter.
- * With cross_only, inner and sum_x stay as they are. `patches` tells the shape; gram's must fit. */
+ * With cross_only, inner and sum_x stay as they are. `patches` tells the shape; gram's must fit.
+ * Arrays over positions (patches.data, the target's) are in the device's memory, the rest is the
+ * host's; device NULL: the host. Borrows device, target and gram. */
 typedef struct tn_gram_pass tn_gram_pass;
-tn_status tn_gram_pass_create(const tn_patches *patches, int64_t total, int64_t limit,
-                              bool cross_only, tn_gram *gram, tn_gram_pass **pass,
-                              tn_error *error) TN_MUST_CHECK;
+tn_status tn_gram_pass_create(tn_device *device, const tn_patches *patches, int64_t total,
+                              int64_t limit, bool cross_only, const tn_gram_target *target,
+                              tn_gram *gram, tn_gram_pass **pass, tn_error *error) TN_MUST_CHECK;
 void tn_gram_pass_destroy(tn_gram_pass *pass); /* NULL is fine */
-/* The positions of a chunk; first_row is its first among all. The target is given rows of the
- * chunk. */
+/* The positions of a chunk, which the target's arrays over positions hold now; first_row is its
+ * first among all. */
 tn_status tn_gram_pass_add(tn_gram_pass *pass, const tn_patches *chunk, int64_t first_row,
-                           tn_gram_target target, const void *context,
                            tn_error *error) TN_MUST_CHECK;
 /* After the last chunk: adds the sums to the gram. */
-void tn_gram_pass_finish(tn_gram_pass *pass);
+tn_status tn_gram_pass_finish(tn_gram_pass *pass, tn_error *error) TN_MUST_CHECK;
 
-/* All in one chunk. Sums over all positions, or over about `limit` of them (> 0), spread evenly
- * with a jitter. With cross_only, inner and sum_x stay as they are. gram's shape must fit patches.
- */
+/* All in one chunk, on the host. */
 tn_status tn_gram_accumulate(const tn_patches *patches, int64_t limit, bool cross_only,
-                             tn_gram_target target, const void *context, tn_gram *gram,
+                             const tn_gram_target *target, tn_gram *gram,
                              tn_error *error) TN_MUST_CHECK;
 
 /* From sums about zero to sums about the means: what is left when a constant per output channel is

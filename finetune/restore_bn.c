@@ -1,8 +1,9 @@
 #include "finetune/restore_bn.h"
 
 #include "core/memory.h"
-#include "network/plan.h"
+#include "finetune/host_copy.h"
 #include "finetune/trained.h"
+#include "network/plan.h"
 #include "onnx_io/edit.h"
 #include "onnx_io/substitute.h"
 
@@ -74,21 +75,24 @@ static void add_values(measured *m, const float *data, bool channels_last, int64
     m->count += (double)(samples * pixels);
 }
 
-static tn_status add_batch(tn_plan *plan, const tn_batch *batch, measured *list, size_t count,
-                           tn_error *error)
+static tn_status add_batch(tn_plan *plan, tn_device *device, tn_host_copy *copy,
+                           const tn_batch *batch, measured *list, size_t count, tn_error *error)
 {
-    tn_status status =
-        tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
+    tn_status status = tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     for (size_t i = 0; status == TN_OK && i < count; i++) {
-        const float *data;
+        const float *data = NULL;
         bool channels_last;
         const tn_value *output = list[i].node->outputs[0];
         int64_t pixels = 1;
         for (int d = 2; d < output->rank; d++)
             pixels *= output->dims[d];
         status = tn_plan_raw(plan, output->name, &data, &channels_last, error);
+        if (status == TN_OK)
+            status = tn_host_copy_get(copy, device, data,
+                                      (size_t)(tn_plan_batch(plan) * list[i].channels * pixels),
+                                      &data, error);
         if (status == TN_OK)
             add_values(&list[i], data, channels_last, (int64_t)batch->count, pixels);
     }
@@ -100,6 +104,7 @@ static tn_status measure(const tn_graph *graph, tn_device *device, const tn_trai
 {
     tn_plan *plan = NULL;
     tn_loader *loader = NULL;
+    tn_host_copy copy = {0};
     size_t n = tn_dataset_count(data->train);
     images = images < n ? images : n;
     const char **taps = tn_alloc_array(count + 1, sizeof *taps);
@@ -128,8 +133,9 @@ static tn_status measure(const tn_graph *graph, tn_device *device, const tn_trai
         status = tn_loader_next(loader, &batch, error);
         if (status != TN_OK || !batch)
             break;
-        status = add_batch(plan, batch, list, count, error);
+        status = add_batch(plan, device, &copy, batch, list, count, error);
     }
+    tn_host_copy_done(&copy);
     tn_loader_destroy(loader);
     tn_plan_destroy(plan);
     tn_free(subset);

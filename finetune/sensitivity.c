@@ -27,6 +27,7 @@ typedef struct owned_param {
 } owned_param;
 
 typedef struct measuring {
+    tn_device *device;
     tn_sensitivity *table;
     const tn_probe *probe;
     tn_probe_network network;
@@ -128,16 +129,24 @@ static tn_status keep_live(measuring *m, size_t step, tn_error *error)
         float *copy = tn_alloc(buffer->bytes);
         if (!copy)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the sensitivity table");
-        memcpy(copy, buffer->data, buffer->bytes);
         m->kept[m->n_live] = copy;
+        tn_status status =
+            m->device->type->download(m->device, copy, buffer->data, buffer->bytes, error);
+        if (status != TN_OK) {
+            m->n_live++;
+            return status;
+        }
     }
     return TN_OK;
 }
 
-static void put_back(measuring *m)
+static tn_status put_back(measuring *m, tn_error *error)
 {
-    for (size_t i = 0; i < m->n_live; i++)
-        memcpy(m->live[i].data, m->kept[i], m->live[i].bytes);
+    tn_status status = TN_OK;
+    for (size_t i = 0; status == TN_OK && i < m->n_live; i++)
+        status = m->device->type->upload(m->device, m->live[i].data, m->kept[i], m->live[i].bytes,
+                                         error);
+    return status;
 }
 
 /* KL summed over the batch with one layer at a width, from that layer's step on. */
@@ -146,7 +155,8 @@ static tn_status measure_layer(measuring *m, size_t layer, int b, int64_t count,
 {
     const int64_t classes = m->network.classes;
     tn_status status = place_layer(m, layer, b, error);
-    put_back(m);
+    if (status == TN_OK)
+        status = put_back(m, error);
     if (status == TN_OK)
         status = tn_plan_forward(m->network.plan, TN_RUN_INFERENCE, m->step_of_layer[layer],
                                  SIZE_MAX, error);
@@ -173,7 +183,7 @@ static tn_status measure_batch(measuring *m, int64_t at, tn_error *error)
             status = tn_probe_batch(m->probe, at, &count, &float_logits, error);
             done = 0;
         } else {
-            put_back(m);
+            status = put_back(m, error);
         }
         if (status == TN_OK)
             status = tn_plan_forward(m->network.plan, TN_RUN_INFERENCE, done, step, error);
@@ -292,6 +302,7 @@ static tn_status find_steps(measuring *m, tn_error *error)
 static tn_status make_arrays(measuring *m, tn_device *device, tn_error *error)
 {
     size_t most = 1, buffers = tn_plan_buffer_count(m->network.plan) + 1;
+    m->device = device;
     for (size_t i = 0; i < tn_params_count(m->network.params); i++)
         if ((size_t)tn_params_at(m->network.params, i)->count > most)
             most = (size_t)tn_params_at(m->network.params, i)->count;

@@ -4,6 +4,7 @@
 #include "core/hot.h"
 #include "core/memory.h"
 #include "core/random.h"
+#include "finetune/host_copy.h"
 #include "network/plan.h"
 
 #include <math.h>
@@ -35,6 +36,7 @@ typedef struct synthesis_run {
     double *sums;            /* the same */
     float *x, *gradient, *moment, *square;
     int32_t *labels;
+    tn_host_copy copy; /* of a BN's input */
     tn_arena arena;
 } synthesis_run;
 
@@ -52,6 +54,7 @@ static void run_done(synthesis_run *run)
     tn_free(run->moment);
     tn_free(run->square);
     tn_free(run->labels);
+    tn_host_copy_done(&run->copy);
     tn_arena_done(&run->arena);
 }
 
@@ -286,6 +289,8 @@ static tn_status match_bn(synthesis_run *run, const matched_bn *bn, double *loss
     const float *x;
     bool rows;
     tn_status status = tn_plan_raw(run->plan, bn->input, &x, &rows, error);
+    if (status == TN_OK)
+        status = tn_host_copy_get(&run->copy, run->device, x, (size_t)bn->count, &x, error);
     if (status != TN_OK)
         return status;
     if (!rows && bn->space > 1) {
@@ -406,9 +411,6 @@ tn_status tn_synthesize(const tn_model *model, const tn_synthesize_options *opti
         status = tn_device_create_cpu(&run.own_device, error);
         run.device = run.own_device;
     }
-    if (status == TN_OK && !run.device->host_memory)
-        status = tn_fail(error, TN_ERROR_USAGE,
-                         "images are synthesized on the cpu device, not on %s", run.device->id);
     if (status == TN_OK)
         status = make_plan(&run, model, error);
     if (status == TN_OK)

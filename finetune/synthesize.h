@@ -17,7 +17,7 @@ typedef struct tn_synthesize_options {
     double class_weight; /* [0.01] of the cross-entropy with random classes; < 0: 0 */
     uint64_t seed;
     const char *output; /* name of the network's output; NULL: the first */
-    tn_device *device;  /* borrowed; NULL: a CPU device of its own */
+    tn_device *device;  /* borrowed; NULL: a CPU device of its own. Statistics are the host's */
     const tn_reporter *reporter;
 } tn_synthesize_options;
 

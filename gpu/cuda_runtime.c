@@ -93,8 +93,12 @@ static tn_status start(tn_gpu *gpu, tn_error *error)
         status = check(cudaEventCreateWithFlags(&gpu->ring.done[i], cudaEventDisableTiming),
                        "creating an event", error);
     const char *wish = getenv("TERNION_CUDNN");
-    if (status == TN_OK && !(wish && strcmp(wish, "off") == 0))
-        (void)!tn_cudnn_open(NULL, &gpu->cudnn, NULL); /* convolution by columns without it */
+    if (status == TN_OK && !(wish && strcmp(wish, "off") == 0)) {
+        char name[128]; /* a part of a GPU is another one */
+        snprintf(name, sizeof(name), "%s, %d SMs, %d.%d", gpu->name, gpu->processors,
+                 properties.major, properties.minor);
+        (void)!tn_cudnn_open(NULL, name, &gpu->cudnn, NULL); /* convolution by columns without it */
+    }
     return status;
 }
 

@@ -1,9 +1,12 @@
 #include "gpu/cudnn_plan.h"
 
 #include "core/memory.h"
+#include "gpu/plan_cache.h"
 
 #include <cudnn.h>
 #include <dlfcn.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CANDIDATES = 32, X = 1, W = 2, Y = 3, MAX_DIMS = 5 };
@@ -14,6 +17,8 @@ struct tn_cudnn {
     void *library;
     cudnnHandle_t handle; /* NULL with a profile */
     descriptor profile;   /* NULL on a GPU */
+    tn_plan_cache *cache; /* NULL: none */
+    size_t from_cache;    /* plans */
     __typeof__(&cudnnGetVersion) version;
     __typeof__(&cudnnCreate) create;
     __typeof__(&cudnnDestroy) destroy;
@@ -245,9 +250,68 @@ static descriptor finish(tn_cudnn *c, descriptor configuration, size_t most, int
     return NULL;
 }
 
+/* A configuration's settings; false when they do not fit. */
+static bool describe_choice(tn_cudnn *c, descriptor configuration, tn_plan_choice *choice)
+{
+    descriptor knobs[TN_PLAN_KNOBS] = {NULL};
+    int64_t count = 0, one = 0;
+    bool ok = true;
+    for (int i = 0; i < TN_PLAN_KNOBS && ok; i++)
+        ok = c->make(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[i]) == CUDNN_STATUS_SUCCESS;
+    ok = ok &&
+         c->get(configuration, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                TN_PLAN_KNOBS, &count, (void *)knobs) == CUDNN_STATUS_SUCCESS &&
+         count <= TN_PLAN_KNOBS;
+    for (int64_t i = 0; i < count && ok; i++) {
+        cudnnBackendKnobType_t type = CUDNN_KNOB_TYPE_COUNTS;
+        ok = c->get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &one,
+                    &type) == CUDNN_STATUS_SUCCESS &&
+             c->get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &one,
+                    &choice->value[i]) == CUDNN_STATUS_SUCCESS;
+        choice->type[i] = type;
+    }
+    choice->knobs = (int)count;
+    for (int i = 0; i < TN_PLAN_KNOBS; i++)
+        if (knobs[i])
+            (void)c->drop(knobs[i]);
+    return ok;
+}
+
+/* A plan of what was chosen in an earlier run; NULL when it is not possible now. */
+static descriptor remake(tn_cudnn *c, descriptor graph, const tn_plan_choice *choice,
+                         tn_precision precision, size_t most, tn_gpu_convolution *out)
+{
+    builder b = {.cudnn = c, .ok = true};
+    descriptor plan = NULL, knobs[TN_PLAN_KNOBS];
+    descriptor engine = make(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    set_descriptor(&b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    set_integers(&b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 1, &choice->engine);
+    if (c->profile)
+        set_descriptor(&b, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, c->profile);
+    finalize(&b, engine);
+    for (int i = 0; i < choice->knobs; i++) {
+        cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)choice->type[i];
+        knobs[i] = make(&b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        set(&b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+        set_integers(&b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, 1, &choice->value[i]);
+        finalize(&b, knobs[i]);
+    }
+    descriptor configuration = make(&b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    set_descriptor(&b, configuration, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+    if (choice->knobs > 0)
+        set(&b, configuration, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+            choice->knobs, (const void *)knobs);
+    finalize(&b, configuration);
+    if (b.ok && is_allowed(c, configuration, precision, &out->engine))
+        plan = finish(c, configuration, most, &out->workspace);
+    drop_all(&b);
+    return plan;
+}
+
 /* Tries the library's candidates of one mode in order. */
 static descriptor choose(builder *b, descriptor graph, cudnnBackendHeurMode_t mode,
-                         tn_precision precision, size_t most, tn_gpu_convolution *out)
+                         tn_precision precision, size_t most, tn_gpu_convolution *out,
+                         tn_plan_choice *choice)
 {
     tn_cudnn *c = b->cudnn;
     descriptor candidates[CANDIDATES] = {NULL}, plan = NULL;
@@ -263,12 +327,54 @@ static descriptor choose(builder *b, descriptor graph, cudnnBackendHeurMode_t mo
     b->ok = b->ok && c->get(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                             CANDIDATES, &count, (void *)candidates) == CUDNN_STATUS_SUCCESS;
     for (int64_t i = 0; i < count && b->ok && !plan; i++)
-        if (is_allowed(c, candidates[i], precision, &out->engine))
+        if (is_allowed(c, candidates[i], precision, &out->engine)) {
             plan = finish(c, candidates[i], most, &out->workspace);
+            choice->engine = plan && describe_choice(c, candidates[i], choice) ? out->engine : -1;
+        }
     for (int i = 0; i < CANDIDATES; i++)
         if (candidates[i])
             (void)c->drop(candidates[i]);
     return plan;
+}
+
+static int write_sizes(char *text, size_t size, const int64_t *sizes, int n)
+{
+    int used = 0;
+    for (int i = 0; i < n; i++)
+        used += snprintf(text + used, size - (size_t)used, "%c%" PRId64, i ? 'x' : ' ', sizes[i]);
+    return used;
+}
+
+/* All that a choice depends on, besides the GPU and the library. */
+static void write_key(const tn_conv_task *t, tn_conv_pass pass, tn_precision precision, size_t most,
+                      char *key)
+{
+    const int64_t *const sizes[] = {t->in,       t->out,       t->kernel, t->stride,
+                                    t->dilation, t->pad_begin, t->pad_end};
+    int used = snprintf(
+        key, TN_PLAN_KEY, "%d %s %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %zu", (int)pass,
+        tn_precision_name(precision), t->batch, t->in_channels, t->out_channels, t->group, most);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        used += write_sizes(key + used, TN_PLAN_KEY - (size_t)used, sizes[i], t->spatial);
+}
+
+/* The plan of an earlier run, else by the library's ranking, which later runs then find. */
+static void find_plan(builder *b, descriptor graph, const char *key, tn_precision precision,
+                      size_t most, tn_gpu_convolution *p)
+{
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    tn_cudnn *c = b->cudnn;
+    tn_plan_choice choice = {0};
+    if (tn_plan_cache_find(c->cache, key, &choice)) {
+        p->plan = remake(c, graph, &choice, precision, most, p);
+        c->from_cache += p->plan != NULL;
+    }
+    for (int i = 0; i < 2 && !p->plan; i++) {
+        b->ok = true;
+        p->plan = choose(b, graph, modes[i], precision, most, p, &choice);
+        if (p->plan && choice.engine >= 0)
+            tn_plan_cache_keep(c->cache, key, &choice);
+    }
 }
 
 tn_status tn_cudnn_plan(tn_cudnn *cudnn, const tn_conv_task *task, tn_conv_pass pass,
@@ -276,7 +382,7 @@ tn_status tn_cudnn_plan(tn_cudnn *cudnn, const tn_conv_task *task, tn_conv_pass 
                         tn_error *error)
 {
     static const char *const names[] = {"forward", "data gradient", "weight gradient"};
-    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    char key[TN_PLAN_KEY];
     builder b = {.cudnn = cudnn, .ok = true};
     tn_gpu_convolution *p = tn_alloc_zero(1, sizeof(*p));
     if (!p)
@@ -284,10 +390,9 @@ tn_status tn_cudnn_plan(tn_cudnn *cudnn, const tn_conv_task *task, tn_conv_pass 
     p->cudnn = cudnn;
     descriptor graph = graph_of(&b, task, pass, precision);
     bool described = b.ok;
-    for (int i = 0; i < 2 && described && !p->plan; i++) {
-        b.ok = true;
-        p->plan = choose(&b, graph, modes[i], precision, most, p);
-    }
+    write_key(task, pass, precision, most, key);
+    if (described)
+        find_plan(&b, graph, key, precision, most, p);
     drop_all(&b);
     if (p->plan) {
         *plan = p;
@@ -355,7 +460,7 @@ static tn_status read_profile(tn_cudnn *c, const char *profile, tn_error *error)
     return tn_fail(error, TN_ERROR_DEVICE, "cuDNN does not take the device profile");
 }
 
-tn_status tn_cudnn_open(const char *profile, tn_cudnn **cudnn, tn_error *error)
+tn_status tn_cudnn_open(const char *profile, const char *gpu, tn_cudnn **cudnn, tn_error *error)
 {
     enum { OLDEST = 90800 };
     tn_cudnn *c = tn_alloc_zero(1, sizeof(*c));
@@ -372,6 +477,8 @@ tn_status tn_cudnn_open(const char *profile, tn_cudnn **cudnn, tn_error *error)
         status = read_profile(c, profile, error);
     else if (c->create(&c->handle) != CUDNN_STATUS_SUCCESS)
         status = tn_fail(error, TN_ERROR_DEVICE, "cuDNN does not start on this GPU");
+    if (status == TN_OK && gpu)
+        c->cache = tn_plan_cache_open(gpu, c->version());
     if (status == TN_OK)
         *cudnn = c;
     else
@@ -383,6 +490,7 @@ void tn_cudnn_close(tn_cudnn *c)
 {
     if (!c)
         return;
+    tn_plan_cache_close(c->cache);
     if (c->profile)
         (void)c->drop(c->profile);
     if (c->handle)
@@ -395,4 +503,9 @@ void tn_cudnn_close(tn_cudnn *c)
 size_t tn_cudnn_version(const tn_cudnn *c)
 {
     return c->version();
+}
+
+size_t tn_cudnn_from_cache(const tn_cudnn *c)
+{
+    return c->from_cache;
 }

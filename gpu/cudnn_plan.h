@@ -12,13 +12,16 @@
 typedef struct tn_cudnn tn_cudnn;
 
 /* profile: the GPU's properties in JSON, as cuDNN writes them (gpu/profiles.h); NULL: the current
- * GPU. DEVICE when cuDNN 9.8 or newer is not on the loader's path, or does not start. */
-tn_status tn_cudnn_open(const char *profile, tn_cudnn **cudnn, tn_error *error) TN_MUST_CHECK;
-void tn_cudnn_close(tn_cudnn *cudnn);           /* NULL is fine; its plans must be gone */
-size_t tn_cudnn_version(const tn_cudnn *cudnn); /* 91900: 9.19.0 */
+ * GPU. gpu: its name, under which choices are kept between runs (gpu/plan_cache.h); NULL: they are
+ * not. DEVICE when cuDNN 9.8 or newer is not on the loader's path, or does not start. */
+tn_status tn_cudnn_open(const char *profile, const char *gpu, tn_cudnn **cudnn,
+                        tn_error *error) TN_MUST_CHECK;
+void tn_cudnn_close(tn_cudnn *cudnn);              /* NULL is fine; its plans must be gone */
+size_t tn_cudnn_version(const tn_cudnn *cudnn);    /* 91900: 9.19.0 */
+size_t tn_cudnn_from_cache(const tn_cudnn *cudnn); /* plans whose choice an earlier run made */
 
 /* The first plan by the library's own ranking that keeps the rules above within `most` bytes of
- * workspace. USAGE when there is none. */
+ * workspace, or the one an earlier run chose so. USAGE when there is none. */
 tn_status tn_cudnn_plan(tn_cudnn *cudnn, const tn_conv_task *task, tn_conv_pass pass,
                         tn_precision precision, size_t most, tn_gpu_convolution **plan,
                         tn_error *error) TN_MUST_CHECK;

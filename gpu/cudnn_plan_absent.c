@@ -1,9 +1,9 @@
 /* In builds without cuDNN's headers. */
 #include "gpu/cudnn_plan.h"
 
-tn_status tn_cudnn_open(const char *profile, tn_cudnn **cudnn, tn_error *error)
+tn_status tn_cudnn_open(const char *profile, const char *gpu, tn_cudnn **cudnn, tn_error *error)
 {
-    (void)profile, (void)cudnn;
+    (void)profile, (void)gpu, (void)cudnn;
     return tn_fail(error, TN_ERROR_DEVICE, "this build has no cuDNN");
 }
 
@@ -13,6 +13,12 @@ void tn_cudnn_close(tn_cudnn *cudnn)
 }
 
 size_t tn_cudnn_version(const tn_cudnn *cudnn)
+{
+    (void)cudnn;
+    return 0;
+}
+
+size_t tn_cudnn_from_cache(const tn_cudnn *cudnn)
 {
     (void)cudnn;
     return 0;

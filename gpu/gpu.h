@@ -53,6 +53,7 @@ tn_gpu_prepare tn_gpu_augment_prepare;
 tn_gpu_prepare tn_gpu_quantizer_prepare;
 tn_gpu_prepare tn_gpu_optimizer_prepare; /* NORM too */
 tn_gpu_prepare tn_gpu_step_prepare;      /* TALLY, JUDGE */
+tn_gpu_prepare tn_gpu_gram_prepare;
 
 bool tn_gpu_function_has_backward(tn_function function);
 

@@ -174,6 +174,7 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
     [TN_VERB_OPTIMIZER] = tn_gpu_optimizer_prepare,
     [TN_VERB_TALLY] = tn_gpu_step_prepare,
     [TN_VERB_JUDGE] = tn_gpu_step_prepare,
+    [TN_VERB_GRAM] = tn_gpu_gram_prepare,
 };
 
 /* Convolutions, batch norm and reductions go between the types; all operands of others are of one
@@ -215,6 +216,7 @@ static const char *refusal(tn_device *device, const tn_task *task)
     case TN_VERB_OPTIMIZER:
     case TN_VERB_TALLY:
     case TN_VERB_JUDGE:
+    case TN_VERB_GRAM:
         return NULL;
     case TN_VERB_QUANTIZER:
         return tn_gpu_quantizer_refusal(&task->quantizer);

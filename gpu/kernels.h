@@ -7,6 +7,7 @@
 #define TERNION_GPU_KERNELS_H
 
 #include "gpu/kernels/augmentation.h"
+#include "gpu/kernels/calibrating.h"
 #include "gpu/kernels/convolution.h"
 #include "gpu/kernels/criterion.h"
 #include "gpu/kernels/elementwise.h"
@@ -71,7 +72,12 @@
     X(latent_slope, quantizing) \
     X(update, update) \
     X(tally, step) \
-    X(judge, step)
+    X(judge, step) \
+    X(gram_tile, gram) \
+    X(gram_relax, gram) \
+    X(gram_moments, gram) \
+    X(gram_add, gram) \
+    X(gram_add_moments, gram)
 
 #define TN_GPU_BLOCK_KERNELS(X) \
     X(chunks, chunks, 3) \

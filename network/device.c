@@ -3,10 +3,10 @@
 const char *tn_verb_name(tn_verb verb)
 {
     static const char *const names[TN_N_VERBS] = {
-        "convolution", "gemm",     "batch norm", "pool",          "unary",   "binary",
-        "concat",      "slice",    "pad",        "transpose",     "reduce",  "softmax",
-        "lrn",         "quantize", "dequantize", "fake quantize", "dropout", "loss",
-        "quantizer",   "norm",     "optimizer",  "augment",       "tally",   "judge"};
+        "convolution", "gemm",          "batch norm", "pool",   "unary",     "binary", "concat",
+        "slice",       "pad",           "transpose",  "reduce", "softmax",   "lrn",    "quantize",
+        "dequantize",  "fake quantize", "dropout",    "loss",   "quantizer", "norm",   "optimizer",
+        "augment",     "tally",         "judge",      "gram"};
     return (unsigned)verb < TN_N_VERBS ? names[verb] : "unknown";
 }
 

@@ -18,6 +18,7 @@
 #define TERNION_NETWORK_DEVICE_H
 
 #include "core/tensor.h"
+#include "network/calibration.h"
 #include "network/training.h"
 
 typedef struct tn_device tn_device;
@@ -52,14 +53,15 @@ typedef enum tn_verb {
     TN_VERB_FAKE_QUANTIZE, /* src x; params step */
     TN_VERB_DROPOUT,       /* src x */
     TN_VERB_LOSS,          /* src logits[, teacher logits]; dst 4 floats, see tn_loss_task */
-    /* Not part of a network's graph (training.h). The CPU device leaves them to finetune/, which
-       works on its memory itself. */
+    /* Not part of a network's graph (training.h, calibration.h). The CPU device leaves them to
+       finetune/, which works on its memory itself. */
     TN_VERB_QUANTIZER,
     TN_VERB_NORM,
     TN_VERB_OPTIMIZER,
     TN_VERB_AUGMENT, /* src the table of values, without augmentation */
     TN_VERB_TALLY,   /* src a batch's loss; see tn_step_state */
     TN_VERB_JUDGE,   /* src the sum of squares */
+    TN_VERB_GRAM,    /* calibration.h */
     TN_N_VERBS
 } tn_verb;
 
@@ -283,6 +285,7 @@ typedef struct tn_task {
         tn_optimizer_task optimizer; /* NORM too */
         tn_augment_task augment;
         tn_judge_task judge;
+        tn_gram_task gram;
     };
 } tn_task;
 
@@ -325,7 +328,7 @@ typedef struct tn_arguments {
     float scale, smoothing, temperature, weight;
     const tn_update *update; /* OPTIMIZER's pack; host memory */
     tn_step_state *step;     /* OPTIMIZER, TALLY, JUDGE; device memory */
-    /* AUGMENT; device memory */
+    /* AUGMENT, and places (count of them) GRAM; device memory */
     const unsigned char *pixels;
     const uint32_t *places;
     const tn_augmentation *augmentations;

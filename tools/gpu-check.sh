@@ -8,15 +8,18 @@
 #   tools/gpu-check.sh BUILD [PART...]        runs them, all without names; each has a time limit
 #
 # Ends in a table; exit 77 without a GPU. Environment: TERNION_CUDNN=off,
-# TERNION_CUDA_GRAPHS=off: without cuDNN, without recorded steps.
+# TERNION_CUDA_GRAPHS=off, TERNION_CUDNN_CACHE=off: without cuDNN, without recorded steps, without
+# the engines that earlier runs chose.
 set -u
-parts="parity verbs columns tf32 bf16 steps ceilings kernels determinism memcheck racecheck faults
-accuracy peers"
+parts="parity verbs calibration columns tf32 bf16 steps ceilings kernels determinism memcheck racecheck
+faults accuracy peers"
 
 list() {
     cat <<'END'
 parity       60 s  a training step of six networks in fp32 against the CPU
-verbs        60 s  quantizers, optimizers, augmentation, steps with the state on the GPU; replayed = eager
+verbs       120 s  quantizers, optimizers, augmentation, steps with the state on the GPU; replayed = eager;
+                   one quantized step of five networks against the CPU
+calibration 120 s  Gram sums, whole calibrations, synthesized images against the CPU
 columns      60 s  parity without cuDNN
 tf32         60 s  parity in tf32
 bf16         60 s  parity in bf16
@@ -38,7 +41,7 @@ build() {
         ${2:+-Dgpu_architectures=$2} || return 1
     ninja -C "$folder" -j "$(nproc)" cli/ternion tests/gpu/gpu_parity_test tests/gpu/gpu_bench \
         tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_image_feed \
-        tests/gpu/gpu_ahead \
+        tests/gpu/gpu_ahead tests/gpu/gpu_quantized_step tests/gpu/gpu_calibration \
         tests/gpu/gpu_fault
 }
 
@@ -55,9 +58,14 @@ tests=$build/tests/gpu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Trains on generated pictures on the GPU; the last state hash.
+# Generated pictures in $work/glyphs.
+glyphs() {
+    [ -d "$work/glyphs" ] || "$build/cli/ternion" data generate glyphs "$work/glyphs" -q
+}
+
+# Trains on them on the GPU; the last state hash.
 train() {
-    [ -d "$work/glyphs" ] || "$build/cli/ternion" data generate glyphs "$work/glyphs" -q || return 1
+    glyphs || return 1
     "$build/cli/ternion" finetune "$root/recipes/glyphs-resnet8.onnx" -o "$work/$1.onnx" \
         --data "$work/glyphs" --epochs 2 --seed 1 --device "${GPU_CHECK_DEVICE-cuda}" --no-calibration \
         --checkpoint "$work/$1" >"$work/$1.log" 2>&1 || { tail -3 "$work/$1.log"; return 1; }
@@ -68,6 +76,18 @@ determinism() {
     first=$(train first) && second=$(train second) || { echo "$first$second"; return 1; }
     echo "$first and $second"
     [ -n "$first" ] && [ "$first" = "$second" ]
+}
+
+# The same calibration on both devices, from the command line.
+calibration() {
+    glyphs || return 1
+    for device in cuda cpu; do
+        "$build/cli/ternion" quantize "$root/recipes/glyphs-resnet8.onnx" -o "$work/$device.onnx" \
+            --calibration-data "$work/glyphs" --seed 1 --device $device >"$work/$device.log" 2>&1
+        code=$?
+        grep -E "^calibrated|^KL|rounding|rror" "$work/$device.log" | sed "s/^/$device: /"
+        [ $code -eq 0 ] || return 1
+    done
 }
 
 accuracy() {
@@ -107,8 +127,9 @@ one() {
     tf32 | bf16) "$tests/gpu_parity_test" "$1" ;;
     verbs)
         "$tests/gpu_training_verbs" && "$tests/gpu_image_feed" && "$tests/gpu_resident_step" &&
-            "$tests/gpu_ahead"
+            "$tests/gpu_ahead" && "$tests/gpu_quantized_step"
         ;;
+    calibration) "$tests/gpu_calibration" && calibration ;;
     steps | ceilings | kernels) "$tests/gpu_bench" "$1" ;;
     determinism | accuracy | peers) "$1" ;;
     memcheck) sanitize ;;

@@ -27,7 +27,7 @@ static void fill(size_t key, size_t count, tn_random *random)
         expected[key][i] = tn_random_normal(random);
 }
 
-static void check_all(const tn_activation_store *store)
+static void check_all(tn_activation_store *store)
 {
     static float back[MOST];
     for (size_t k = 0; k < KEYS; k++) {
@@ -46,7 +46,7 @@ static void what_is_put_comes_back(void **state)
         tn_activation_store *store = NULL;
         tn_random random = tn_random_make(11, TN_PURPOSE_TEST, 3, l);
         memset(counts, 0, sizeof counts);
-        assert_int_equal(tn_activation_store_create(KEYS, limits[l], &store, NULL), TN_OK);
+        assert_int_equal(tn_activation_store_create(NULL, KEYS, limits[l], &store, NULL), TN_OK);
         for (int round = 0; round < ROUNDS; round++) {
             size_t key = tn_random_u32(&random) % KEYS;
             if (tn_random_u32(&random) % 3 == 0) {
@@ -73,7 +73,7 @@ static void no_room_is_an_error(void **state)
     struct rlimit before, small;
     tn_random random = tn_random_make(12, TN_PURPOSE_TEST, 3, 0);
     fill(0, MOST, &random);
-    assert_int_equal(tn_activation_store_create(KEYS, 0, &store, NULL), TN_OK);
+    assert_int_equal(tn_activation_store_create(NULL, KEYS, 0, &store, NULL), TN_OK);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     small = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max};
     signal(SIGXFSZ, SIG_IGN);
@@ -86,7 +86,7 @@ static void no_room_is_an_error(void **state)
     tn_activation_store_destroy(store);
 
     char *kept = getenv("TMPDIR") ? strdup(getenv("TMPDIR")) : NULL;
-    assert_int_equal(tn_activation_store_create(KEYS, 0, &store, NULL), TN_OK);
+    assert_int_equal(tn_activation_store_create(NULL, KEYS, 0, &store, NULL), TN_OK);
     setenv("TMPDIR", "/proc/nowhere", 1);
     assert_int_equal(tn_activation_store_put(store, 0, expected[0], MOST, &error), TN_ERROR_IO);
     assert_non_null(strstr(error.message, "/proc/nowhere"));

@@ -18,21 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct target_data {
-    const float *y;
-    int64_t outputs, group_outputs;
-} target_data;
-
-static void copy_target(const void *context, int64_t group, const int64_t *rows, int64_t count,
-                        const float *x, float *y, int64_t stride)
-{
-    (void)x;
-    const target_data *data = context;
-    for (int64_t i = 0; i < count; i++)
-        memcpy(y + i * stride, data->y + rows[i] * data->outputs + group * data->group_outputs,
-               (size_t)data->group_outputs * sizeof(float));
-}
-
 static float *random_floats(size_t n, uint64_t sample, float offset)
 {
     float *x = tn_alloc_array(n, sizeof *x);
@@ -61,9 +46,10 @@ static void check_against_loops(tn_patches *p, int64_t outputs)
 {
     tn_gram gram;
     int64_t rows = tn_patches_rows(p), cols = tn_patches_cols(p), per = outputs / p->group;
-    target_data data = {random_floats((size_t)(rows * outputs), 2, 0.5f), outputs, per};
+    tn_gram_target data = {.channels = outputs,
+                           .output = random_floats((size_t)(rows * outputs), 2, 0.5f)};
     assert_int_equal(tn_gram_init(&gram, outputs, cols, p->group, NULL), TN_OK);
-    assert_int_equal(tn_gram_accumulate(p, 0, false, copy_target, &data, &gram, NULL), TN_OK);
+    assert_int_equal(tn_gram_accumulate(p, 0, false, &data, &gram, NULL), TN_OK);
     assert_true(gram.count == (double)rows);
     for (int64_t g = 0; g < p->group; g++)
         for (int64_t i = 0; i < cols; i++) {
@@ -80,12 +66,12 @@ static void check_against_loops(tn_patches *p, int64_t outputs)
             for (int64_t o = 0; o < per; o++) {
                 double want = 0;
                 for (int64_t r = 0; r < rows; r++)
-                    want += patch_at(p, g, r, i) * (double)data.y[r * outputs + g * per + o];
+                    want += patch_at(p, g, r, i) * (double)data.output[r * outputs + g * per + o];
                 assert_true(fabs(want - gram.cross[(g * per + o) * cols + i]) < 1e-2);
             }
         }
     tn_gram_done(&gram);
-    tn_free((void *)data.y);
+    tn_free((void *)data.output);
 }
 
 static void sums_equal_loops(void **state)
@@ -108,12 +94,12 @@ static void linear_layers_are_patches_without_space(void **state)
     (void)state;
     float *x = random_floats(700 * 9, 1, 0), *y = random_floats(700 * 2, 2, 0);
     tn_patches p = {.batch = 700, .channels = 9, .group = 1, .data = x};
-    target_data data = {y, 2, 2};
+    tn_gram_target data = {.channels = 2, .output = y};
     tn_gram gram;
     assert_int_equal(tn_patches_rows(&p), 700);
     assert_int_equal(tn_patches_cols(&p), 9);
     assert_int_equal(tn_gram_init(&gram, 2, 9, 1, NULL), TN_OK);
-    assert_int_equal(tn_gram_accumulate(&p, 0, false, copy_target, &data, &gram, NULL), TN_OK);
+    assert_int_equal(tn_gram_accumulate(&p, 0, false, &data, &gram, NULL), TN_OK);
     double want = 0;
     for (int i = 0; i < 700; i++)
         want += (double)x[i * 9 + 4] * (double)y[i * 2 + 1];
@@ -139,14 +125,13 @@ static void threads_and_thinning_are_deterministic(void **state)
     float *x = random_floats(40 * 16 * 16 * 24, 1, 0.3f);
     tn_patches p = {2, 40, 24, 1, {16, 16}, {16, 16}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, x};
     float *y = random_floats(40 * 16 * 16 * 8, 2, 0);
-    target_data data = {y, 8, 8};
+    tn_gram_target data = {.channels = 8, .output = y};
     tn_gram gram[2];
     for (int64_t limit = 0; limit <= 3000; limit += 3000) {
         for (int t = 0; t < 2; t++) {
             tn_threads_set(t + 1);
             assert_int_equal(tn_gram_init(&gram[t], 8, 216, 1, NULL), TN_OK);
-            assert_int_equal(
-                tn_gram_accumulate(&p, limit, false, copy_target, &data, &gram[t], NULL), TN_OK);
+            assert_int_equal(tn_gram_accumulate(&p, limit, false, &data, &gram[t], NULL), TN_OK);
         }
         assert_true(gram[0].count == (limit ? 3413 : 10240));
         assert_memory_equal(gram[0].inner, gram[1].inner, 216 * 216 * sizeof(double));

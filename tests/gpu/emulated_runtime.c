@@ -17,7 +17,9 @@ enum { PAGE = 4096, MAX_PRODUCTS = 4096 };
 
 struct tn_gpu {
     char *region;
-    size_t used; /* memory is not used again: a use after free faults */
+    size_t used;  /* addresses are not used again */
+    size_t *ends; /* of allocations, in order */
+    size_t n_ends, end_room;
     bool reverse;
     tn_gpu_product *products;
     size_t n_products;
@@ -124,6 +126,7 @@ void tn_gpu_close(tn_gpu *gpu)
         return;
     munmap(gpu->region, region_bytes);
     tn_free(gpu->products);
+    tn_free(gpu->ends);
     tn_free(gpu);
 }
 
@@ -157,18 +160,36 @@ void *tn_gpu_alloc(tn_gpu *gpu, size_t bytes)
         return NULL;
     if (tn_gpu_fault() || bytes > region_bytes || whole > region_bytes - gpu->used)
         return NULL;
+    if (gpu->n_ends == gpu->end_room) {
+        size_t more = gpu->end_room ? 2 * gpu->end_room : 1024;
+        size_t *grown = tn_realloc(gpu->ends, more * sizeof(*grown));
+        if (!grown)
+            return NULL;
+        gpu->ends = grown;
+        gpu->end_room = more;
+    }
     char *memory = gpu->region + gpu->used;
     gpu->used += whole;
+    gpu->ends[gpu->n_ends++] = gpu->used;
     enter(gpu);
     memset(memory, 0xff, whole); /* NaNs */
     leave(gpu);
     return memory;
 }
 
+/* Gives the pages back, which opening and closing the region would go through. */
 void tn_gpu_free(tn_gpu *gpu, void *memory)
 {
-    (void)gpu; /* until close */
-    (void)memory;
+    size_t start = memory ? (size_t)((char *)memory - gpu->region) : gpu->used, low = 0;
+    for (size_t high = gpu->n_ends; low < high;) {
+        size_t middle = (low + high) / 2;
+        if (gpu->ends[middle] > start)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (memory && low < gpu->n_ends)
+        (void)madvise(memory, gpu->ends[low] - start, MADV_DONTNEED);
 }
 
 tn_status tn_gpu_copy(tn_gpu *gpu, void *dst, const void *src, size_t bytes,

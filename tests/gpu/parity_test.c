@@ -4,13 +4,10 @@
  *
  * Built over the emulated runtime here; over the real one it exits 77 without a GPU. */
 #include "core/memory.h"
-#include "gpu/cuda_device.h"
 #include "network/plan.h"
 #include "onnx_io/zoo/zoo.h"
+#include "tests/gpu/comparison.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct outcome {
@@ -18,14 +15,6 @@ typedef struct outcome {
     float *values; /* gradients, or running statistics, of all parameters in order */
     size_t count;
 } outcome;
-
-static uint64_t state;
-
-static float uniform(void)
-{
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (float)(int32_t)(state >> 32) / 2147483648.0f;
-}
 
 static tn_status step(const tn_graph *graph, tn_device *device, const tn_plan_options *options,
                       const float *images, const tn_loss_options *loss, outcome *out,
@@ -61,24 +50,12 @@ static tn_status step(const tn_graph *graph, tn_device *device, const tn_plan_op
     return status;
 }
 
-/* |a - b| over |a|, normwise. */
-static double distance(const outcome *a, const outcome *b)
-{
-    double difference = 0.0, norm = 0.0;
-    for (size_t i = 0; i < a->count; i++) {
-        double d = (double)a->values[i] - (double)b->values[i];
-        difference += d * d;
-        norm += (double)a->values[i] * (double)a->values[i];
-    }
-    return sqrt(difference / norm);
-}
-
 /* *own: how far the CPU's step in bf16 is from its own in fp32; 0 where it has none. */
 static tn_status compare(const char *id, int64_t size, int64_t batch, tn_precision precision,
                          tn_device *cpu, tn_device *cuda, double *worst, double *own,
                          tn_error *error)
 {
-    const tn_zoo_options zoo = {.classes = 10, .input = {3, size, size}, .seed = state};
+    const tn_zoo_options zoo = {.classes = 10, .input = {3, size, size}, .seed = comparison_state};
     const tn_graph_options graph_options = {.batch = batch};
     const tn_plan_options fp32 = {.training = true, .loss = true, .precision = TN_PRECISION_FP32};
     tn_plan_options tested = fp32;
@@ -91,11 +68,11 @@ static tn_status compare(const char *id, int64_t size, int64_t batch, tn_precisi
     int32_t labels[16], partners[16];
     float teacher[160], mix[16];
     for (size_t i = 0; images && i < pixels; i++)
-        images[i] = 2.0f * uniform();
+        images[i] = 2.0f * comparison_uniform();
     for (int i = 0; i < 16; i++)
         labels[i] = i == 1 ? -1 : i % 10, partners[i] = (3 * i + 1) % 10, mix[i] = 0.03f * (float)i;
     for (int i = 0; i < 160; i++)
-        teacher[i] = 3.0f * uniform();
+        teacher[i] = 3.0f * comparison_uniform();
     const tn_loss_options loss = {.labels = labels,
                                   .partners = partners,
                                   .mix = mix,
@@ -113,11 +90,11 @@ static tn_status compare(const char *id, int64_t size, int64_t batch, tn_precisi
         status = step(graph, cuda, &tested, images, &loss, &b, error);
     if (status == TN_OK) {
         double relative = fabs(a.loss.loss - b.loss.loss) / fabs(a.loss.loss);
-        *worst = fmax(distance(&a, &b), relative);
+        *worst = fmax(comparison_distance(a.values, b.values, a.count), relative);
         *own = 0.0;
         if (precision == TN_PRECISION_BF16 && (cpu->bf16 || cpu->bf16_runs)) {
             status = step(graph, cpu, &tested, images, &loss, &c, error);
-            *own = status == TN_OK ? distance(&a, &c) : 0.0;
+            *own = status == TN_OK ? comparison_distance(a.values, c.values, a.count) : 0.0;
         }
         if (precision == TN_PRECISION_FP32 &&
             (a.loss.top1 != b.loss.top1 || a.loss.top5 != b.loss.top5))
@@ -146,15 +123,10 @@ int main(int argc, char **argv)
     double tolerance = bf16 ? 0.25 : tf32 ? 0.15 : 1e-4;
     tn_error error = {0};
     tn_device *cpu = NULL, *cuda = NULL;
-    int bad = 0;
-    state = argc > 2 ? strtoull(argv[2], NULL, 10) : 20261;
-    printf("seed %llu\n", (unsigned long long)state);
-    if (tn_device_create_cuda(0, &cuda, &error) != TN_OK) {
-        printf("skipped: %s\n", error.message);
-        return 77;
-    }
-    if (tn_device_create_cpu(&cpu, &error) != TN_OK)
-        return 1;
+    comparison_seed(argc, argv, 2, 20261);
+    int bad = comparison_open(&cpu, &cuda);
+    if (bad)
+        return bad;
     for (size_t i = 0; i < sizeof(nets) / sizeof(nets[0]); i++) {
         double worst = (double)INFINITY, own = 0.0;
         if (argc > 3 && strcmp(argv[3], nets[i].id) != 0)

@@ -6,24 +6,14 @@
  * Built over the emulated runtime here; over the real one it exits 77 without a GPU. */
 #include "core/memory.h"
 #include "finetune/student.h"
-#include "gpu/cuda_device.h"
 #include "onnx_io/zoo/zoo.h"
+#include "tests/gpu/comparison.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { BATCH = 2, PIXELS = 3 * 32 * 32, STEPS = 4 };
 
-static uint64_t state;
 static float images[STEPS][BATCH * PIXELS];
-
-static float uniform(void)
-{
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (float)(int32_t)(state >> 32) / 2147483648.0f;
-}
 
 typedef struct outcome {
     double loss, norm;
@@ -83,17 +73,6 @@ static tn_status train(const tn_model *model, const tn_train_options *asked, tn_
     return status;
 }
 
-static double distance(const outcome *a, const outcome *b)
-{
-    double difference = 0.0, norm = 0.0;
-    for (size_t i = 0; i < a->count; i++) {
-        double d = (double)a->values[i] - (double)b->values[i];
-        difference += d * d;
-        norm += (double)a->values[i] * (double)a->values[i];
-    }
-    return sqrt(difference / norm);
-}
-
 /* Steps that are not recorded leave the same bits. */
 static bool same_eagerly(const tn_model *model, const tn_train_options *asked, tn_device *device,
                          const outcome *recorded, tn_error *error)
@@ -122,21 +101,16 @@ int main(int argc, char **argv)
     tn_error error = {0};
     tn_device *cpu = NULL, *cuda = NULL;
     tn_model *model = NULL;
-    int bad = 0;
-    const char *seed = getenv("TERNION_SEED");
-    state = argc > 1 ? strtoull(argv[1], NULL, 10) : seed ? strtoull(seed, NULL, 10) : 20269;
-    printf("seed %llu\n", (unsigned long long)state);
-    if (tn_device_create_cuda(0, &cuda, &error) != TN_OK) {
-        printf("skipped: %s\n", error.message);
-        return 77;
-    }
-    const tn_zoo_options zoo = {.seed = state};
-    if (tn_device_create_cpu(&cpu, &error) != TN_OK ||
-        tn_zoo_create("resnet8", &zoo, &model, &error) != TN_OK)
+    comparison_seed(argc, argv, 1, 20269);
+    int bad = comparison_open(&cpu, &cuda);
+    if (bad)
+        return bad;
+    const tn_zoo_options zoo = {.seed = comparison_state};
+    if (tn_zoo_create("resnet8", &zoo, &model, &error) != TN_OK)
         return 1;
     for (int i = 0; i < STEPS; i++)
         for (int k = 0; k < BATCH * PIXELS; k++)
-            images[i][k] = 2.0f * uniform();
+            images[i][k] = 2.0f * comparison_uniform();
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
         outcome a = {0}, b = {0};
         double worst = (double)INFINITY;
@@ -153,7 +127,8 @@ int main(int argc, char **argv)
         if (status == TN_OK && !same_eagerly(model, &asked, cuda, &b, &error))
             status = TN_ERROR_DIFFERS;
         if (status == TN_OK)
-            worst = fmax(distance(&a, &b), fabs(a.norm - b.norm) / a.norm);
+            worst = fmax(comparison_distance(a.values, b.values, a.count),
+                         fabs(a.norm - b.norm) / a.norm);
         printf("%-6s %-6s %-8s loss %.5f and %.5f  %s  %.2e\n",
                runs[i].scheme ? runs[i].scheme : "lsq", runs[i].optimizer, runs[i].granularity,
                a.loss, b.loss,
