@@ -2,12 +2,64 @@
 #include "api/network_file.h"
 
 #include "converter/comparison.h"
+#include "converter/unpack.h"
+#include "converter/weight_histogram.h"
 
 typedef struct pair {
     const char *path[2];
     tn_network_file file[2];
     tn_layers layers[2];
 } pair;
+
+static const tn_weight_report *weight_report(const tn_weight_histogram *h, tn_arena *arena)
+{
+    tn_weight_report *made = tn_arena_array(arena, 1, sizeof *made);
+    tn_code_report *codes = tn_arena_array(arena, TN_HISTOGRAM_CODES, sizeof *codes);
+    if (!made || !codes)
+        return NULL;
+    for (int c = 0; c < h->n_codes; c++)
+        codes[c] =
+            (tn_code_report){h->code[c].code, h->code[c].count, h->code[c].level, h->code[c].bin};
+    *made = (tn_weight_report){h->low, h->high,    h->bin,      TN_HISTOGRAM_BINS,
+                               codes,  h->n_codes, h->threshold};
+    return made;
+}
+
+static const tn_qweight *weight_of(const tn_unpacked *unpacked, const tn_layer *layer)
+{
+    for (size_t i = 0; i < unpacked->count; i++)
+        if (unpacked->item[i].layer->weight == layer->weight)
+            return unpacked->item[i].weight;
+    return NULL;
+}
+
+/* Of a's weights, by the codes that b keeps for them; and what b's layers are. */
+static tn_status report_histograms(const pair *p, const tn_layer_comparison *weights,
+                                   const tn_reporter *reporter, tn_compare_report *report,
+                                   tn_error *error)
+{
+    tn_arena *arena = tn_result_arena(report);
+    tn_unpacked unpacked = {.count = 0};
+    tn_status status = tn_unpack(p->file[1].graph, reporter, &unpacked, error);
+    for (size_t i = 0; i < weights->count && status == TN_OK; i++) {
+        const tn_layer_difference *difference = &weights->layer[i];
+        const tn_qweight *weight = weight_of(&unpacked, difference->b);
+        tn_weight_histogram *h = tn_arena_array(arena, 1, sizeof *h);
+        if (!h)
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+        if (status == TN_OK)
+            status = tn_weight_histogram_take(difference->a, weight, h, error);
+        if (status != TN_OK)
+            break;
+        report->layers[i].histogram = weight_report(h, arena);
+        if (!report->layers[i].histogram)
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+        if (weight)
+            tn_layer_report_scheme(&report->layers[i], weight, arena);
+    }
+    tn_unpacked_done(&unpacked);
+    return status;
+}
 
 static tn_status report_layers(const pair *p, const tn_layer_comparison *weights,
                                tn_compare_report *report, tn_error *error)
@@ -88,6 +140,8 @@ tn_status tn_compare_files(const char *a, const char *b, const tn_compare_reques
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     if (status == TN_OK)
         status = report_layers(&p, &weights, made, error);
+    if (status == TN_OK && request->histograms)
+        status = report_histograms(&p, &weights, reporter, made, error);
     if (status == TN_OK && request->data)
         status = report_outputs(&p, request, reporter, made, error);
     if (status == TN_OK)

@@ -146,6 +146,25 @@ typedef struct tn_value_report {
     uint64_t bytes; /* initializers: as stored */
 } tn_value_report;
 
+/* What became of a layer's weights when they were quantized. Bins divide [low, high], what the
+ * weights before span, evenly. */
+typedef struct tn_code_report { /* weights with one code */
+    int code;
+    int64_t count;
+    double level; /* mean of the values they became; 0 when there are none */
+    const int64_t *bins;
+} tn_code_report;
+
+typedef struct tn_weight_report {
+    double low, high;
+    const int64_t *bins; /* of all weights */
+    int n_bins;
+    const tn_code_report *codes; /* rising */
+    int n_codes;                 /* 0: not quantized, or with more than 16 codes */
+    const double *thresholds;    /* [n_codes - 1]: the edge of a bin that parts code i from i + 1
+                                    with the fewest weights on the wrong side, over all channels */
+} tn_weight_report;
+
 typedef struct tn_layer_report {
     const char *name, *op; /* node name (its output's when it has none), operator */
     const char *weight;    /* name of the weight */
@@ -161,7 +180,8 @@ typedef struct tn_layer_report {
     double relmse;           /* sum (w - w')^2 / sum w^2 against the input's values */
     double sqnr_db;          /* -10 log10(relmse); infinite when exact */
     double scale_min, scale_max;
-    int activation_bits, bias_bits; /* of what it reads and of its bias, in the file; 0: float */
+    int activation_bits, bias_bits;    /* of what it reads and of its bias, in the file; 0: float */
+    const tn_weight_report *histogram; /* compare, when asked for; else NULL */
 } tn_layer_report;
 
 typedef struct tn_inspect_report {
@@ -377,6 +397,7 @@ typedef struct tn_compare_request {
     tn_input_options in;
     const char *data; /* NULL: weights alone */
     tn_image_options images;
+    bool histograms; /* of each layer's weights */
 } tn_compare_request;
 
 /* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the

@@ -341,14 +341,30 @@ static tn_status train(job *j, tn_error *error)
     return status;
 }
 
+/* Of a class, which may be a folder's name: any bytes. */
+static json_t *name_json(const char *name)
+{
+    char escaped[512];
+    json_t *text = json_string(name);
+    return text ? text : json_string(tn_escape(name, escaped, sizeof escaped));
+}
+
 static json_t *accuracy_json(const tn_evaluate_report *accuracy)
 {
     if (!accuracy)
         return json_null();
-    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "images", (json_int_t)accuracy->images, "top1",
-                     tn_runlog_real(accuracy->top1), "top1_low", tn_runlog_real(accuracy->top1_low),
-                     "top1_high", tn_runlog_real(accuracy->top1_high), "loss",
-                     tn_runlog_real(accuracy->loss));
+    json_t *classes = json_array();
+    for (size_t i = 0; i < accuracy->n_classes; i++) {
+        const tn_class_report *row = &accuracy->classes[i];
+        json_array_append_new(classes, json_pack("{s:o, s:I, s:I}", "name", name_json(row->name),
+                                                 "images", (json_int_t)row->images, "correct",
+                                                 (json_int_t)row->correct));
+    }
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "images", (json_int_t)accuracy->images,
+                     "top1", tn_runlog_real(accuracy->top1), "top1_low",
+                     tn_runlog_real(accuracy->top1_low), "top1_high",
+                     tn_runlog_real(accuracy->top1_high), "loss", tn_runlog_real(accuracy->loss),
+                     "classes", classes);
 }
 
 /* The last line of the run's journal: what was written and how good it is. */

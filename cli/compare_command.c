@@ -10,24 +10,8 @@
 
 static void print_json(const cli_context *context, const tn_compare_report *comparison)
 {
-    json_t *layers = json_array(), *report = cli_json_open(context);
-    for (size_t i = 0; i < comparison->n_layers; i++)
-        json_array_append_new(layers, cli_json_converted_layer(&comparison->layers[i]));
-    json_t *figures =
-        json_pack("{s:o, s:o, s:I, s:I, s:o, s:o}", "a", cli_json_text(comparison->a), "b",
-                  cli_json_text(comparison->b), "bytes_a", (json_int_t)comparison->bytes_a,
-                  "bytes_b", (json_int_t)comparison->bytes_b, "relmse",
-                  cli_json_real(comparison->relmse), "layers", layers);
-    json_object_update(report, figures);
-    json_decref(figures);
-    if (comparison->on_a) {
-        json_object_set_new(report, "images", json_integer((json_int_t)comparison->images));
-        json_object_set_new(report, "agreement", cli_json_real(comparison->agreement));
-        json_object_set_new(report, "kl", cli_json_real(comparison->kl));
-        json_object_set_new(report, "drop_top1", cli_json_real(comparison->drop_top1));
-        json_object_set_new(report, "on_a", cli_json_evaluation(comparison->on_a));
-        json_object_set_new(report, "on_b", cli_json_evaluation(comparison->on_b));
-    }
+    json_t *report = cli_json_open(context);
+    cli_json_comparison(report, comparison);
     cli_json_print(report);
 }
 

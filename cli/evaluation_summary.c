@@ -39,3 +39,58 @@ json_t *cli_json_evaluation(const tn_evaluate_report *report)
     json_object_set_new(json, "classes", json_classes(report));
     return json;
 }
+
+static json_t *json_counts(const int64_t *counts, int n)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(array, json_integer((json_int_t)counts[i]));
+    return array;
+}
+
+static json_t *json_histogram(const tn_weight_report *h)
+{
+    json_t *codes = json_array(), *thresholds = json_array();
+    for (int c = 0; c < h->n_codes; c++)
+        json_array_append_new(codes, json_pack("{s:i, s:I, s:o, s:o}", "code", h->codes[c].code,
+                                               "count", (json_int_t)h->codes[c].count, "level",
+                                               cli_json_real(h->codes[c].level), "bins",
+                                               json_counts(h->codes[c].bins, h->n_bins)));
+    for (int c = 0; c + 1 < h->n_codes; c++)
+        json_array_append_new(thresholds, cli_json_real(h->thresholds[c]));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "low", cli_json_real(h->low), "high",
+                     cli_json_real(h->high), "bins", json_counts(h->bins, h->n_bins), "codes",
+                     codes, "thresholds", thresholds);
+}
+
+json_t *cli_json_compared_layers(const tn_compare_report *comparison)
+{
+    json_t *layers = json_array();
+    for (size_t i = 0; i < comparison->n_layers; i++) {
+        const tn_layer_report *layer = &comparison->layers[i];
+        json_t *json = cli_json_converted_layer(layer);
+        if (layer->histogram)
+            json_object_set_new(json, "histogram", json_histogram(layer->histogram));
+        json_array_append_new(layers, json);
+    }
+    return layers;
+}
+
+void cli_json_comparison(json_t *report, const tn_compare_report *comparison)
+{
+    json_t *figures = json_pack(
+        "{s:o, s:o, s:I, s:I, s:o, s:o}", "a", cli_json_text(comparison->a), "b",
+        cli_json_text(comparison->b), "bytes_a", (json_int_t)comparison->bytes_a, "bytes_b",
+        (json_int_t)comparison->bytes_b, "relmse", cli_json_real(comparison->relmse), "layers",
+        cli_json_compared_layers(comparison));
+    json_object_update(report, figures);
+    json_decref(figures);
+    if (!comparison->on_a)
+        return;
+    json_object_set_new(report, "images", json_integer((json_int_t)comparison->images));
+    json_object_set_new(report, "agreement", cli_json_real(comparison->agreement));
+    json_object_set_new(report, "kl", cli_json_real(comparison->kl));
+    json_object_set_new(report, "drop_top1", cli_json_real(comparison->drop_top1));
+    json_object_set_new(report, "on_a", cli_json_evaluation(comparison->on_a));
+    json_object_set_new(report, "on_b", cli_json_evaluation(comparison->on_b));
+}

@@ -8,5 +8,9 @@
 void cli_print_accuracy(const char *label, const tn_evaluate_report *report);
 /* The keys of `evaluate`. */
 json_t *cli_json_evaluation(const tn_evaluate_report *report);
+/* Sets the keys of `compare` in `report`. */
+void cli_json_comparison(json_t *report, const tn_compare_report *comparison);
+/* Its `layers`, with "histogram" where there is one. */
+json_t *cli_json_compared_layers(const tn_compare_report *comparison);
 
 #endif

@@ -1,7 +1,9 @@
-/* ternion report RUN [RUN ...] -o report.html */
+/* ternion report RUN [RUN ...] | A B [C ...] -o report.html */
 #include "cli/commands.h"
+#include "cli/evaluation_summary.h"
 #include "cli/json_report.h"
 #include "cli/library_options.h"
+#include "cli/models_page.h"
 #include "cli/report_page.h"
 #include "cli/run_journal.h"
 #include "cli/runs_page.h"
@@ -52,13 +54,35 @@ static tn_status write_file(const char *path, bool force, write_body *body, cons
     return TN_OK;
 }
 
+/* Figures of a run's layers from the files it read and wrote, where they are still there and still
+ * those: their histograms. */
+static void add_layers(json_t *figures)
+{
+    const json_t *result = json_object_get(figures, "result");
+    const char *input = cli_figure_text(result, "input"),
+               *output = cli_figure_text(result, "output");
+    const tn_compare_request request = {.histograms = true};
+    tn_compare_report *comparison = NULL;
+    if (!*input || !*output || access(input, R_OK) != 0 || access(output, R_OK) != 0 ||
+        tn_compare_files(input, output, &request, NULL, &comparison, NULL) != TN_OK)
+        return;
+    if ((double)comparison->bytes_a == cli_figure(result, "bytes_in") &&
+        (double)comparison->bytes_b == cli_figure(result, "bytes_out"))
+        json_object_set_new(figures, "layers", cli_json_compared_layers(comparison));
+    tn_compare_report_free(comparison);
+}
+
 /* One run's figures, or {"runs": [..]} of several. */
 static tn_status read_figures(const char *const *runs, size_t n_runs, json_t **figures,
                               tn_error *error)
 {
     tn_status status = TN_OK;
-    if (n_runs == 1)
-        return cli_run_journal_read(runs[0], figures, error);
+    if (n_runs == 1) {
+        status = cli_run_journal_read(runs[0], figures, error);
+        if (status == TN_OK)
+            add_layers(*figures);
+        return status;
+    }
     json_t *all = json_array();
     for (size_t i = 0; status == TN_OK && i < n_runs; i++) {
         json_t *run = NULL;
@@ -72,44 +96,107 @@ static tn_status read_figures(const char *const *runs, size_t n_runs, json_t **f
     return status;
 }
 
-tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path, bool force,
-                           tn_error *error)
+/* Where the figures of a page at `path` go. */
+static tn_status find_beside(const char *path, char beside[4096], tn_error *error)
 {
-    char beside[4096];
-    json_t *figures = NULL;
     const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
     size_t stem = dot && (!slash || dot > slash) ? (size_t)(dot - path) : strlen(path);
-    if (snprintf(beside, sizeof beside, "%.*s.json", (int)stem, path) >= (int)sizeof beside ||
-        strcmp(beside, path) == 0)
+    if (snprintf(beside, 4096, "%.*s.json", (int)stem, path) >= 4096 || strcmp(beside, path) == 0)
         return cli_fail(error, TN_ERROR_USAGE,
                         "give a name such as report.html: the figures go into report.json");
-    tn_status status = read_figures(runs, n_runs, &figures, error);
-    if (status != TN_OK)
-        return status;
+    return TN_OK;
+}
+
+/* The page and its figures beside it; takes `figures`. */
+static tn_status write_report(json_t *figures, write_body *page, const char *path, bool force,
+                              tn_error *error)
+{
+    char beside[4096];
+    tn_status status = find_beside(path, beside, error);
     json_object_set_new(figures, "schema", json_integer(1));
     json_object_set_new(figures, "command", json_string("report"));
     json_object_set_new(figures, "ternion", json_string(tn_version()));
-    status = write_file(path, force, n_runs == 1 ? cli_report_page : cli_runs_page, figures, error);
+    if (status == TN_OK)
+        status = write_file(path, force, page, figures, error);
     if (status == TN_OK)
         status = write_file(beside, force, write_json, figures, error);
     json_decref(figures);
     return status;
 }
 
-/* Models have no journal: told apart by name, before a binary file is read as one. */
-static tn_status refuse_models(const cli_list *operands, tn_error *error)
+tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path, bool force,
+                           tn_error *error)
 {
+    char beside[4096];
+    json_t *figures = NULL;
+    tn_status status = find_beside(path, beside, error); /* before any work */
+    if (status == TN_OK)
+        status = read_figures(runs, n_runs, &figures, error);
+    if (status == TN_OK)
+        status = write_report(figures, n_runs == 1 ? cli_report_page : cli_runs_page, path, force,
+                              error);
+    return status;
+}
+
+static bool is_model(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot && strcmp(dot, ".onnx") == 0;
+}
+
+/* Models have no journal: told apart by name, before a binary file is read as one. */
+static tn_status check_operands(const cli_arguments *arguments, bool *models, tn_error *error)
+{
+    const cli_list *operands = &arguments->operands;
     char shown[512];
+    size_t n = 0;
+    const char *model = NULL;
     for (size_t i = 0; i < operands->count; i++) {
-        const char *dot = strrchr(operands->items[i], '.');
-        if (dot && strcmp(dot, ".onnx") == 0)
-            return cli_fail(error, TN_ERROR_USAGE,
-                            "%s is a model: a page of models is not supported in this version "
-                            "(%s); give folders of runs (`ternion finetune --checkpoint`), or "
-                            "`ternion compare A B`",
-                            tn_escape(operands->items[i], shown, sizeof shown), tn_version());
+        model = is_model(operands->items[i]) ? operands->items[i] : model;
+        n += is_model(operands->items[i]);
     }
+    *models = n == operands->count;
+    if (*models && n == 1)
+        return cli_fail(error, TN_ERROR_USAGE,
+                        "%s is a model: give a second one to compare it with, or folders of runs "
+                        "(`ternion finetune --checkpoint`)",
+                        tn_escape(model, shown, sizeof shown));
+    if (model && !*models)
+        return cli_fail(error, TN_ERROR_USAGE,
+                        "%s is a model, other arguments are none: a page is of runs or of models",
+                        tn_escape(model, shown, sizeof shown));
+    if (!*models && arguments->data)
+        return cli_fail(error, TN_ERROR_USAGE, "--data is for models: a run has its accuracies");
     return TN_OK;
+}
+
+/* Every model against the first. */
+static tn_status write_models(cli_context *context, const char *path)
+{
+    const cli_arguments *arguments = context->arguments;
+    const tn_compare_request request = {.in = cli_input_options(arguments),
+                                        .data = arguments->data,
+                                        .images = cli_image_options(arguments),
+                                        .histograms = true};
+    char beside[4096];
+    json_t *comparisons = json_array();
+    tn_status status = find_beside(path, beside, &context->error); /* before any work */
+    for (size_t i = 1; i < arguments->operands.count && status == TN_OK; i++) {
+        tn_compare_report *comparison = NULL;
+        status = tn_compare_files(arguments->operands.items[0], arguments->operands.items[i],
+                                  &request, &context->reporter, &comparison, &context->error);
+        if (status != TN_OK)
+            break;
+        json_t *figures = json_object();
+        cli_json_comparison(figures, comparison);
+        json_array_append_new(comparisons, figures);
+        tn_compare_report_free(comparison);
+    }
+    if (status == TN_OK)
+        status = write_report(json_pack("{s:O}", "comparisons", comparisons), cli_models_page, path,
+                              arguments->force, &context->error);
+    json_decref(comparisons);
+    return status;
 }
 
 static json_t *names_of(const cli_list *operands)
@@ -126,15 +213,20 @@ static tn_status run(cli_context *context)
     const cli_list *runs = &arguments->operands;
     const char *path = arguments->out ? arguments->out : "report.html";
     char shown[512];
-    tn_status status = refuse_models(runs, &context->error);
-    if (status == TN_OK)
+    bool models;
+    tn_status status = check_operands(arguments, &models, &context->error);
+    if (status == TN_OK && models)
+        status = write_models(context, path);
+    else if (status == TN_OK)
         status = cli_report_write((const char *const *)runs->items, runs->count, path,
                                   arguments->force, &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json) {
         json_t *json = cli_json_open(context);
-        if (runs->count == 1)
+        if (models)
+            json_object_set_new(json, "models", names_of(runs));
+        else if (runs->count == 1)
             json_object_set_new(json, "run", cli_json_text(runs->items[0]));
         else
             json_object_set_new(json, "runs", names_of(runs));
@@ -151,22 +243,30 @@ static const cli_option report_options[] = {
      "where the page goes; its figures go beside it, into FILE.json", offsetof(cli_arguments, out)},
     {"force", 'f', CLI_FLAG, NULL, NULL, 0, 0, NULL, "overwrite them",
      offsetof(cli_arguments, force)},
+    {"data", 'd', CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
+     "run the models on a data set: accuracies, by class too", offsetof(cli_arguments, data)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 static const cli_group own = {"Page", report_options, false};
-static const cli_group *const groups[] = {&own, NULL};
+static const cli_group *const groups[] = {&own, &cli_images, &cli_reading, NULL};
 static const cli_example examples[] = {
     {"ternion report run -o run.html", "of `ternion finetune ... --checkpoint run`"},
     {"ternion report run-1 run-2 -o runs.html", "two runs side by side"},
+    {"ternion report model.onnx model-t.onnx --data cifar10 -o models.html",
+     "what quantization did to weights and classes"},
     {NULL, NULL}};
 
 const cli_command cli_report_command = {
     "report",
-    "an HTML page about a run, or several",
-    "RUN [RUN ...] -o report.html",
+    "an HTML page about a run, several, or models",
+    "RUN [RUN ...] | A B [C ...] -o report.html",
     "Makes one page of a fine-tuning run from the journal in its folder: accuracy and size before "
     "and after, curves of loss, accuracy, learning rate, and of every layer's zeros and changed "
-    "codes, the recipe, seed and hashes. Several runs stand side by side, with what their recipes "
-    "differ in. It holds no scripts and needs nothing else. The run may "
+    "codes, accuracy by class, histograms of the weights where the run's files are still there, "
+    "the "
+    "recipe, seed and hashes. Several runs stand side by side, with what their recipes "
+    "differ in. Models (names ending in .onnx) are compared with the first of them: weights with "
+    "thresholds and levels of the codes they became, and with --data accuracy, by class too. It "
+    "holds no scripts and needs nothing else. The run may "
     "still be going on.",
     examples,
     groups,

@@ -1,8 +1,10 @@
 #include "cli/report_page.h"
 
+#include "cli/class_changes.h"
 #include "cli/run_journal.h"
 #include "cli/svg_chart.h"
 #include "cli/terminal.h"
+#include "cli/weight_charts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,6 +30,8 @@ static const char head[] =
     ".mark{stroke:var(--ink);stroke-dasharray:3 3}\n"
     "polyline{fill:none;stroke-width:1.5;stroke:hsl(var(--hue) 70% var(--light))}"
     "circle{fill:hsl(var(--hue) 70% var(--light))}\n"
+    "rect{fill:hsl(var(--hue) 70% var(--light))}.level{stroke:var(--ink);stroke-width:1.5}"
+    ".bar{width:12em;height:1em}figure p{margin:0}\n"
     "code{white-space:pre-wrap}\n</style>\n";
 
 static void row(FILE *out, const char *name, const char *value)
@@ -276,6 +280,10 @@ void cli_report_page(FILE *out, const json_t *figures)
     print_verdict(out, figures);
     print_curves(out, figures);
     print_layers(out, figures);
+    const json_t *result = json_object_get(figures, "result");
+    cli_class_changes(out, json_object_get(result, "float"), json_object_get(result, "quantized"),
+                      "float", "quantized");
+    cli_weight_charts(out, json_object_get(figures, "layers"));
     print_origin(out, figures);
     fputs("</body></html>\n", out);
 }

@@ -34,20 +34,31 @@ static const void *mark_of(const tn_names *names, const char *value)
     return value[0] ? tn_names_get(names, value) : NULL;
 }
 
+/* Whether a node passes codes on: as another type or shape, or by what a table has for them. */
+static bool passes_codes(const Onnx__NodeProto *node, size_t *from)
+{
+    const char *type = tn_text(node->op_type);
+    *from = strcmp(type, "Gather") == 0;
+    return node->n_output == 1 && node->n_input > *from &&
+           (*from || strcmp(type, "Cast") == 0 || strcmp(type, "Reshape") == 0 ||
+            strcmp(type, "Slice") == 0);
+}
+
 /* What codes are looked up in: codes -> Cast -> Gather in a table, which may itself be cast; the
- * entries found may be indices of another table. */
+ * entries found may be indices of another table. And the zero points of what is dequantized. */
 static bool mark_tables(tn_names *names, const Onnx__GraphProto *graph)
 {
     bool ok = true;
+    size_t from;
     for (size_t i = 0; ok && i < graph->n_node; i++) {
         const Onnx__NodeProto *node = graph->node[i];
-        const bool cast = strcmp(tn_text(node->op_type), "Cast") == 0;
-        const bool gather = strcmp(tn_text(node->op_type), "Gather") == 0;
-        if (node->n_output != 1 || !(cast ? node->n_input == 1 : gather && node->n_input == 2) ||
-            mark_of(names, node->input[cast ? 0 : 1]) != &code_mark)
+        if (strcmp(tn_text(node->op_type), "DequantizeLinear") == 0 && node->n_input > 2 &&
+            mark_of(names, node->input[0]) == &code_mark && node->input[2][0])
+            ok = tn_names_set(names, node->input[2], &scale_mark);
+        if (!passes_codes(node, &from) || mark_of(names, node->input[from]) != &code_mark)
             continue;
         ok = tn_names_set(names, node->output[0], &code_mark) &&
-             (cast || tn_names_set(names, node->input[0], &scale_mark));
+             (from == 0 || tn_names_set(names, node->input[0], &scale_mark));
     }
     for (size_t i = 0; ok && i < graph->n_node; i++) {
         const Onnx__NodeProto *node = graph->node[i];

@@ -76,9 +76,10 @@ grep -q "$(printf '\033')" err || fail "--color always gives no colour"
 run 2 create resnet21 -o r.onnx --color never
 ! grep -q "$(printf '\033')" err || fail "--color never gives colour"
 
-# not there yet: says so
-run 2 report one.onnx two.onnx
-says "not supported"
+# of models: those that are there
+run 6 report one.onnx two.onnx
+says "cannot open 'one.onnx'"
+absent report.html
 
 run 0 help --completion bash
 ! command -v bash >/dev/null || bash -n out || fail "bash completion"

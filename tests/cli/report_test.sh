@@ -15,10 +15,20 @@ top1=$(value ".epochs[2].train_top1" t.json)
 [ "$(value ".result.bytes_out" t.json)" = "$(stat -c %s t.onnx)" ] || fail "t.json: other bytes"
 [ "$(value ".start.recipe.scheme" t.json)" = lsq ] || fail "t.json: no recipe"
 bytes=$(stat -c %s t.onnx | sed 's/\(.*\)\(...\)$/\1,\2/')
-for text in "$bytes after" "layer3.0.conv2.weight" "recipe_hash" "state_hash" "<svg" \
+[ "$(value ".result.quantized.classes.length" t.json)" = 10 ] || fail "t.json: no classes"
+[ "$(value ".layers.length" t.json)" -gt 5 ] || fail "t.json: no layers of the files"
+for text in "$bytes after" "layer3.0.conv2.weight" "Weights before" "recipe_hash" "state_hash" "<svg" \
     "$(value ".start.data_hash" t.json)"; do
     grep -q -e "$text" t.html || fail "t.html lacks $text"
 done
+
+# of a network that was trained before: what each class lost
+run 0 finetune new.onnx -o f.onnx --data g --batch-size 32 -e 1 --scheme float -q
+run 0 finetune f.onnx -o u.onnx --data g --batch-size 32 -e 1 --no-preflight --checkpoint "run 3" \
+    --report u.html -q
+grep -q "Classes, those that lost most first" u.html || fail "u.html lacks the classes"
+grep -q '"event":"result".*"float":{[^}]*"classes":\[{"name":"' "run 3/run.jsonl" ||
+    fail "the journal lacks the classes"
 
 # again: only with -f; while the run goes on, with a line cut short; models: not on a page
 run 2 report run -o t.html
@@ -27,8 +37,12 @@ printf '{"schema":1,"event":"epoch","epo' >>run/run.jsonl
 run 0 report run -o t.html -f
 grep -q "1 lines of the journal could not be read" t.html || fail "a cut line is not told of"
 [ "$(value ".epochs.length" t.json)" = 3 ] || fail "a cut line costs an epoch"
-run 2 report t.onnx new.onnx
+run 2 report t.onnx run
 says "is a model"
+run 2 report t.onnx
+says "a second one"
+run 2 report run --data g
+says "for models"
 run 6 report nowhere -o x.html
 mkdir none && echo '{"event":"epoch","epoch":1}' >none/run.jsonl
 run 4 report none -o x.html
@@ -48,9 +62,28 @@ cat >hostile/run.jsonl <<'JSON'
 [1,2]
 {"event":"rollback","step":1e14}
 {"event":5}
-{"event":"result","bytes_in":1e300,"bytes_out":-5,"input":"<img src=x>","quantized":[]}
+{"event":"result","bytes_in":1e300,"bytes_out":-5,"input":"<img src=x>","quantized":{"classes":[{"name":"<b>","images":3,"correct":1e300},{"name":"<img src=x>","images":4,"correct":1},{"name":1,"images":0,"correct":0}]},"float":{"classes":[{"name":"<b>","images":3,"correct":2},{"name":"<img src=x>","images":4,"correct":3},{"images":0,"correct":0}]}}
 JSON
 run 0 report hostile -o h.html
+
+grep -q "&lt;img src=x&gt;</td><td class='n'>4</td><td class='n'>3</td><td class='n'>1</td><td class='n'>-50.00" \
+    h.html || fail "h.html lacks the one class that has figures"
+# files that are not those of the run any more: their layers are not the run's
+cp -r run moved
+sed -i 's/"output":"t.onnx"/"output":"new.onnx"/' moved/run.jsonl
+run 0 report moved -o moved.html
+! grep -q "Weights before" moved.html || fail "moved.html: layers of another file"
+
+# models: the first one against others, with data and without
+run 0 quantize new.onnx -o q4.onnx --scheme fixed --bits 4 --granularity tensor
+run 0 quantize new.onnx -o q8.onnx --scheme fixed --bits 8
+run 0 report new.onnx t.onnx q4.onnx q8.onnx --data g -o models.html --json
+equals .models.length 4
+run 0 report new.onnx t.onnx -o bare.html
+! grep -q "Classes, those" bare.html || fail "bare.html: classes without data"
+[ "$(value ".comparisons[0].layers.length" bare.json)" -gt 5 ] || fail "bare.json: no layers"
+run 2 report new.onnx t.onnx -o bare.html
+says "exists"
 
 # side by side: a run, one with another rate and fewer epochs in a folder with a space, a hostile one
 run 0 finetune new.onnx -o t2.onnx --data g --batch-size 32 -e 2 --lr 0.01 --threads 1 \
@@ -78,14 +111,14 @@ absent none.html
 ! grep -qiE "<script|<img|<b>|nan|inf[' ,]|$esc" h.html || fail "hostile.html holds what it should not"
 [ "$(grep -c '<' h.html)" -gt 20 ] || fail "the page of a hostile journal is empty"
 if [ -n "${TERNION_PYTHON-}" ]; then
-    "$TERNION_PYTHON" - h.html t.html runs.html <<'PY' || fail "a page is not well formed"
-import html.parser, sys
+    "$TERNION_PYTHON" - h.html t.html u.html runs.html models.html bare.html <<'PY' || fail "a page is not well formed, or not its figures"
+import html.parser, json, re, sys
 class Page(html.parser.HTMLParser):
     def __init__(self):
         super().__init__(); self.open = []
     def handle_starttag(self, tag, attrs):
         assert tag != "script" and all(not k.startswith("on") for k, v in attrs), (tag, attrs)
-        assert all("nan" not in (v or "") for k, v in attrs), attrs
+        assert all("nan" not in (v or "") and "inf" not in (v or "") for k, v in attrs), attrs
         if tag not in ("meta",):
             self.open.append(tag)
     def handle_startendtag(self, tag, attrs):
@@ -97,6 +130,61 @@ for name in sys.argv[1:]:
     page = Page()
     page.feed(open(name).read())
     assert not page.open, page.open
+
+def check_thresholds(h):
+    """No other edge has fewer weights on its wrong side."""
+    n = len(h["bins"])
+    for c, threshold in enumerate(h["thresholds"]):
+        wrong = [sum(sum(code["bins"][edge:]) if i <= c else sum(code["bins"][:edge])
+                     for i, code in enumerate(h["codes"])) for edge in range(n + 1)]
+        edge = (threshold - h["low"]) / (h["high"] - h["low"]) * n
+        assert abs(edge - round(edge)) < 1e-6 and wrong[round(edge)] == min(wrong), (c, edge)
+
+def check_histograms(text, layers):
+    """Every figure that a picture names is the JSON's; its bars are the bins."""
+    drawn = [l for l in layers if l["quantized"]]
+    parts = text.split("<figure>")
+    pictures = [p for p in parts if "relMSE" in p and "<rect" in p]
+    assert len(pictures) == len(drawn), (len(pictures), len(drawn))
+    for picture, layer in zip(pictures, drawn):
+        h = layer["histogram"]
+        codes = [(c["code"], c["count"], "%.6g" % c["level"]) for c in h["codes"]]
+        found = re.findall(r"code (-?\d+): (\d+) weights become ([^<]+)<", picture)
+        assert [(int(a), int(b), c) for a, b, c in found] == codes, layer["name"]
+        lines = re.findall(r"threshold ([^<]+)<", picture)
+        assert lines == ["%.6g" % t for t in h["thresholds"]], (lines, h["thresholds"])
+        bars = h["codes"] or [h]
+        assert picture.count("<rect") == sum(n > 0 for b in bars for n in b["bins"])
+        for code in h["codes"]:
+            assert sum(code["bins"]) == code["count"]
+        if h["codes"]:
+            assert [sum(c["bins"][i] for c in h["codes"]) for i in range(len(h["bins"]))] == h["bins"]
+            check_thresholds(h)
+        heights = [float(v) for v in re.findall(r"<rect [^>]*height='([^']+)'", picture)]
+        counts = [n for b in bars for n in b["bins"] if n > 0]
+        scale = max(heights) / max(counts)
+        assert all(abs(a - b * scale) < 0.02 for a, b in zip(heights, counts))
+
+def check_classes(text, before, after):
+    rows = re.findall(r"<tr><td>([^<]*)</td><td class='n'>(\d+)</td><td class='n'>(\d+)</td>"
+                      r"<td class='n'>(\d+)</td>", text)
+    expected = sorted((a["name"], a["images"], a["correct"], b["correct"])
+                      for a, b in zip(before["classes"], after["classes"]) if a["images"])
+    assert sorted((n, int(i), int(a), int(b)) for n, i, a, b in rows) == expected, rows
+    assert sum(r[3] for r in expected) == round(after["top1"] * after["images"])
+
+models = json.load(open("models.json"))["comparisons"]
+parts = re.split("<h1>", open("models.html").read())[2:]
+assert len(parts) == len(models) == 3
+for part, comparison in zip(parts, models):
+    check_histograms(part, comparison["layers"])
+    check_classes(part, comparison["on_a"], comparison["on_b"])
+codes = [[len(l["histogram"]["codes"]) for l in m["layers"] if l["quantized"]] for m in models]
+assert set(codes[0]) == {3} and set(codes[1]) == {16} and set(codes[2]) == {0}, codes
+for name in "t", "u":
+    check_histograms(open(name + ".html").read(), json.load(open(name + ".json"))["layers"])
+run = json.load(open("u.json"))["result"]
+check_classes(open("u.html").read(), run["float"], run["quantized"])
 PY
 fi
 finish

@@ -157,10 +157,11 @@ cmp -s a1.onnx a2.onnx || fail "threads change quantize"
 run 0 quantize a.onnx -o a1.onnx -f -q --scheme fixed --bits 8
 [ ! -s err ] || fail "-q is not quiet"
 # tables that codes are looked up in are counted with the scales, whatever the form
-for form in "lut" "planes --scheme fixed --bits 3" "lut --scheme fixed --bits 4" "lut --scheme ttq --granularity tensor"; do
+for form in "lut" "planes --scheme fixed --bits 3" "lut --scheme fixed --bits 4" "lut --scheme ttq --granularity tensor" \
+    "qdq --scheme fixed --bits 4" "int8-lut"; do
     run 0 quantize m.onnx -o tables.onnx -f --form $form
     run 0 inspect tables.onnx --tensors
-    sum=$(awk '/^tensor .*(_scale|_values|ternion_table)/ { gsub(",", ""); sum += $(NF - 1) } END { print sum + 0 }' out)
+    sum=$(awk '/^tensor .*(_scale|_values|_zero|ternion_table)/ { gsub(",", ""); sum += $(NF - 1) } END { print sum + 0 }' out)
     run 0 inspect tables.onnx --json
     equals .stored.scales "$sum"
 done

@@ -8,6 +8,7 @@
 #include "finetune/student.h"
 #include "gpu/cuda_device.h"
 #include "gpu/runtime.h"
+#include "measured_ranges.h"
 #include "onnx_io/zoo/zoo.h"
 
 #include <math.h>
@@ -146,8 +147,9 @@ static bool same_records(const outcome *a, const outcome *b)
     return a->updates == b->updates && a->updates == STEPS - 1;
 }
 
+/* `ranges`: of quantized activations; NULL: none are. */
 static bool steps_agree(const tn_model *model, tn_device *device, const char *scheme,
-                        const char *optimizer, int batches)
+                        const char *optimizer, int batches, const tn_activations *ranges)
 {
     outcome one = {0}, recorded = {0}, eager = {0};
     tn_train_options asked = {.policy = {.scheme = scheme},
@@ -155,6 +157,7 @@ static bool steps_agree(const tn_model *model, tn_device *device, const char *sc
                               .accumulate = batches,
                               .precision = TN_PRECISION_FP32,
                               .optimizer = optimizer,
+                              .activations = ranges,
                               .ema = 0.9,
                               .clip_norm = 1,
                               .device = device};
@@ -166,8 +169,9 @@ static bool steps_agree(const tn_model *model, tn_device *device, const char *sc
     bool same = memcmp(one.values, recorded.values, bytes) == 0 &&
                 memcmp(one.values, eager.values, bytes) == 0 && same_records(&one, &recorded) &&
                 same_records(&one, &eager);
-    printf("%s %s, %d batches a step: %s; the host waits %.1f times a step, ahead %.1f\n", scheme,
-           optimizer, batches, same ? "the same bits" : "DIFFERS", (double)one.waits / STEPS,
+    printf("%s %s, %d batches a step%s: %s; the host waits %.1f times a step, ahead %.1f\n", scheme,
+           optimizer, batches, ranges ? ", quantized activations" : "",
+           same ? "the same bits" : "DIFFERS", (double)one.waits / STEPS,
            (double)recorded.waits / STEPS);
     tn_free(one.values);
     tn_free(recorded.values);
@@ -199,32 +203,27 @@ static run run_of(const tn_model *model, const tn_train_data *data, const tn_tra
 static bool runs_agree(const tn_model *model, const tn_train_data *data, tn_device *device,
                        tn_device *cpu)
 {
+    static const int64_t stops[] = {3, 20, 0}; /* 0: at its end */
     char path[96];
-    tn_train_options options = {.policy = {.scheme = "ttq"},
-                                .epochs = 1,
-                                .batch = BATCH,
-                                .lr = 0.002,
-                                .seed = state,
-                                .precision = TN_PRECISION_FP32,
-                                .keep_batch_norm = true,
-                                .device = device};
+    const tn_train_options options = {.policy = {.scheme = "ttq"},
+                                      .epochs = 1,
+                                      .batch = BATCH,
+                                      .lr = 0.002,
+                                      .seed = state,
+                                      .precision = TN_PRECISION_FP32,
+                                      .keep_batch_norm = true,
+                                      .device = device};
+    tn_train_options in_parts = options, elsewhere = options;
     run whole = run_of(model, data, &options), resumed = {{0}, {0}, 0};
     snprintf(path, sizeof path, "%s/run", folder);
-    options.folder = path;
-    for (int stop = 3; stop >= 0; stop = stop == 3 ? 20 : stop == 20 ? 0 : -1) {
-        options.max_steps = stop;
-        resumed = run_of(model, data, &options);
-        options.resume = true;
+    in_parts.folder = path;
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        in_parts.max_steps = stops[i];
+        in_parts.resume = i > 0;
+        resumed = run_of(model, data, &in_parts);
     }
-    options = (tn_train_options){.policy = {.scheme = "ttq"},
-                                 .epochs = 1,
-                                 .batch = BATCH,
-                                 .lr = 0.002,
-                                 .seed = state,
-                                 .precision = TN_PRECISION_FP32,
-                                 .keep_batch_norm = true,
-                                 .device = cpu};
-    run here = run_of(model, data, &options);
+    elsewhere.device = cpu;
+    run here = run_of(model, data, &elsewhere);
     printf("run %s%s, resumed %s%s; loss %.5f, on the CPU %.5f\n", whole.hash, whole.message,
            resumed.hash, resumed.message, whole.loss, here.loss);
     return whole.hash[0] && strcmp(whole.hash, resumed.hash) == 0 &&
@@ -282,9 +281,13 @@ int main(int argc, char **argv)
     for (int i = 0; i < STEPS * MOST; i++)
         for (int k = 0; k < BATCH * PIXELS; k++)
             images[i][k] = 2.0f * uniform();
+    tn_activations ranges;
+    measure_ranges(model, 4, images[0], BATCH, &ranges);
     images[BAD * MOST][7] = NAN;
-    int bad = !steps_agree(model, device, "ttq", "adam", 1);
-    bad += !steps_agree(model, device, "lsq", "sgd", 2);
+    int bad = !steps_agree(model, device, "ttq", "adam", 1, NULL);
+    bad += !steps_agree(model, device, "lsq", "sgd", 2, NULL);
+    bad += !steps_agree(model, device, "lsq", "adam", 1, &ranges);
+    tn_activations_done(&ranges);
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/glyphs", folder);
