@@ -10,6 +10,7 @@
 #include "core/random.h"
 #include "data/glyphs.h"
 #include "data/loader.h"
+#include "tests/data/every_augmentation.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,16 +39,6 @@ static int tear_down(void **state)
     snprintf(command, sizeof command, "rm -r %s", folder);
     return system(command);
 }
-
-static const tn_augment_options everything = {.pad = 4,
-                                              .flip = true,
-                                              .rotation = 10.0f,
-                                              .brightness = 0.2f,
-                                              .contrast = 0.2f,
-                                              .saturation = 0.2f,
-                                              .sharpness = 0.2f,
-                                              .cutout = 8,
-                                              .mixup = 0.2f};
 
 static tn_loader *make(const tn_loader_options *changes)
 {
@@ -93,8 +84,11 @@ static void threads_do_not_matter(void **state)
     (void)state;
     uint64_t first[3] = {0};
     for (int threads = 1; threads <= 5; threads += 2) {
-        tn_loader *loader = make(&(tn_loader_options){
-            .augment = &everything, .batch = 64, .shuffle = true, .seed = 9, .threads = threads});
+        tn_loader *loader = make(&(tn_loader_options){.augment = &every_augmentation,
+                                                      .batch = 64,
+                                                      .shuffle = true,
+                                                      .seed = 9,
+                                                      .threads = threads});
         assert_int_equal(tn_loader_batches(loader), 6);
         for (uint32_t epoch = 0; epoch < 3; epoch++) {
             uint64_t hash = epoch_hash(loader, epoch, 0, true);
@@ -129,7 +123,8 @@ static void cache_does_not_matter(void **state)
 static void ranks_divide_batches(void **state)
 {
     (void)state;
-    tn_loader_options options = {.augment = &everything, .batch = 64, .shuffle = true, .seed = 3};
+    tn_loader_options options = {
+        .augment = &every_augmentation, .batch = 64, .shuffle = true, .seed = 3};
     tn_loader *whole = make(&options);
     options.ranks = 2;
     tn_loader *part[2];
@@ -294,7 +289,7 @@ static void contradictions_are_refused(void **state)
     const tn_loader_options wrong[] = {
         {.preprocess = &preprocess},
         {.preprocess = &preprocess, .batch = 9, .ranks = 2},
-        {.preprocess = &preprocess, .batch = 9, .augment = &everything},
+        {.preprocess = &preprocess, .batch = 9, .augment = &every_augmentation},
         {.preprocess = &preprocess, .batch = 8, .ranks = 2, .rank = 2},
         {.preprocess = &preprocess, .batch = 8, .subset = outside, .n_subset = 1},
         {.batch = 8},
@@ -309,8 +304,8 @@ static void contradictions_are_refused(void **state)
 static void steps_do_not_allocate(void **state)
 {
     (void)state;
-    tn_loader *loader = make(
-        &(tn_loader_options){.augment = &everything, .batch = 64, .shuffle = true, .threads = 2});
+    tn_loader *loader = make(&(tn_loader_options){
+        .augment = &every_augmentation, .batch = 64, .shuffle = true, .threads = 2});
     epoch_hash(loader, 0, 0, true);
     epoch_hash(loader, 1, 0, true);
     uint64_t before = tn_memory_stats_get().calls;

@@ -9,10 +9,10 @@
 
 #include "converter/pack.h"
 #include "core/memory.h"
-#include "data/glyphs.h"
 #include "finetune/activation_steps.h"
 #include "network/plan.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/check_status.h"
+#include "tests/finetune/glyph_training.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,51 +22,25 @@
 
 enum { BATCH = 32, CLASSES = 10 };
 
-static char folder[64];
-static tn_model *network;
-static tn_device *device;
-static tn_dataset *train_set, *val_set;
-static tn_preprocess preprocess;
+static glyph_training glyphs;
 static const tn_augment_options augment = {.pad = 2};
 static const tn_policy ternary = {.scheme = "lsq", .bits = "1.58"};
-
-static void check(tn_status status, const tn_error *error)
-{
-    if (status != TN_OK)
-        fail_msg("status %d: %s", (int)status, error->message);
-}
 
 static int setup(void **state)
 {
     (void)state;
     tn_error error = {0};
-    char data[128];
-    snprintf(folder, sizeof folder, "/tmp/ternion-steps-XXXXXX");
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(data, sizeof data, "%s/glyphs", folder);
-    const tn_glyphs_options glyphs = {.seed = 1, .train = 320, .test = 64};
-    check(tn_glyphs_write(data, &glyphs, &error), &error);
-    check(tn_dataset_open(data, TN_SPLIT_TRAIN, NULL, &train_set, &error), &error);
-    check(tn_dataset_open(data, TN_SPLIT_VAL, NULL, &val_set, &error), &error);
-    check(tn_preprocess_preset("cifar10", &preprocess, &error), &error);
-    check(tn_preprocess_fit(&preprocess, 3, 32, 32, &error), &error);
-    const tn_zoo_options zoo = {.seed = 3};
-    check(tn_zoo_create("resnet8", &zoo, &network, &error), &error);
-    check(tn_device_create_cpu(&device, &error), &error);
+    glyph_training_folder(&glyphs);
+    check(glyph_training_write(&glyphs, 320, 64, &error), &error);
+    check(glyph_training_open(&glyphs, &error), &error);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    char command[128];
-    tn_device_destroy(device);
-    tn_model_destroy(network);
-    tn_dataset_close(train_set);
-    tn_dataset_close(val_set);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    glyph_training_close(&glyphs);
+    return remove_folder(glyphs.folder);
 }
 
 static void measure(int bits, tn_activations *ranges)
@@ -75,13 +49,14 @@ static void measure(int bits, tn_activations *ranges)
     tn_graph *graph = NULL;
     tn_layers layers;
     tn_conversion conversion;
-    check(tn_graph_create(network, NULL, &graph, &error), &error);
+    check(tn_graph_create(glyphs.network, NULL, &graph, &error), &error);
     check(tn_layers_select(graph, &ternary, &layers, &error), &error);
     check(tn_convert(&layers, NULL, &conversion, &error), &error);
     const tn_activation_options options = {
-        .bits = bits, .samples = 32, .preprocess = &preprocess, .device = device};
-    check(tn_activations_measure(network, &conversion, train_set, &options, ranges, &error),
-          &error);
+        .bits = bits, .samples = 32, .preprocess = &glyphs.preprocess, .device = glyphs.device};
+    check(
+        tn_activations_measure(glyphs.network, &conversion, glyphs.train, &options, ranges, &error),
+        &error);
     assert_true(ranges->count > 3);
     tn_conversion_done(&conversion);
     tn_graph_destroy(graph);
@@ -149,7 +124,7 @@ static void steps_quantize_and_have_their_gradient(void **state)
         int bits = k % 2 ? 3 : 8;
         bool pact = k > 1;
         measure(bits, &ranges);
-        check(tn_activation_steps_create(network, &ranges, &steps, &error), &error);
+        check(tn_activation_steps_create(glyphs.network, &ranges, &steps, &error), &error);
         const tn_graph_options size = {.batch = BATCH};
         check(tn_graph_create(steps.model, &size, &graph, &error), &error);
         const char *names[64];
@@ -164,7 +139,7 @@ static void steps_quantize_and_have_their_gradient(void **state)
                                          .n_taps = 2 * ranges.count,
                                          .gradients = names + ranges.count,
                                          .n_gradients = ranges.count};
-        check(tn_plan_create(graph, device, &options, &plan, &error), &error);
+        check(tn_plan_create(graph, glyphs.device, &options, &plan, &error), &error);
         tn_train_options bound = {.activation_scheme = pact ? "pact" : "lsq"};
         tn_params *params = tn_plan_params(plan);
         check(tn_activation_steps_bind(&steps, &bound, params, &error), &error);
@@ -212,15 +187,17 @@ static tn_train_options options_with(const tn_activations *ranges, const char *s
                               .seed = 5,
                               .activations = ranges,
                               .activation_scheme = scheme,
-                              .device = device};
+                              .device = glyphs.device};
 }
 
 static void train(const tn_train_options *options, tn_trained *trained)
 {
     tn_error error = {0};
-    const tn_train_data data = {
-        .train = train_set, .val = val_set, .preprocess = &preprocess, .augment = &augment};
-    check(tn_train(network, &data, NULL, NULL, options, trained, &error), &error);
+    const tn_train_data data = {.train = glyphs.train,
+                                .val = glyphs.val,
+                                .preprocess = &glyphs.preprocess,
+                                .augment = &augment};
+    check(tn_train(glyphs.network, &data, NULL, NULL, options, trained, &error), &error);
 }
 
 /* Packs, quantizes the activations, writes, reads back: bitwise the trained network's logits. */
@@ -232,11 +209,12 @@ static void prove_export(const tn_trained *trained, const tn_train_options *opti
     const tn_write_options write = {0};
     tn_pack_item items[64];
     char path[128];
-    const tn_train_data data = {.train = train_set, .val = val_set, .preprocess = &preprocess};
+    const tn_train_data data = {
+        .train = glyphs.train, .val = glyphs.val, .preprocess = &glyphs.preprocess};
     for (size_t k = 0; k < trained->conversion.count; k++)
         items[k] = (tn_pack_item){.layer = trained->conversion.item[k].layer,
                                   .weight = &trained->conversion.item[k].weight};
-    snprintf(path, sizeof path, "%s/out.onnx", folder);
+    snprintf(path, sizeof path, "%s/out.onnx", glyphs.folder);
     check(tn_pack(trained->graph, items, trained->conversion.count, &pack, NULL, &packed, &error),
           &error);
     check(tn_activations_write(&trained->activations, packed, &error), &error);
@@ -290,7 +268,7 @@ static void a_resumed_run_is_the_run(void **state)
     tn_train_options options = options_with(&ranges, "lsq");
     options.epochs = 2;
     train(&options, &whole);
-    snprintf(run, sizeof run, "%s/run", folder);
+    snprintf(run, sizeof run, "%s/run", glyphs.folder);
     options.folder = run;
     options.max_steps = 13;
     train(&options, &stopped);

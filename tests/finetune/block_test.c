@@ -13,7 +13,7 @@
 #include "core/threads.h"
 #include "finetune/block.h"
 #include "finetune/calibrate.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/seeded_network.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,23 +22,12 @@ enum { IMAGES = 32, SIZE = 16 };
 
 static float images[IMAGES * 3 * 4 * SIZE * SIZE];
 
-static tn_model *create(const char *id, int64_t size)
-{
-    tn_model *model = NULL;
-    tn_error error = {0};
-    tn_zoo_options options = {.classes = 10, .input = {3, size, size}, .seed = 5};
-    if (tn_zoo_create(id, &options, &model, &error) != TN_OK)
-        print_message("%s: %s\n", id, error.message);
-    assert_non_null(model);
-    return model;
-}
-
 /* --- which blocks there are ------------------------------------------------------------------- */
 
 /* Layers of each block as a string of digits, and how many quantized layers are in none. */
 static size_t shape_of(const char *id, int64_t size, char *digits)
 {
-    tn_model *model = create(id, size);
+    tn_model *model = seeded_network(id, size);
     tn_graph *graph = NULL;
     tn_layers layers;
     tn_blocks blocks;
@@ -140,7 +129,7 @@ static void every_family_learns(void **state)
     } families[] = {
         {"resnet20", SIZE, IMAGES}, {"densenet-small", SIZE, 6}, {"squeezenet1.1", 2 * SIZE, 4}};
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        tn_model *model = create(families[i].id, families[i].size);
+        tn_model *model = seeded_network(families[i].id, families[i].size);
         tn_calibrate_options options = {.samples = families[i].samples};
         journal book;
         tn_calibration calibration = learn(model, &options, &book);
@@ -167,7 +156,7 @@ static void every_scheme_and_granularity_learns(void **state)
         {"ttq", "1.58", "channel"}, {"ttq", "1.58", "tensor"}, {"twn", "1.58", "group:9"},
         {"affine", "2", "channel"}, {"fixed", "2", "tensor"},  {"dorefa", "2", "tensor"},
     };
-    tn_model *model = create("resnet8", SIZE);
+    tn_model *model = seeded_network("resnet8", SIZE);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         journal book;
         tn_calibrate_options options = {.policy = {.scheme = settings[i][0],
@@ -188,7 +177,7 @@ static void threads_and_memory_do_not_matter(void **state)
 {
     (void)state;
     static const uint64_t memory[] = {0, 0, 1};
-    tn_model *model = create("resnet8", SIZE);
+    tn_model *model = seeded_network("resnet8", SIZE);
     tn_calibration calibration[3];
     journal book;
     for (int t = 0; t < 3; t++) {
@@ -210,7 +199,7 @@ static void threads_and_memory_do_not_matter(void **state)
 static void other_parameters_stay_when_asked(void **state)
 {
     (void)state;
-    tn_model *model = create("resnet8", SIZE);
+    tn_model *model = seeded_network("resnet8", SIZE);
     journal book;
     tn_calibrate_options options = {.bn = TN_CALIBRATE_BN_KEEP};
     tn_calibration calibration = learn(model, &options, &book);

@@ -14,7 +14,7 @@
 #include "core/threads.h"
 #include "finetune/calibrate.h"
 #include "finetune/synthesize.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/seeded_network.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,17 +37,6 @@ static void make_images(void)
                 images[(i * SIZE + y) * SIZE + x] =
                     a + b * sinf(fx * (float)x + fy * (float)y) + 0.3f * tn_random_normal(&random);
     }
-}
-
-static tn_model *create(const char *id, int64_t size)
-{
-    tn_model *model = NULL;
-    tn_error error = {0};
-    tn_zoo_options options = {.classes = 10, .input = {3, size, size}, .seed = 5};
-    if (tn_zoo_create(id, &options, &model, &error) != TN_OK)
-        print_message("%s: %s\n", id, error.message);
-    assert_non_null(model);
-    return model;
 }
 
 static tn_calibration calibrate(const tn_model *model, const tn_calibrate_options *given)
@@ -161,7 +150,8 @@ static void other_families_gain_as_well(void **state)
     (void)state;
     static const char *const ids[] = {"densenet-small", "squeezenet1.1"};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        tn_model *model = create(ids[i], i == 0 ? SIZE : 2 * SIZE); /* a quarter of the images */
+        tn_model *model =
+            seeded_network(ids[i], i == 0 ? SIZE : 2 * SIZE); /* a quarter of the images */
         tn_calibrate_options options = {.bn = TN_CALIBRATE_BN_AFFINE,
                                         .samples = i == 0 ? IMAGES : IMAGES / 4};
         tn_calibration calibration = calibrate(model, &options);
@@ -238,7 +228,7 @@ static void synthesized_images_match_the_statistics(void **state)
                         8 * 3 * SIZE * SIZE * sizeof(float));
     tn_synthesis_done(&synthesis[0]);
     tn_synthesis_done(&synthesis[1]);
-    tn_model *plain = create("squeezenet1.1", 2 * SIZE);
+    tn_model *plain = seeded_network("squeezenet1.1", 2 * SIZE);
     tn_error error = {0};
     assert_int_equal(tn_synthesize(plain, &options, &synthesis[0], &error), TN_ERROR_MODEL);
     assert_non_null(strstr(error.message, "BatchNorm"));
@@ -249,7 +239,7 @@ static int setup(void **state)
 {
     (void)state;
     make_images();
-    resnet = create("resnet20", SIZE);
+    resnet = seeded_network("resnet20", SIZE);
     return 0;
 }
 

@@ -9,6 +9,8 @@
 #include "core/random.h"
 #include "finetune/train.h"
 #include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/check_status.h"
+#include "tests/finetune/glyph_training.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -26,12 +28,6 @@ static char folder[64], warnings[4096];
 static tn_model *network;
 static tn_device *device;
 static tn_preprocess preprocess;
-
-static void check(tn_status status, const tn_error *error)
-{
-    if (status != TN_OK)
-        fail_msg("status %d: %s", (int)status, error->message);
-}
 
 static void hear(void *context, tn_log_level level, const char *text)
 {
@@ -106,11 +102,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    char command[128];
     tn_device_destroy(device);
     tn_model_destroy(network);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return remove_folder(folder);
 }
 
 static tn_train_options options(int epochs)

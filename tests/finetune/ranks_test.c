@@ -4,11 +4,10 @@
 #include "core/memory.h"
 #include "core/random.h"
 #include "core/threads.h"
-#include "data/glyphs.h"
 #include "finetune/ranks.h"
 #include "finetune/safetensors.h"
 #include "finetune/train.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/glyph_training.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 #include <unistd.h>
 
 static tn_collective *ranks;
-static char folder[64];
+static glyph_training glyphs;
 
 #define REQUIRE(condition, ...)                                                                    \
     do {                                                                                           \
@@ -124,45 +123,26 @@ static void a_failure_is_everybodys(void)
 
 /* --- training ------------------------------------------------------------------------------ */
 
-static tn_model *network;
-static tn_device *device;
-static tn_dataset *train_set, *val_set;
-static tn_preprocess preprocess;
 static tn_augment_options augment = {.pad = 2, .mixup = 0.3f};
 
 static void set_up(void)
 {
     tn_error error = {0};
-    char data[128];
-    strcpy(folder, "/tmp/ternion-ranks-XXXXXX");
     if (ranks->rank == 0)
-        REQUIRE(mkdtemp(folder), "no temporary folder");
-    must(tn_collective_broadcast(ranks, folder, sizeof folder, 0, &error), &error);
-    snprintf(data, sizeof data, "%s/glyphs", folder);
-    const tn_glyphs_options glyphs = {.seed = 1, .train = 160, .test = 50};
+        glyph_training_folder(&glyphs);
+    must(tn_collective_broadcast(ranks, glyphs.folder, sizeof glyphs.folder, 0, &error), &error);
     if (ranks->rank == 0)
-        must(tn_glyphs_write(data, &glyphs, &error), &error);
+        must(glyph_training_write(&glyphs, 160, 50, &error), &error);
     must(tn_collective_barrier(ranks, &error), &error);
-    must(tn_dataset_open(data, TN_SPLIT_TRAIN, NULL, &train_set, &error), &error);
-    must(tn_dataset_open(data, TN_SPLIT_VAL, NULL, &val_set, &error), &error);
-    must(tn_preprocess_preset("cifar10", &preprocess, &error), &error);
-    must(tn_preprocess_fit(&preprocess, 3, 32, 32, &error), &error);
-    const tn_zoo_options zoo = {.seed = 3};
-    must(tn_zoo_create("resnet8", &zoo, &network, &error), &error);
-    must(tn_device_create_cpu(&device, &error), &error);
+    must(glyph_training_open(&glyphs, &error), &error);
     tn_threads_set(1);
 }
 
 static void tear_down(void)
 {
-    char command[128];
-    tn_device_destroy(device);
-    tn_model_destroy(network);
-    tn_dataset_close(train_set);
-    tn_dataset_close(val_set);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
+    glyph_training_close(&glyphs);
     if (ranks->rank == 0)
-        REQUIRE(system(command) == 0, "cannot remove %s", folder);
+        REQUIRE(remove_folder(glyphs.folder) == 0, "cannot remove %s", glyphs.folder);
 }
 
 static tn_train_options options(const char *scheme, const char *run, tn_collective *collective)
@@ -176,7 +156,7 @@ static tn_train_options options(const char *scheme, const char *run, tn_collecti
                               .clip_norm = 1,
                               .batch_norm = TN_BATCH_NORM_FREEZE,
                               .seed = 5,
-                              .device = device,
+                              .device = glyphs.device,
                               .precision = TN_PRECISION_FP32, /* bf16 is not continuous */
                               .folder = run,
                               .resume = true,
@@ -187,9 +167,11 @@ static void train(const tn_train_options *o, tn_epoch_figures *figures)
 {
     tn_error error = {0};
     tn_trained trained;
-    const tn_train_data data = {
-        .train = train_set, .val = val_set, .preprocess = &preprocess, .augment = &augment};
-    must(tn_train(network, &data, NULL, NULL, o, &trained, &error), &error);
+    const tn_train_data data = {.train = glyphs.train,
+                                .val = glyphs.val,
+                                .preprocess = &glyphs.preprocess,
+                                .augment = &augment};
+    must(tn_train(glyphs.network, &data, NULL, NULL, o, &trained, &error), &error);
     REQUIRE(!trained.model == (o->collective && o->collective->rank > 0),
             "the trained network belongs to rank 0 alone");
     *figures = trained.last;
@@ -246,8 +228,8 @@ static void ranks_are_one(const char *scheme)
 {
     char one[128], several[128];
     tn_epoch_figures a, b;
-    snprintf(one, sizeof one, "%s/one-%s", folder, scheme);
-    snprintf(several, sizeof several, "%s/several-%s", folder, scheme);
+    snprintf(one, sizeof one, "%s/one-%s", glyphs.folder, scheme);
+    snprintf(several, sizeof several, "%s/several-%s", glyphs.folder, scheme);
     train_alone(options(scheme, one, NULL), &a);
     tn_train_options o = options(scheme, several, ranks);
     train(&o, &b);
@@ -269,7 +251,7 @@ static void ranks_agree(void)
     char run[128], hash[33];
     tn_epoch_figures figures;
     tn_error error = {0};
-    snprintf(run, sizeof run, "%s/agree", folder);
+    snprintf(run, sizeof run, "%s/agree", glyphs.folder);
     tn_train_options o = options("ttq", run, ranks);
     o.batch_norm = TN_BATCH_NORM_TRAIN;
     train(&o, &figures);
@@ -285,7 +267,7 @@ static void resume(const char *name, tn_collective *first, tn_collective *second
 {
     char run[128];
     tn_collective *both[] = {first, second};
-    snprintf(run, sizeof run, "%s/%s", folder, name);
+    snprintf(run, sizeof run, "%s/%s", glyphs.folder, name);
     for (int part = 0; part < 2; part++) {
         tn_train_options o = options("lsq", run, both[part]);
         o.batch_norm = first == second ? TN_BATCH_NORM_TRAIN : TN_BATCH_NORM_FREEZE;
@@ -302,16 +284,16 @@ static void checkpoints_move(void)
     char whole[128], one[128], several[128];
     tn_epoch_figures a, b;
     resume("stopped", ranks, ranks, 3, &a);
-    snprintf(whole, sizeof whole, "%s/not-stopped", folder);
+    snprintf(whole, sizeof whole, "%s/not-stopped", glyphs.folder);
     tn_train_options o = options("lsq", whole, ranks);
     o.batch_norm = TN_BATCH_NORM_TRAIN;
     train(&o, &b);
     REQUIRE(!strcmp(a.state_hash, b.state_hash), "a resumed run is not the run");
     resume("several-one", ranks, NULL, 1, &a);
     resume("one-several", NULL, ranks, 1, &b);
-    snprintf(one, sizeof one, "%s/several-one", folder);
-    snprintf(several, sizeof several, "%s/one-several", folder);
-    snprintf(whole, sizeof whole, "%s/one-lsq", folder);
+    snprintf(one, sizeof one, "%s/several-one", glyphs.folder);
+    snprintf(several, sizeof several, "%s/one-several", glyphs.folder);
+    snprintf(whole, sizeof whole, "%s/one-lsq", glyphs.folder);
     if (ranks->rank == 0) {
         REQUIRE(difference(one, whole, 4, "value/") < 1e-6, "from several ranks to one");
         REQUIRE(difference(several, whole, 4, "value/") < 1e-6, "from one rank to several");
@@ -323,10 +305,10 @@ static void other_weights_are_found(void)
 {
     tn_error error = {0};
     tn_trained trained;
-    const tn_train_data data = {.train = train_set, .preprocess = &preprocess};
+    const tn_train_data data = {.train = glyphs.train, .preprocess = &glyphs.preprocess};
     tn_train_options o = options("lsq", NULL, ranks);
     o.lr *= ranks->rank == 1 ? 1.5 : 1;
-    tn_status status = tn_train(network, &data, NULL, NULL, &o, &trained, &error);
+    tn_status status = tn_train(glyphs.network, &data, NULL, NULL, &o, &trained, &error);
     if (status == TN_OK) { /* rank 0 learns of it at the next common step */
         tn_trained_done(&trained);
         status = tn_collective_barrier(ranks, &error);

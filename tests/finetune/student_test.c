@@ -11,6 +11,7 @@
 #include "finetune/student.h"
 #include "onnx_io/edit.h"
 #include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/check_status.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,12 +23,6 @@ static tn_model *network; /* resnet8 with a Dropout before its classifier */
 static tn_device *device;
 static float images[BATCH * PIXELS];
 static int32_t labels[BATCH], partners[BATCH];
-
-static void check(tn_status status, const tn_error *error)
-{
-    if (status != TN_OK)
-        fail_msg("status %d: %s", (int)status, error->message);
-}
 
 static void add_dropout(tn_model *model, tn_error *error)
 {

@@ -11,63 +11,40 @@
 #include "core/threads.h"
 #include "data/glyphs.h"
 #include "finetune/train.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/finetune/check_status.h"
+#include "tests/finetune/glyph_training.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64];
-static tn_model *network;
-static tn_device *device;
-static tn_dataset *train_set, *val_set;
-static tn_preprocess preprocess;
+static glyph_training glyphs;
 static tn_augment_options augment = {.pad = 2};
-
-static void check(tn_status status, const tn_error *error)
-{
-    if (status != TN_OK)
-        fail_msg("status %d: %s", (int)status, error->message);
-}
 
 static int setup(void **state)
 {
     (void)state;
     tn_error error = {0};
-    snprintf(folder, sizeof folder, "/tmp/ternion-train-XXXXXX");
-    if (!mkdtemp(folder))
-        return -1;
-    char data[128];
-    snprintf(data, sizeof data, "%s/glyphs", folder);
-    const tn_glyphs_options glyphs = {.seed = 1, .train = 320, .test = 64};
-    check(tn_glyphs_write(data, &glyphs, &error), &error);
-    check(tn_dataset_open(data, TN_SPLIT_TRAIN, NULL, &train_set, &error), &error);
-    check(tn_dataset_open(data, TN_SPLIT_VAL, NULL, &val_set, &error), &error);
-    check(tn_preprocess_preset("cifar10", &preprocess, &error), &error);
-    check(tn_preprocess_fit(&preprocess, 3, 32, 32, &error), &error);
-    const tn_zoo_options zoo = {.seed = 3};
-    check(tn_zoo_create("resnet8", &zoo, &network, &error), &error);
-    check(tn_device_create_cpu(&device, &error), &error);
+    glyph_training_folder(&glyphs);
+    check(glyph_training_write(&glyphs, 320, 64, &error), &error);
+    check(glyph_training_open(&glyphs, &error), &error);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    char command[128];
-    tn_device_destroy(device);
-    tn_model_destroy(network);
-    tn_dataset_close(train_set);
-    tn_dataset_close(val_set);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    glyph_training_close(&glyphs);
+    return remove_folder(glyphs.folder);
 }
 
 static tn_train_data data(void)
 {
-    return (tn_train_data){
-        .train = train_set, .val = val_set, .preprocess = &preprocess, .augment = &augment};
+    return (tn_train_data){.train = glyphs.train,
+                           .val = glyphs.val,
+                           .preprocess = &glyphs.preprocess,
+                           .augment = &augment};
 }
 
 static tn_train_options options(const char *scheme)
@@ -77,7 +54,7 @@ static tn_train_options options(const char *scheme)
                               .batch = 32,
                               .lr = 0.02,
                               .seed = 5,
-                              .device = device};
+                              .device = glyphs.device};
 }
 
 /* Trains and gives the final state's hash. */
@@ -86,7 +63,7 @@ static void train(const tn_train_options *o, char *hash)
     tn_error error = {0};
     tn_trained trained;
     tn_train_data d = data();
-    check(tn_train(network, &d, NULL, NULL, o, &trained, &error), &error);
+    check(tn_train(glyphs.network, &d, NULL, NULL, o, &trained, &error), &error);
     memcpy(hash, trained.last.state_hash, 33);
     tn_trained_done(&trained);
 }
@@ -112,7 +89,7 @@ static void a_resumed_run_is_the_run(void **state)
         o.ema = 0.9;
         augment.mixup = scheme ? 0.4f : 0.0f;
         train(&o, whole);
-        snprintf(run, sizeof run, "%s/run%d", folder, scheme);
+        snprintf(run, sizeof run, "%s/run%d", glyphs.folder, scheme);
         o.folder = run;
         for (int stop = 3; stop <= 20; stop += 8) { /* inside and between epochs */
             o.resume = stop > 3;
@@ -134,12 +111,13 @@ static void another_run_is_not_resumed(void **state)
     tn_error error = {0};
     tn_trained trained;
     tn_train_data d = data();
-    snprintf(run, sizeof run, "%s/run0", folder);
+    snprintf(run, sizeof run, "%s/run0", glyphs.folder);
     tn_train_options o = options(NULL);
     o.folder = run;
     o.resume = true;
     o.seed = 6;
-    assert_int_equal(tn_train(network, &d, NULL, NULL, &o, &trained, &error), TN_ERROR_USAGE);
+    assert_int_equal(tn_train(glyphs.network, &d, NULL, NULL, &o, &trained, &error),
+                     TN_ERROR_USAGE);
     assert_non_null(strstr(error.message, "other options"));
 }
 
@@ -154,7 +132,8 @@ static void a_great_rate_diverges_cleanly(void **state)
     o.momentum = -1;
     o.weight_decay = 1; /* latents grow 1000-fold a step: not finite soon, whatever BN does */
     o.epochs = 20;
-    assert_int_equal(tn_train(network, &d, NULL, NULL, &o, &trained, &error), TN_ERROR_DIVERGED);
+    assert_int_equal(tn_train(glyphs.network, &d, NULL, NULL, &o, &trained, &error),
+                     TN_ERROR_DIVERGED);
     assert_non_null(strstr(error.message, "--lr"));
 }
 
@@ -196,11 +175,11 @@ static void schemes_learn_and_export_exactly(void **state)
     tn_train_options plain = options("float");
     plain.epochs = 24;
     plain.lr = 0.05;
-    check(tn_train(network, &d, NULL, NULL, &plain, &teacher, &error), &error);
+    check(tn_train(glyphs.network, &d, NULL, NULL, &plain, &teacher, &error), &error);
     if (!(teacher.last.train_top1 > 0.4)) /* chance: 0.1 */
         fail_msg("float: %.3f right after 24 epochs", teacher.last.train_top1);
     assert_int_equal(teacher.conversion.count, 0);
-    snprintf(path, sizeof path, "%s/float.onnx", folder);
+    snprintf(path, sizeof path, "%s/float.onnx", glyphs.folder);
     prove_export(&teacher, path, &plain);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tn_trained trained;
@@ -213,7 +192,7 @@ static void schemes_learn_and_export_exactly(void **state)
             fail_msg("%s %s: %.3f right after 3 epochs", cases[i].scheme, cases[i].bits,
                      trained.last.train_top1);
         assert_true(trained.conversion.count > 0);
-        snprintf(path, sizeof path, "%s/out%zu.onnx", folder, i);
+        snprintf(path, sizeof path, "%s/out%zu.onnx", glyphs.folder, i);
         prove_export(&trained, path, &o);
         tn_trained_done(&trained);
     }
@@ -228,16 +207,16 @@ static void few_images_are_learned_by_heart(void **state)
     tn_dataset *few = NULL;
     tn_trained trained;
     char path[128];
-    snprintf(path, sizeof path, "%s/few", folder);
-    const tn_glyphs_options glyphs = {.seed = 2, .train = 64, .test = 16};
-    check(tn_glyphs_write(path, &glyphs, &error), &error);
+    snprintf(path, sizeof path, "%s/few", glyphs.folder);
+    const tn_glyphs_options drawn = {.seed = 2, .train = 64, .test = 16};
+    check(tn_glyphs_write(path, &drawn, &error), &error);
     check(tn_dataset_open(path, TN_SPLIT_TRAIN, NULL, &few, &error), &error);
-    const tn_train_data d = {.train = few, .preprocess = &preprocess};
+    const tn_train_data d = {.train = few, .preprocess = &glyphs.preprocess};
     tn_train_options o = options("lsq");
     o.epochs = 120;
     o.lr = 0.05;
     o.keep_batch_norm = true;
-    check(tn_train(network, &d, NULL, NULL, &o, &trained, &error), &error);
+    check(tn_train(glyphs.network, &d, NULL, NULL, &o, &trained, &error), &error);
     if (!(trained.last.train_top1 > 0.99))
         fail_msg("%.3f of 64 images right after 120 epochs", trained.last.train_top1);
     tn_trained_done(&trained);

@@ -8,6 +8,7 @@
 #include "data/image.h"
 #include "finetune/image_feed.h"
 #include "gpu/cuda_device.h"
+#include "tests/data/every_augmentation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,25 +141,16 @@ static bool agrees(tn_device *device, const arrangement *a, size_t images, uint6
 
 int main(int argc, char **argv)
 {
-    static const tn_augment_options everything = {.pad = 4,
-                                                  .flip = true,
-                                                  .rotation = 10.0f,
-                                                  .brightness = 0.2f,
-                                                  .contrast = 0.2f,
-                                                  .saturation = 0.2f,
-                                                  .sharpness = 0.2f,
-                                                  .cutout = 8,
-                                                  .mixup = 0.2f};
     const arrangement arrangements[] = {
-        {"everything", "glyphs", everything, 3, false, false, 0},
-        {"grey", "glyphs", everything, 1, false, false, 0},
-        {"bgr", "glyphs", everything, 3, true, false, 0},
+        {"everything", "glyphs", every_augmentation, 3, false, false, 0},
+        {"grey", "glyphs", every_augmentation, 1, false, false, 0},
+        {"bgr", "glyphs", every_augmentation, 3, true, false, 0},
         {"cifar", "glyphs", {.pad = 4, .flip = true}, 3, false, false, 0},
         {"none", "glyphs", {0}, 3, false, false, 0},
         {"none, bgr", "glyphs", {0}, 3, true, false, 0},
         {"crop", "pictures", {.min_area = 0.08f, .flip = true}, 3, false, false, 2},
-        {"corrupt", "pictures", everything, 3, false, false, 2},
-        {"replaced", "pictures", everything, 3, false, true, 2},
+        {"corrupt", "pictures", every_augmentation, 3, false, false, 2},
+        {"replaced", "pictures", every_augmentation, 3, false, true, 2},
     };
     const char *asked = getenv("TERNION_SEED");
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : asked ? strtoull(asked, NULL, 10) : 11;
