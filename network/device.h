@@ -24,7 +24,8 @@
 typedef struct tn_device tn_device;
 typedef struct tn_kernel tn_kernel;
 
-/* Of the operands of convolutions and matrix products; sums and all else are fp32. */
+/* Of the operands of convolutions and matrix products, and with BF16 of activations as they are
+ * stored; sums and parameters are fp32. */
 typedef enum tn_precision {
     TN_PRECISION_AUTO,
     TN_PRECISION_FP32,

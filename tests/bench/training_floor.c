@@ -7,10 +7,12 @@
  * plain-loop BatchNormalization with ReLU, forward and backward, behind each. The weight gradient
  * is one primitive over the whole batch, which is how oneDNN is meant to be used; the step's own is
  * cut into chunks so that its bits do not depend on threads. No quantizer, update, shortcut,
- * pooling or conversion of types is among the bare work. Best milliseconds of each and their ratio:
+ * pooling or conversion of types is among the bare work. In bf16 there are two kinds of it: with
+ * results in fp32, and in bf16 as the step stores them. Best milliseconds of each and their ratio:
  * processor time with TERNION_CPU_TIME, else wall time. */
 #include "core/memory.h"
 #include "network/cpu/cpu.h"
+#include "network/cpu/cpu_bf16.h"
 #include "network/lowering.h"
 #include "tests/bench/noise.h"
 
@@ -30,9 +32,10 @@ typedef struct bare {
 typedef struct floor_work {
     bare layer[MOST];
     int n;
-    void *src, *dst, *weight, *scratch; /* as large as the largest needs */
-    float *y;
-    float *statistics; /* [6, channels] */
+    tn_dnnl_types types;
+    bool stored;                            /* results are bf16 */
+    void *src, *dst, *weight, *scratch, *y; /* as large as the largest needs */
+    float *statistics;                      /* [6, channels] */
     size_t src_bytes, weight_bytes, scratch_bytes, channels;
 } floor_work;
 
@@ -56,13 +59,11 @@ static tn_status add_layer(floor_work *w, const noise *n, const tn_conv_task *t,
         dst *= (size_t)t->out[i];
     }
     b->rows = (int64_t)dst;
-    w->src_bytes = larger(w->src_bytes,
-                          larger(src, dst * (size_t)t->out_channels) * sizeof(float));
+    w->src_bytes = larger(w->src_bytes, larger(src, dst * (size_t)t->out_channels) * sizeof(float));
     w->channels = larger(w->channels, (size_t)t->out_channels);
     for (int i = 0; i < 3; i++) {
-        tn_status status =
-            tn_dnnl_conv_create(((tn_cpu_device *)n->device)->dnnl, t, passes[i], t->batch,
-                                n->precision == TN_PRECISION_BF16, false, 1, &b->pass[i], error);
+        tn_status status = tn_dnnl_conv_create(((tn_cpu_device *)n->device)->dnnl, t, passes[i],
+                                               t->batch, w->types, false, 1, &b->pass[i], error);
         if (status != TN_OK)
             return status;
         w->weight_bytes = larger(w->weight_bytes, tn_dnnl_conv_weight_bytes(b->pass[i]));
@@ -71,8 +72,13 @@ static tn_status add_layer(floor_work *w, const noise *n, const tn_conv_task *t,
     return TN_OK;
 }
 
-static tn_status prepare(floor_work *w, const noise *n, const tn_plan *plan, tn_error *error)
+static tn_status prepare(floor_work *w, const noise *n, const tn_plan *plan, bool stored,
+                         tn_error *error)
 {
+    w->stored = stored;
+    w->types = n->precision != TN_PRECISION_BF16 ? TN_DNNL_FP32
+               : stored                          ? TN_DNNL_BF16
+                                                 : TN_DNNL_BF16_TO_FP32;
     for (size_t i = 0; i < plan->n_steps; i++) {
         tn_conv_task task = plan->steps[i].task.conv;
         if (plan->steps[i].task.verb != TN_VERB_CONV)
@@ -111,15 +117,16 @@ static void done(floor_work *w)
 }
 
 /* Two passes over x: sums, then the result. */
-TN_HOT static void bn_forward(const float *restrict x, float *restrict y, float *restrict sums,
-                              int64_t rows, int64_t channels)
+TN_INLINE void forward_of(const void *restrict x, void *restrict y, float *restrict sums,
+                          int64_t rows, int64_t channels, bool bf16)
 {
     float *restrict sum = sums, *restrict square = sums + channels;
     memset(sums, 0, (size_t)(2 * channels) * sizeof(float));
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < channels; c++) {
-            sum[c] += x[r * channels + c];
-            square[c] += x[r * channels + c] * x[r * channels + c];
+            float v = tn_load(x, r * channels + c, bf16);
+            sum[c] += v;
+            square[c] += v * v;
         }
     for (int64_t c = 0; c < channels; c++) {
         float mean = sum[c] / (float)rows, var = square[c] / (float)rows - mean * mean;
@@ -128,14 +135,23 @@ TN_HOT static void bn_forward(const float *restrict x, float *restrict y, float 
     }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < channels; c++) {
-            float v = x[r * channels + c] * square[c] + sum[c];
-            y[r * channels + c] = v > 0.0f ? v : 0.0f;
+            float v = tn_load(x, r * channels + c, bf16) * square[c] + sum[c];
+            tn_save(y, r * channels + c, v > 0.0f ? v : 0.0f, bf16);
         }
 }
 
+TN_HOT static void bn_forward(const void *x, void *y, float *sums, int64_t rows, int64_t channels,
+                              bool bf16)
+{
+    if (bf16)
+        forward_of(x, y, sums, rows, channels, true);
+    else
+        forward_of(x, y, sums, rows, channels, false);
+}
+
 /* Two passes over y, dy and x; dx replaces dy. */
-TN_HOT static void bn_backward(const float *restrict x, const float *restrict y, float *restrict dy,
-                               float *restrict sums, int64_t rows, int64_t channels)
+TN_INLINE void backward_of(const void *restrict x, const void *restrict y, void *restrict dy,
+                           float *restrict sums, int64_t rows, int64_t channels, bool bf16)
 {
     float *restrict sum = sums + 2 * channels, *restrict product = sums + 3 * channels;
     const float *restrict shift = sums, *restrict scale = sums + channels;
@@ -143,16 +159,26 @@ TN_HOT static void bn_backward(const float *restrict x, const float *restrict y,
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < channels; c++) {
             int64_t i = r * channels + c;
-            float g = y[i] > 0.0f ? dy[i] : 0.0f;
+            float g = tn_keep(tn_load(dy, i, bf16), tn_load(y, i, bf16) > 0.0f);
             sum[c] += g;
-            product[c] += g * (x[i] * scale[c] + shift[c]);
+            product[c] += g * (tn_load(x, i, bf16) * scale[c] + shift[c]);
         }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < channels; c++) {
             int64_t i = r * channels + c;
-            float g = y[i] > 0.0f ? dy[i] : 0.0f, normal = x[i] * scale[c] + shift[c];
-            dy[i] = scale[c] * (g - (sum[c] + normal * product[c]) / (float)rows);
+            float g = tn_keep(tn_load(dy, i, bf16), tn_load(y, i, bf16) > 0.0f);
+            float normal = tn_load(x, i, bf16) * scale[c] + shift[c];
+            tn_save(dy, i, scale[c] * (g - (sum[c] + normal * product[c]) / (float)rows), bf16);
         }
+}
+
+TN_HOT static void bn_backward(const void *x, const void *y, void *dy, float *sums, int64_t rows,
+                               int64_t channels, bool bf16)
+{
+    if (bf16)
+        backward_of(x, y, dy, sums, rows, channels, true);
+    else
+        backward_of(x, y, dy, sums, rows, channels, false);
 }
 
 static bool run_pass(const floor_work *w, const bare *b, int pass)
@@ -167,31 +193,32 @@ static bool run_bare(const floor_work *w)
     for (int i = 0; i < w->n && ok; i++) {
         const bare *b = &w->layer[i];
         ok = run_pass(w, b, 0);
-        bn_forward(w->dst, w->y, w->statistics, b->rows, b->channels);
+        bn_forward(w->dst, w->y, w->statistics, b->rows, b->channels, w->stored);
     }
     for (int i = w->n; i-- > 0 && ok;) {
         const bare *b = &w->layer[i];
-        bn_backward(w->src, w->y, w->dst, w->statistics, b->rows, b->channels);
+        bn_backward(w->src, w->y, w->dst, w->statistics, b->rows, b->channels, w->stored);
         ok = (b->first || run_pass(w, b, 1)) && run_pass(w, b, 2);
     }
     return ok;
 }
 
-static tn_status take_turns(const floor_work *w, noise_student *s, const noise *n, int turns,
-                            double best[2], tn_error *error)
+/* best: of the step, and of each kind of bare work */
+static tn_status take_turns(const floor_work *w, int kinds, noise_student *s, const noise *n,
+                            int turns, double best[3], tn_error *error)
 {
     for (int turn = -WARM; turn < turns; turn++) {
         double start = noise_milliseconds();
         tn_status status = noise_student_step(s, n, error);
         if (status != TN_OK)
             return status;
-        double between = noise_milliseconds();
-        if (!run_bare(w))
-            return tn_fail(error, TN_ERROR_DEVICE, "a bare primitive failed");
-        double end = noise_milliseconds();
-        if (turn >= 0) {
-            best[0] = fmin(best[0], between - start);
-            best[1] = fmin(best[1], end - between);
+        for (int i = 0; i <= kinds; i++) {
+            double end = noise_milliseconds();
+            if (turn >= 0)
+                best[i] = fmin(best[i], end - start);
+            start = end;
+            if (i < kinds && !run_bare(&w[i]))
+                return tn_fail(error, TN_ERROR_DEVICE, "a bare primitive failed");
         }
     }
     return TN_OK;
@@ -199,29 +226,34 @@ static tn_status take_turns(const floor_work *w, noise_student *s, const noise *
 
 int main(int argc, char **argv)
 {
+    static const char *const names[] = {"", ", bf16 stored"};
     tn_error error = {0};
     noise network;
     static noise_student trained;
-    static floor_work work;
-    double best[2] = {INFINITY, INFINITY};
+    static floor_work work[2];
+    double best[3] = {INFINITY, INFINITY, INFINITY};
     if (argc != 6) {
         fprintf(stderr, "usage: training_floor MODEL|ARCHITECTURE BATCH TURNS fp32|bf16 SCHEME\n");
         return 2;
     }
-    int turns = atoi(argv[3]) < 1 ? 1 : atoi(argv[3]);
+    int turns = atoi(argv[3]) < 1 ? 1 : atoi(argv[3]), kinds = 1;
     tn_status status = noise_open(argv[1], atoi(argv[2]), argv[4], &network, &error);
     if (status == TN_OK)
         status = noise_student_create(&network, argv[5], &trained, &error);
+    if (network.precision == TN_PRECISION_BF16)
+        kinds = 2;
+    for (int i = 0; i < kinds && status == TN_OK; i++)
+        status = prepare(&work[i], &network, trained.student.plan, i == 1, &error);
     if (status == TN_OK)
-        status = prepare(&work, &network, trained.student.plan, &error);
-    if (status == TN_OK)
-        status = take_turns(&work, &trained, &network, turns, best, &error);
-    if (status == TN_OK)
-        printf("step %.1f ms, bare %.1f ms (oneDNN %s): the step runs at %.2f of the bare speed\n",
-               best[0], best[1], tn_dnnl_version(), best[1] / best[0]);
-    else
+        status = take_turns(work, kinds, &trained, &network, turns, best, &error);
+    for (int i = 0; i < kinds && status == TN_OK; i++)
+        printf(
+            "step %.1f ms, bare%s %.1f ms (oneDNN %s): the step runs at %.2f of the bare speed\n",
+            best[0], names[i], best[i + 1], tn_dnnl_version(), best[i + 1] / best[0]);
+    if (status != TN_OK)
         fprintf(stderr, "training_floor: %s\n", error.message);
-    done(&work);
+    for (int i = 0; i < kinds; i++)
+        done(&work[i]);
     tn_student_done(&trained.student);
     noise_close(&network);
     return status != TN_OK;
