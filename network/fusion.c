@@ -1,8 +1,8 @@
-/* Merges steps: slices of slices; BN into the convolution before it (its weights) or with the
- * Concat before it; the Add of a bias into the MatMul before it; Relu or another function and the
- * residual Add into the step that computes their operand, where the device says it can. A merged
- * step stands where the last of its nodes stood. QuantizeLinear and DequantizeLinear with one step
- * become one. */
+/* Merges steps: slices of slices; concatenations of concatenations; BN into the convolution before
+ * it (its weights) or with the Concat before it; the Add of a bias into the MatMul before it; Relu
+ * or another function and the residual Add into the step that computes their operand, where the
+ * device says it can. A merged step stands where the last of its nodes stood. QuantizeLinear and
+ * DequantizeLinear with one step become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
@@ -170,6 +170,91 @@ static bool fuse_slice(tn_plan *plan, const uses *u, size_t at)
     return true;
 }
 
+/* --- concatenations ----------------------------------------------------------------------------
+ */
+
+static bool takes_parts(const tn_plan *plan, const tn_plan_node *norm, const tn_concat_task *concat)
+{
+    tn_task task = norm->task;
+    int64_t channels = 0;
+    for (int i = 0; i < concat->n; i++)
+        channels += concat->inner[i];
+    task.batch_norm.n_parts = concat->n;
+    task.batch_norm.parts = concat->inner;
+    return concat->outer == task.batch_norm.rows && channels == task.batch_norm.channels &&
+           !task.batch_norm.residual && supported(plan, &task);
+}
+
+/* Whether nobody needs the concatenation as a whole: BN takes its parts, others go on from it. */
+static bool only_parts_are_read(const tn_plan *plan, const uses *u, size_t value)
+{
+    const tn_plan_value *v = &plan->values[value];
+    size_t normed = 0;
+    if (v->root != value || u->views[value] || v->keep || v->keep_gradient || v->inject ||
+        u->writer[value] == TN_NONE || plan->steps[u->writer[value]].task.verb != TN_VERB_CONCAT)
+        return false;
+    for (size_t i = 0; i < plan->n_steps; i++)
+        for (int j = 0; j < plan->steps[i].n_src; j++) {
+            const tn_plan_node *reader = &plan->steps[i];
+            if (reader->dead || plan->values[reader->src[j]].root != value)
+                continue;
+            bool norm = reader->task.verb == TN_VERB_BATCH_NORM;
+            if (norm ? !takes_parts(plan, reader, &plan->steps[u->writer[value]].task.concat)
+                     : reader->task.verb != TN_VERB_CONCAT)
+                return false;
+            normed += norm;
+        }
+    return normed > 0;
+}
+
+/* The concatenation behind source j of the one at `at`, when that can take its parts instead. */
+static const tn_plan_node *nested_concat(const tn_plan *plan, const uses *u, size_t at, int j)
+{
+    const tn_concat_task *outer = &plan->steps[at].task.concat;
+    if (!only_parts_are_read(plan, u, plan->steps[at].src[j]))
+        return NULL;
+    const tn_plan_node *inner = &plan->steps[u->writer[plan->steps[at].src[j]]];
+    int64_t width = 0;
+    for (int i = 0; i < inner->task.concat.n; i++)
+        width += inner->task.concat.inner[i];
+    return inner->task.concat.outer == outer->outer && width == outer->inner[j] ? inner : NULL;
+}
+
+/* x = Concat(x, new), again and again, as dense networks are written too: each becomes one of all
+ * parts, so that BN can take them. At most 64: as many as can be stored as bf16. */
+static tn_status flatten_concat(tn_plan *plan, const uses *u, size_t at, tn_error *error)
+{
+    enum { MOST = 64 };
+    tn_plan_node *step = &plan->steps[at];
+    size_t sources[MOST];
+    int64_t widths[MOST];
+    int n = 0;
+    if (step->dead || step->task.verb != TN_VERB_CONCAT || plan->options.separate_bn)
+        return TN_OK;
+    for (int j = 0; j < step->n_src; j++) {
+        const tn_plan_node *inner = nested_concat(plan, u, at, j);
+        int parts = inner ? inner->n_src : 1;
+        if (n + parts > MOST)
+            return TN_OK;
+        for (int i = 0; i < parts; i++, n++) {
+            sources[n] = inner ? inner->src[i] : step->src[j];
+            widths[n] = inner ? inner->task.concat.inner[i] : step->task.concat.inner[j];
+        }
+    }
+    if (n == step->n_src)
+        return TN_OK;
+    size_t *src = tn_arena_array(&plan->arena, (size_t)n, sizeof(size_t));
+    int64_t *inner = tn_arena_array(&plan->arena, (size_t)n, sizeof(int64_t));
+    if (!src || !inner)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    memcpy(src, sources, (size_t)n * sizeof(size_t));
+    memcpy(inner, widths, (size_t)n * sizeof(int64_t));
+    step->src = src;
+    step->n_src = step->task.concat.n = n;
+    step->task.concat.inner = inner;
+    return TN_OK;
+}
+
 /* BN of a concatenation along the channels reads its parts where they are. */
 static bool fuse_concat(tn_plan *plan, const uses *u, size_t at)
 {
@@ -180,15 +265,11 @@ static bool fuse_concat(tn_plan *plan, const uses *u, size_t at)
         plan->steps[before].task.verb != TN_VERB_CONCAT)
         return false;
     const tn_concat_task *concat = &plan->steps[before].task.concat;
+    if (!takes_parts(plan, step, concat))
+        return false;
     tn_task task = step->task;
-    int64_t channels = 0;
-    for (int i = 0; i < concat->n; i++)
-        channels += concat->inner[i];
     task.batch_norm.n_parts = concat->n;
     task.batch_norm.parts = concat->inner;
-    if (concat->outer != task.batch_norm.rows || channels != task.batch_norm.channels ||
-        !supported(plan, &task))
-        return false;
     size_t params[4];
     memcpy(params, step->params, sizeof(params));
     merge(plan, before, at, &task);
@@ -402,6 +483,9 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
     count_uses(plan, &u);
     for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++)
         status = fuse_quantization(plan, &u, at, error);
+    count_uses(plan, &u);
+    for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++)
+        status = flatten_concat(plan, &u, at, error);
     count_uses(plan, &u);
     for (size_t at = 0; at < plan->n_steps && status == TN_OK; at++) {
         if (plan->steps[at].dead || plan->steps[at].n_src == 0)

@@ -150,6 +150,23 @@ static const char *storage_refusal(const tn_task *task)
                : NULL;
 }
 
+/* BN of several sources. Its gradient goes through them row by row: as fast as a copy of them, and
+ * without its memory, in fp32 and where they are not narrow. */
+static const char *parts_refusal(const tn_task *task)
+{
+    enum { LEAST_WIDTH = 24 }; /* channels, on average */
+    const tn_batch_norm_task *t = &task->batch_norm;
+    if (task->verb != TN_VERB_BATCH_NORM || t->n_parts == 0)
+        return NULL;
+    if (t->residual)
+        return "of several sources it has no residual";
+    if (task->backward && task->precision == TN_PRECISION_BF16)
+        return "of several sources it has no gradient in bf16";
+    return task->backward && t->channels < (int64_t)LEAST_WIDTH * t->n_parts
+               ? "of several narrow sources it has no gradient"
+               : NULL;
+}
+
 /* All but what oneDNN has to be asked for. */
 static const char *refusal(tn_device *device, const tn_task *task)
 {
@@ -157,9 +174,9 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return "the CPU device does not have it";
     if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         return "oneDNN does not fuse this function";
-    if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.n_parts && task->batch_norm.residual)
-        return "of several sources it has no residual";
-    const char *reason = tn_task_refusal(device, task);
+    const char *reason = parts_refusal(task);
+    if (!reason)
+        reason = tn_task_refusal(device, task);
     return reason ? reason : storage_refusal(task);
 }
 
