@@ -75,10 +75,12 @@ static float *array(int64_t count)
     return p;
 }
 
-/* A training step; a copy of the gradients. */
+/* A training step; a copy of the gradients. With separate BN plans of both precisions have the same
+ * steps: one may take BN and the Concat before it together where the other does not. */
 static float *step(fixture *f, tn_precision precision, tn_run_mode mode, int64_t *count)
 {
-    tn_plan_options options = {.training = true, .loss = true, .precision = precision};
+    tn_plan_options options = {
+        .training = true, .separate_bn = true, .loss = true, .precision = precision};
     tn_loss_options loss = {.labels = f->labels, .count = BATCH};
     open_plan(f, &options);
     ok(tn_plan_forward(f->plan, mode, 0, SIZE_MAX, &error));
@@ -124,7 +126,9 @@ static void gradients_are_near(void **state)
             float *exact = step(&f, TN_PRECISION_FP32, mode, &n);
             size_t bytes = tn_plan_memory_get(f.plan).values;
             float *stored = step(&f, TN_PRECISION_BF16, mode, &n);
-            assert_true((double)tn_plan_memory_get(f.plan).values < 0.6 * (double)bytes);
+            double share = (double)tn_plan_memory_get(f.plan).values / (double)bytes;
+            print_message("values take %.2f of fp32's memory\n", share);
+            assert_true(share < 0.6);
             f.device->bf16_stores = 0;
             float *rounded = step(&f, TN_PRECISION_BF16, mode, &n);
             f.device->bf16_stores = stores;
