@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { IMAGES = 24, SIZE = 16, ARRAYS = 4 };
+enum { IMAGES = 32, FITTED = 24, SIZE = 16, ARRAYS = 4 };
 
 static int bad;
 static tn_device *cpu, *cuda;
@@ -286,7 +286,7 @@ static tn_calibration calibrate(const tn_model *model, const run *r, tn_device *
     tn_error error = {0};
     const tn_calibrate_options options = {.method = r->method,
                                           .bn = r->bn,
-                                          .samples = IMAGES,
+                                          .samples = FITTED,
                                           .images = images,
                                           .memory = r->memory,
                                           .independent = r->independent,
@@ -437,12 +437,12 @@ int main(int argc, char **argv)
     make_images();
     compare_all_sums();
     compare_wide();
-    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++)
-        compare_calibrations(&runs[i]);
     must(tn_zoo_create("resnet8", &zoo, &model, &error), &error);
     compare_synthesis(model);
     compare_sensitivity(model);
     tn_model_destroy(model);
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++)
+        compare_calibrations(&runs[i]);
     tn_device_destroy(cuda);
     tn_device_destroy(cpu);
     return bad > 0;
