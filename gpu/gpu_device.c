@@ -189,6 +189,11 @@ static const char *storage_refusal(const tn_task *task)
         return NULL;
     if (task->verb == TN_VERB_PAD && task->pad.mode != TN_PAD_CONSTANT)
         return "only constant padding takes bf16";
+    if (task->verb == TN_VERB_BINARY) {
+        int64_t count = tn_extent_count(&task->binary.dst);
+        if (tn_extent_count(&task->binary.a) != count || tn_extent_count(&task->binary.b) != count)
+            return "broadcast operands are not stored as bf16";
+    }
     return task->bf16_src != all || !task->bf16_dst
                ? "its operands are all stored as bf16 or none is"
                : NULL;

@@ -413,6 +413,22 @@ static double stored_bound(const tn_task *task, bool backward)
     return !stored ? 0.0 : backward ? 0x1p-6 : 0x1.01p-8;
 }
 
+/* What a convolution that differs was drawn as. */
+static void describe(const tn_task *task)
+{
+    const tn_conv_task *t = &task->conv;
+    if (task->verb != TN_VERB_CONV)
+        return;
+    printf("  batch %lld, %lld -> %lld channels, group %lld, bias %d, residual %d, function %d:",
+           (long long)t->batch, (long long)t->in_channels, (long long)t->out_channels,
+           (long long)t->group, t->bias, t->residual, (int)t->function);
+    for (int i = 0; i < t->spatial; i++)
+        printf(" %lld->%lld k%lld s%lld d%lld p%lld,%lld", (long long)t->in[i],
+               (long long)t->out[i], (long long)t->kernel[i], (long long)t->stride[i],
+               (long long)t->dilation[i], (long long)t->pad_begin[i], (long long)t->pad_end[i]);
+    printf("\n");
+}
+
 static int check_task(tn_device *device, tn_precision precision, tn_verb verb, uint64_t seed, int k)
 {
     tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, (uint32_t)verb, (uint64_t)k);
@@ -443,10 +459,12 @@ static int check_task(tn_device *device, tn_precision precision, tn_verb verb, u
         /* rounding x / scale can tip over at a half: the oracle divides in fp32 too */
         failed = forward > bound + stored_bound(&task, false) ||
                  backward > (bound > 1e-4 ? 1.0 : 2.0) * bound + stored_bound(&task, true);
-        if (failed)
+        if (failed) {
             printf("%s %d (%s, bf16 %#llx %d): forward %.2g, backward %.2g\n", tn_verb_name(verb),
                    k, r.kernel->name, (unsigned long long)task.bf16_src, task.bf16_dst, forward,
                    backward);
+            describe(&task);
+        }
         release(&r);
     }
     drop(&o);
