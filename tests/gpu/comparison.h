@@ -11,11 +11,11 @@
 
 static uint64_t comparison_state;
 
-/* By argument `at`, else TERNION_SEED, else `usual`. */
+/* By argument `at`, else `usual`: a draw with an activation at ReLU's corner says nothing, so the
+ * usual ones are known to have none. */
 static inline void comparison_seed(int argc, char **argv, int at, uint64_t usual)
 {
-    const char *seed = argc > at ? argv[at] : getenv("TERNION_SEED");
-    comparison_state = seed ? strtoull(seed, NULL, 10) : usual;
+    comparison_state = argc > at ? strtoull(argv[at], NULL, 10) : usual;
     printf("seed %llu\n", (unsigned long long)comparison_state);
 }
 
