@@ -12,7 +12,7 @@ typedef struct quantizer_kernel {
     tn_latent_entry *entries; /* [n]: what pack uploads */
     int n;
     int64_t threads[TN_N_WALKS];
-    size_t scores_at, slopes_at; /* workspace */
+    size_t slopes_at, keys_at, cuts_at; /* workspace */
 } quantizer_kernel;
 
 /* Launchers are keyed by the quantizer's id: these have kernels. */
@@ -54,7 +54,7 @@ const char *tn_gpu_quantizer_refusal(const tn_quantizer_task *task)
         if (kind < 0)
             return "this scheme has no kernels";
         if (compares_cuts(&task->items[i], kind) && longest_run(task->items[i].shape) > TN_CUT_RUN)
-            return "thresholds of more than 16384 weights are found on the processor";
+            return "thresholds of more than 32768 weights are found on the processor";
     }
     return NULL;
 }
@@ -101,15 +101,15 @@ static tn_latent_entry entry_of(const tn_quantizer_item *item)
 /* Gives every tensor its threads in every walk, and its places in the workspace. */
 static void lay_out(quantizer_kernel *k)
 {
-    int64_t parts = 0, scores = 0, slopes = 0;
+    int64_t parts = 0, keys = 0, cuts = 0, slopes = 0;
     for (int i = 0; i < k->n; i++) {
         tn_latent_entry *e = &k->entries[i];
         *e = entry_of(&k->items[i]);
         bool refreshed = k->items[i].refresh && k->items[i].scheme->quantizer->refresh;
-        bool cuts = compares_cuts(&k->items[i], (int)e->kind);
+        bool sorted = compares_cuts(&k->items[i], (int)e->kind);
         int64_t count = e->rows * e->cols, lanes = e->runs * e->pieces * TN_SUM_LANES;
         const int64_t threads[TN_N_WALKS] = {[TN_WALK_ELEMENTS] = count,
-                                             [TN_WALK_CUTS] = cuts ? count : 0,
+                                             [TN_WALK_CUTS] = sorted ? e->runs : 0,
                                              [TN_WALK_RUNS] = refreshed ? e->runs : 0,
                                              [TN_WALK_LANES] = refreshed ? lanes : 0,
                                              [TN_WALK_KEPT] =
@@ -117,19 +117,22 @@ static void lay_out(quantizer_kernel *k)
                                              [TN_WALK_SLICES] = e->dscale ? e->runs * e->slices : 0,
                                              [TN_WALK_SLOPES] = e->dscale ? e->runs : 0};
         e->part = parts;
-        e->score = scores;
+        e->key = keys;
+        e->cut = cuts;
         e->slope = slopes;
         parts += threads[TN_WALK_LANES];
-        scores += threads[TN_WALK_CUTS];
+        keys += sorted ? e->runs * e->longest : 0;
+        cuts += threads[TN_WALK_CUTS];
         slopes += threads[TN_WALK_SLICES];
         for (int walk = 0; walk < TN_N_WALKS; walk++) {
             e->begin[walk] = k->threads[walk];
             k->threads[walk] += threads[walk];
         }
     }
-    k->scores_at = (size_t)parts * sizeof(tn_latent_part);
-    k->slopes_at = k->scores_at + (size_t)scores * sizeof(double);
-    k->plain.base.workspace_bytes = k->slopes_at + (size_t)slopes * 2 * sizeof(double);
+    k->slopes_at = (size_t)parts * sizeof(tn_latent_part);
+    k->keys_at = k->slopes_at + (size_t)slopes * 2 * sizeof(double);
+    k->cuts_at = k->keys_at + (size_t)keys * sizeof(uint32_t);
+    k->plain.base.workspace_bytes = k->cuts_at + (size_t)cuts * sizeof(uint32_t);
     k->plain.base.state_bytes = (size_t)k->n * sizeof(*k->entries);
 }
 
@@ -157,8 +160,9 @@ static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
     tn_quantizing_args a = {.entries = args->state,
                             .n = k->n,
                             .parts = args->workspace,
-                            .scores = (double *)(void *)(workspace + k->scores_at),
-                            .slopes = (double(*)[2])(void *)(workspace + k->slopes_at)};
+                            .slopes = (double(*)[2])(void *)(workspace + k->slopes_at),
+                            .keys = (uint32_t *)(void *)(workspace + k->keys_at),
+                            .cuts = (uint32_t *)(void *)(workspace + k->cuts_at)};
     tn_status status = TN_OK;
     for (int i = 0; i < n && status == TN_OK; i++)
         status = tn_gpu_launch(tn_gpu_of(&k->plain.base), passes[i].kernel, &a,
@@ -168,12 +172,10 @@ static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
 
 static tn_status quantizer_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    static const pass passes[] = {{TN_GPU_latent_sums, TN_WALK_LANES, 1},
-                                  {TN_GPU_latent_cuts, TN_WALK_CUTS, 1},
-                                  {TN_GPU_latent_refresh, TN_WALK_RUNS, TN_GPU_BLOCK},
-                                  {TN_GPU_latent_kept, TN_WALK_KEPT, 1},
-                                  {TN_GPU_latent_scale, TN_WALK_RUNS, 1},
-                                  {TN_GPU_latent_values, TN_WALK_ELEMENTS, 1}};
+    static const pass passes[] = {
+        {TN_GPU_latent_sums, TN_WALK_LANES, 1},   {TN_GPU_latent_cut, TN_WALK_CUTS, TN_GPU_BLOCK},
+        {TN_GPU_latent_refresh, TN_WALK_RUNS, 1}, {TN_GPU_latent_kept, TN_WALK_KEPT, 1},
+        {TN_GPU_latent_scale, TN_WALK_RUNS, 1},   {TN_GPU_latent_values, TN_WALK_ELEMENTS, 1}};
     return launch_all((const quantizer_kernel *)kernel, args, passes, 6, error);
 }
 

@@ -16,7 +16,8 @@ TN_GPU_KERNELS(TN_KERNEL)
         name##_kernel(const __grid_constant__ tn_##arguments##_args k, int64_t)                    \
     {                                                                                              \
         __shared__ tn_tile_shared shared;                                                          \
-        _Pragma("unroll") for (int phase = 0; phase < phases; phase++)                             \
+        constexpr int unrolled = phases <= 3 ? phases : 1;                                         \
+        _Pragma("unroll (unrolled)") for (int phase = 0; phase < phases; phase++)                             \
         {                                                                                          \
             if (phase > 0)                                                                         \
                 __syncthreads();                                                                   \

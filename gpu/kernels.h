@@ -10,6 +10,7 @@
 #include "gpu/kernels/calibrating.h"
 #include "gpu/kernels/convolution.h"
 #include "gpu/kernels/criterion.h"
+#include "gpu/kernels/cutting.h"
 #include "gpu/kernels/elementwise.h"
 #include "gpu/kernels/masking.h"
 #include "gpu/kernels/movement.h"
@@ -64,7 +65,7 @@
     X(loss_row, criterion) \
     X(loss_sums, criterion) \
     X(latent_sums, quantizing) \
-    X(latent_cuts, quantizing) \
+    X(latent_refresh, quantizing) \
     X(latent_kept, quantizing) \
     X(latent_scale, quantizing) \
     X(latent_values, quantizing) \
@@ -89,7 +90,7 @@
     X(norm_gradients, norm, 3) \
     X(norm_spread, norm, 1) \
     X(fake_quantize_sums, fake_quantize, 3) \
-    X(latent_refresh, quantizing, 3) \
+    X(latent_cut, quantizing, TN_CUT_PHASES) \
     X(latent_slopes, quantizing, 3) \
     X(squares, update, 3) \
     X(squares_total, update, 3)

@@ -1,16 +1,13 @@
 /* Quantizer bodies: every latent tensor of a network in one launch. Formulas, and the order of
  * sums, are those of converter/quantizers; the sums of scale gradients alone are in another order.
  *
- * Thresholds of least squared error and of a given sparsity are found by comparing all cuts, one
- * thread a cut: no scratch beyond a number an element, time quadratic in a run's length. Longer
- * runs than TN_CUT_RUN are left to the host. */
+ * Thresholds of least squared error and of a given sparsity come from sorted runs: cutting.h. */
 #ifndef TERNION_GPU_KERNELS_QUANTIZING_H
 #define TERNION_GPU_KERNELS_QUANTIZING_H
 
 #include "gpu/kernels/tiles.h"
 
 enum {
-    TN_CUT_RUN = 16384,   /* elements of a run whose cuts are compared */
     TN_SUM_LANES = 8,     /* threads that sum a piece, as converter/lanes.h */
     TN_SUM_PIECE = 65536, /* converter/sums.h: TN_PIECE */
     TN_SLICE = 4096       /* elements of a run whose scale gradients a block sums */
@@ -28,7 +25,7 @@ typedef enum tn_latent_kind {
 /* How launches walk the tensors; the first thread of each entry is in `begin`. */
 typedef enum tn_latent_walk {
     TN_WALK_ELEMENTS, /* of all */
-    TN_WALK_CUTS,     /* elements of those whose cuts are compared */
+    TN_WALK_CUTS,     /* blocks: runs of those whose cuts are compared */
     TN_WALK_RUNS,     /* of those that are refreshed */
     TN_WALK_LANES,    /* lanes of the pieces of the runs of those that are refreshed */
     TN_WALK_KEPT,     /* the same of TWN's */
@@ -48,8 +45,8 @@ typedef struct tn_latent_part {
 
 typedef struct tn_latent_entry { /* one tensor; entries lie in device memory */
     int64_t begin[TN_N_WALKS];
-    int64_t part, score, slope; /* its first in the arrays of tn_quantizing_args */
-    int64_t rows, cols, inner;  /* inner: of the layout, behind the channel axis */
+    int64_t part, key, cut, slope; /* its first in the arrays of tn_quantizing_args */
+    int64_t rows, cols, inner;     /* inner: of the layout, behind the channel axis */
     int64_t runs, longest, pieces, slices;
     int64_t group, groups_per_row; /* group 0: runs are rows, or the tensor */
     bool whole;                    /* one run */
@@ -66,7 +63,8 @@ typedef struct tn_quantizing_args {
     const tn_latent_entry *entries; /* [n] */
     int n;
     tn_latent_part *parts;
-    double *scores;      /* of cuts */
+    uint32_t *keys;      /* of the runs whose cuts are compared, sorted */
+    uint32_t *cuts;      /* the best of each: a magnitude's bits */
     double (*slopes)[2]; /* of slices: positive side or all, negative side */
 } tn_quantizing_args;
 
@@ -222,78 +220,11 @@ TN_BODY int64_t tn_zeros_wanted(const tn_latent_entry *e, int64_t count)
     return (int64_t)floor((double)e->threshold_value * (double)count + 1e-9);
 }
 
-/* A cut of a run: keeping what is not smaller than element i. Its score is what it takes off the
- * squared error; for a sparsity 1 where i is the largest that becomes 0. */
-TN_BODY void tn_latent_cuts_body(const tn_quantizing_args *k, int64_t i)
-{
-    const tn_latent_entry *e = tn_latent_at(k, TN_WALK_CUTS, &i);
-    int64_t count, first = tn_latent_run(e, tn_latent_run_of(e, i), &count);
-    const float *w = e->w + first;
-    uint32_t key = tn_magnitude_key(e->w[i]);
-    double score = -1.0;
-    if (e->threshold_kind == TN_THRESHOLD_SPARSITY) {
-        int64_t rank = tn_zeros_wanted(e, count) - 1, below = 0, equal = 0;
-        for (int64_t j = 0; j < count; j++) {
-            uint32_t other = tn_magnitude_key(w[j]);
-            below += other < key;
-            equal += other == key;
-        }
-        score = below <= rank && rank < below + equal ? 1.0 : -1.0;
-    } else if (key > 0) {
-        double mass[2] = {0.0, 0.0}, moment[2] = {0.0, 0.0};
-        for (int64_t j = 0; j < count; j++) {
-            bool kept = tn_magnitude_key(w[j]) >= key;
-            bool other = e->kind == TN_LATENT_TTQ && w[j] < 0.0f;
-            double magnitude = kept ? (double)fabsf(w[j]) : 0.0;
-            mass[0] += kept && !other ? 1.0 : 0.0;
-            mass[1] += kept && other ? 1.0 : 0.0;
-            moment[0] += other ? 0.0 : magnitude;
-            moment[1] += other ? magnitude : 0.0;
-        }
-        score = mass[0] > 0.0 ? moment[0] * (moment[0] / mass[0]) : 0.0;
-        score += mass[1] > 0.0 ? moment[1] * (moment[1] / mass[1]) : 0.0;
-    }
-    k->scores[e->score + i] = score;
-}
-
-/* The best of some cuts of a run; of equal ones the one that keeps least. */
-TN_BODY void tn_cut_better(double score, uint32_t key, double *best, uint32_t *best_key)
-{
-    if (score > *best || (score == *best && score > 0.0 && key > *best_key)) {
-        *best = score;
-        *best_key = key;
-    }
-}
-
 TN_BODY bool tn_latent_has_cuts(const tn_latent_entry *e, int64_t count)
 {
     return (e->kind == TN_LATENT_TWN || e->kind == TN_LATENT_TTQ) &&
            (e->threshold_kind == TN_THRESHOLD_OPTIMAL ||
             (e->threshold_kind == TN_THRESHOLD_SPARSITY && tn_zeros_wanted(e, count) > 0));
-}
-
-/* A run's best cut by its block, in three phases; keys are exact in double. */
-TN_BODY void tn_latent_best(const tn_quantizing_args *k, const tn_latent_entry *e, int64_t run,
-                            tn_tile_shared *s, int thread, int phase, double *best,
-                            uint32_t *best_key)
-{
-    const int group = 16;
-    int64_t count, first = tn_latent_run(e, run, &count);
-    *best = 0.0;
-    *best_key = 0;
-    if (phase == 0)
-        for (int64_t j = first + thread; j < first + count; j += TN_GPU_BLOCK)
-            tn_cut_better(k->scores[e->score + j], tn_magnitude_key(e->w[j]), best, best_key);
-    else if (phase == 1 ? thread < group : thread == 0)
-        for (int i = 0; i < group; i++) {
-            int at = phase == 1 ? thread * group + i : TN_GPU_BLOCK + i;
-            tn_cut_better(s->sums[0][at], (uint32_t)s->sums[1][at], best, best_key);
-        }
-    int to = phase == 0 ? thread : TN_GPU_BLOCK + thread;
-    if (phase == 0 || (phase == 1 && thread < group)) {
-        s->sums[0][to] = *best;
-        s->sums[1][to] = (double)*best_key;
-    }
 }
 
 TN_BODY float tn_latent_threshold(const tn_latent_entry *e, int64_t run, const tn_latent_part *part,
@@ -332,19 +263,13 @@ TN_BODY float tn_legal_step(double step, int low, int high)
     return narrow > 0.0f ? narrow : 1.40129846432481707092e-45f;
 }
 
-/* One run's state from the sums of its pieces, a block each. */
-TN_BODY void tn_latent_refresh_phase(const tn_quantizing_args *k, tn_tile_shared *shared, int64_t i,
-                                     int thread, int phase)
+/* One run's state from the sums of its pieces. */
+TN_BODY void tn_latent_refresh_body(const tn_quantizing_args *k, int64_t i)
 {
     const tn_latent_entry *e = tn_latent_at(k, TN_WALK_RUNS, &i);
     int64_t count;
     (void)tn_latent_run(e, i, &count);
-    double best = 0.0;
-    uint32_t best_key = 0;
-    if (tn_latent_has_cuts(e, count))
-        tn_latent_best(k, e, i, shared, thread, phase, &best, &best_key);
-    if (phase < 2 || thread > 0)
-        return;
+    uint32_t best_key = tn_latent_has_cuts(e, count) ? k->cuts[e->cut + i] : 0;
     tn_latent_part part = tn_latent_part_of(k, e, i);
     const tn_quantizer_state *s = &e->state;
     switch (e->kind) {

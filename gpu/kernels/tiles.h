@@ -20,7 +20,8 @@ enum {
     TN_FOLD = 8,        /* threads that share a column's last but one sum */
     TN_CHUNK_COLUMNS = 8,
     TN_CHUNK_LANES = TN_GPU_BLOCK / TN_CHUNK_COLUMNS,
-    TN_CHUNK_FOLD = 4 /* threads that share a column's last but one sum */
+    TN_CHUNK_FOLD = 4,    /* threads that share a column's last but one sum */
+    TN_SORT_SHARED = 4608 /* 3 x 3 x 512: of common layers the longest but few */
 };
 
 typedef struct tn_tiles {
@@ -29,7 +30,11 @@ typedef struct tn_tiles {
 } tn_tiles;
 
 typedef struct tn_tile_shared {
-    double sums[2][TN_GPU_BLOCK * TN_TILE_WIDTH];
+    union {
+        double sums[2][TN_GPU_BLOCK * TN_TILE_WIDTH];
+        uint32_t keys[TN_SORT_SHARED]; /* of a run that is sorted */
+    };
+    int64_t notes[2]; /* where the block works, when finding that takes long */
 } tn_tile_shared;
 
 /* Where a thread works: columns from `col` on, rows first, first + step, ... < last. */

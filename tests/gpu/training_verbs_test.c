@@ -238,11 +238,14 @@ static int count;
 static const struct {
     int rank, axis;
     int64_t dims[4];
-} shapes[] = {{4, 0, {7, 5, 3, 3}}, {2, 1, {70, 11}}, {4, 1, {6, 9, 2, 3}}, {2, 0, {3, 517}}};
+} shapes[] = {{4, 0, {7, 5, 3, 3}}, {2, 1, {70, 11}},  {4, 1, {6, 9, 2, 3}},
+              {2, 0, {3, 517}},     {2, 0, {3, 4703}}, /* longer than a block can keep */
+              {2, 0, {2, 16384}}}; /* one scale: the longest run that is sorted */
+enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
 static void add(const char *id, int bits, tn_threshold_kind threshold, float value, float rho_inv)
 {
-    for (int shape = 0; shape < 4; shape++) {
+    for (int shape = 0; shape < SHAPES; shape++) {
         for (int granularity = 0; granularity < 3; granularity++) {
             if (count == MOST)
                 exit(1);
