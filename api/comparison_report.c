@@ -2,6 +2,7 @@
 #include "api/network_file.h"
 
 #include "converter/comparison.h"
+#include "converter/layer_edges.h"
 #include "converter/unpack.h"
 #include "converter/weight_histogram.h"
 
@@ -33,6 +34,33 @@ static const tn_qweight *weight_of(const tn_unpacked *unpacked, const tn_layer *
     return NULL;
 }
 
+/* Bits per weight of a's layers. */
+static tn_status report_bits(const pair *p, const tn_layer_comparison *weights,
+                             const tn_reporter *reporter, tn_compare_report *report,
+                             tn_error *error)
+{
+    tn_unpacked unpacked = {.count = 0};
+    tn_status status = tn_unpack(p->file[0].graph, reporter, &unpacked, error);
+    double a = 0, b = 0, count = 0;
+    for (size_t i = 0; i < weights->count && status == TN_OK; i++) {
+        tn_layer_report row;
+        const tn_layer *layer = weights->layer[i].a;
+        const tn_qweight *weight = weight_of(&unpacked, layer);
+        status = tn_layer_report_name(&row, layer, tn_result_arena(report), error);
+        if (status == TN_OK && weight)
+            tn_layer_report_scheme(&row, weight, tn_result_arena(report));
+        if (status != TN_OK)
+            break;
+        a += row.bits * (double)row.weights;
+        b += report->layers[i].bits * (double)row.weights;
+        count += (double)row.weights;
+    }
+    report->bits_a = count > 0 ? a / count : 0;
+    report->bits_b = count > 0 ? b / count : 0;
+    tn_unpacked_done(&unpacked);
+    return status;
+}
+
 /* Of a's weights, by the codes that b keeps for them; and what b's layers are. */
 static tn_status report_histograms(const pair *p, const tn_layer_comparison *weights,
                                    const tn_reporter *reporter, tn_compare_report *report,
@@ -58,6 +86,35 @@ static tn_status report_histograms(const pair *p, const tn_layer_comparison *wei
             tn_layer_report_scheme(&report->layers[i], weight, arena);
     }
     tn_unpacked_done(&unpacked);
+    return status == TN_OK ? report_bits(p, weights, reporter, report, error) : status;
+}
+
+/* How the layers follow each other; those that a does not have are left out. */
+static tn_status report_edges(const pair *p, const tn_layer_comparison *weights,
+                              tn_compare_report *report, tn_error *error)
+{
+    tn_arena *arena = tn_result_arena(report);
+    const tn_layers *layers = &p->layers[1];
+    tn_layer_edges edges = {NULL, 0};
+    size_t *place = tn_arena_array(arena, layers->count + 1, sizeof *place);
+    tn_status status = place ? tn_layer_edges_find(p->file[1].graph, layers, &edges, error)
+                             : tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    if (status == TN_OK) {
+        report->edges = tn_arena_array(arena, edges.count + 1, sizeof *report->edges);
+        if (!report->edges)
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    }
+    for (size_t i = 0; i < layers->count && status == TN_OK; i++)
+        place[i] = SIZE_MAX;
+    for (size_t i = 0; i < weights->count && status == TN_OK; i++)
+        place[weights->layer[i].b - layers->layer] = i;
+    for (size_t i = 0; i < edges.count && status == TN_OK; i++) {
+        tn_edge_report edge = {place[edges.edge[i].from], place[edges.edge[i].to],
+                               edges.edge[i].joins};
+        if (edge.from != SIZE_MAX && edge.to != SIZE_MAX)
+            report->edges[report->n_edges++] = edge;
+    }
+    tn_free(edges.edge);
     return status;
 }
 
@@ -82,7 +139,7 @@ static tn_status report_layers(const pair *p, const tn_layer_comparison *weights
         row->sqnr_db = difference->sqnr_db;
         row->zeros = difference->zeros;
     }
-    return status;
+    return status == TN_OK ? report_edges(p, weights, report, error) : status;
 }
 
 static tn_status report_outputs(const pair *p, const tn_compare_request *request,

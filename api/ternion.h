@@ -380,12 +380,22 @@ TERNION_API tn_status tn_generate_files(const char *name, const char *folder,
 
 /* ---- compare, verify ---------------------------------------------------------------------- */
 
+/* Layers of a report by position: `to` reads the result of `from`, through operators that are no
+ * layers, or they meet (Add, Concat); what comes of that counts as the last one's result. */
+typedef struct tn_edge_report {
+    size_t from, to;
+    bool joins; /* they meet */
+} tn_edge_report;
+
 typedef struct tn_compare_report {
     const char *a, *b;
     uint64_t bytes_a, bytes_b;
     double relmse;           /* over all layers */
+    double bits_a, bits_b;   /* per weight of those layers; with histograms */
     tn_layer_report *layers; /* those of b, measured against a's */
     size_t n_layers;
+    tn_edge_report *edges; /* between them */
+    size_t n_edges;
     tn_evaluate_report *on_a, *on_b; /* NULL without data */
     int64_t images;                  /* the rest is 0 without data */
     double agreement;                /* fraction with the same top-1 class */
@@ -397,7 +407,7 @@ typedef struct tn_compare_request {
     tn_input_options in;
     const char *data; /* NULL: weights alone */
     tn_image_options images;
-    bool histograms; /* of each layer's weights */
+    bool histograms; /* of each layer's weights, and what they are stored in */
 } tn_compare_request;
 
 /* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the

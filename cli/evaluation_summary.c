@@ -69,11 +69,25 @@ json_t *cli_json_compared_layers(const tn_compare_report *comparison)
     for (size_t i = 0; i < comparison->n_layers; i++) {
         const tn_layer_report *layer = &comparison->layers[i];
         json_t *json = cli_json_converted_layer(layer);
+        json_object_set_new(json, "op", json_string(layer->op));
+        json_object_set_new(json, "weights", json_integer((json_int_t)layer->weights));
         if (layer->histogram)
             json_object_set_new(json, "histogram", json_histogram(layer->histogram));
         json_array_append_new(layers, json);
     }
     return layers;
+}
+
+json_t *cli_json_edges(const tn_compare_report *comparison)
+{
+    json_t *edges = json_array();
+    for (size_t i = 0; i < comparison->n_edges; i++) {
+        const tn_edge_report *edge = &comparison->edges[i];
+        json_array_append_new(edges,
+                              json_pack("{s:I, s:I, s:b}", "from", (json_int_t)edge->from, "to",
+                                        (json_int_t)edge->to, "joins", (int)edge->joins));
+    }
+    return edges;
 }
 
 void cli_json_comparison(json_t *report, const tn_compare_report *comparison)
@@ -85,6 +99,11 @@ void cli_json_comparison(json_t *report, const tn_compare_report *comparison)
         cli_json_compared_layers(comparison));
     json_object_update(report, figures);
     json_decref(figures);
+    json_object_set_new(report, "edges", cli_json_edges(comparison));
+    if (comparison->bits_a > 0) {
+        json_object_set_new(report, "bits_a", cli_json_real(comparison->bits_a));
+        json_object_set_new(report, "bits_b", cli_json_real(comparison->bits_b));
+    }
     if (!comparison->on_a)
         return;
     json_object_set_new(report, "images", json_integer((json_int_t)comparison->images));

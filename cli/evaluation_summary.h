@@ -12,5 +12,6 @@ json_t *cli_json_evaluation(const tn_evaluate_report *report);
 void cli_json_comparison(json_t *report, const tn_compare_report *comparison);
 /* Its `layers`, with "histogram" where there is one. */
 json_t *cli_json_compared_layers(const tn_compare_report *comparison);
+json_t *cli_json_edges(const tn_compare_report *comparison);
 
 #endif

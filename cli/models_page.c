@@ -1,6 +1,8 @@
 #include "cli/models_page.h"
 
 #include "cli/class_changes.h"
+#include "cli/graph_chart.h"
+#include "cli/models_chart.h"
 #include "cli/report_page.h"
 #include "cli/run_journal.h"
 #include "cli/svg_chart.h"
@@ -61,6 +63,7 @@ void cli_models_page(FILE *out, const json_t *figures)
     cli_html_text(out, cli_figure_text(json_array_get(comparisons, 0), "a"));
     fputs("</h1>\n", out);
     print_verdict(out, comparisons);
+    cli_models_chart(out, comparisons);
     json_array_foreach(comparisons, i, comparison)
     {
         fputs("<h1>", out);
@@ -69,6 +72,8 @@ void cli_models_page(FILE *out, const json_t *figures)
         cli_class_changes(out, json_object_get(comparison, "on_a"),
                           json_object_get(comparison, "on_b"), cli_figure_text(comparison, "a"),
                           cli_figure_text(comparison, "b"));
+        cli_graph_chart(out, json_object_get(comparison, "layers"),
+                        json_object_get(comparison, "edges"));
         cli_weight_charts(out, json_object_get(comparison, "layers"));
     }
     fputs("</body></html>\n", out);

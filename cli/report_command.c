@@ -68,7 +68,9 @@ static void add_layers(json_t *figures)
         return;
     if ((double)comparison->bytes_a == cli_figure(result, "bytes_in") &&
         (double)comparison->bytes_b == cli_figure(result, "bytes_out"))
-        json_object_set_new(figures, "layers", cli_json_compared_layers(comparison));
+        json_object_update_new(figures, json_pack("{s:o, s:o}", "layers",
+                                                  cli_json_compared_layers(comparison), "edges",
+                                                  cli_json_edges(comparison)));
     tn_compare_report_free(comparison);
 }
 
@@ -261,13 +263,12 @@ const cli_command cli_report_command = {
     "RUN [RUN ...] | A B [C ...] -o report.html",
     "Makes one page of a fine-tuning run from the journal in its folder: accuracy and size before "
     "and after, curves of loss, accuracy, learning rate, and of every layer's zeros and changed "
-    "codes, accuracy by class, histograms of the weights where the run's files are still there, "
-    "the "
-    "recipe, seed and hashes. Several runs stand side by side, with what their recipes "
-    "differ in. Models (names ending in .onnx) are compared with the first of them: weights with "
-    "thresholds and levels of the codes they became, and with --data accuracy, by class too. It "
-    "holds no scripts and needs nothing else. The run may "
-    "still be going on.",
+    "codes, accuracy by class, the layers by bits and histograms of their weights where the run's "
+    "files are still there, the recipe, seed and hashes. Several runs stand side by side, with "
+    "what their recipes differ in. Models (names ending in .onnx) are compared with the first of "
+    "them: layers by bits, weights with thresholds and levels of the codes they became, and with "
+    "--data accuracy against bytes and bits, and by class. It holds no scripts and needs nothing "
+    "else. The run may still be going on.",
     examples,
     groups,
     1,

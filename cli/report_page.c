@@ -1,6 +1,7 @@
 #include "cli/report_page.h"
 
 #include "cli/class_changes.h"
+#include "cli/graph_chart.h"
 #include "cli/run_journal.h"
 #include "cli/svg_chart.h"
 #include "cli/terminal.h"
@@ -32,6 +33,8 @@ static const char head[] =
     "circle{fill:hsl(var(--hue) 70% var(--light))}\n"
     "rect{fill:hsl(var(--hue) 70% var(--light))}.level{stroke:var(--ink);stroke-width:1.5}"
     ".bar{width:12em;height:1em}figure p{margin:0}\n"
+    ".graph{max-width:46em}.edge{fill:none;stroke:var(--ink);opacity:.4}"
+    ".kept{fill:var(--paper);stroke:var(--ink)}\n"
     "code{white-space:pre-wrap}\n</style>\n";
 
 static void row(FILE *out, const char *name, const char *value)
@@ -283,6 +286,7 @@ void cli_report_page(FILE *out, const json_t *figures)
     const json_t *result = json_object_get(figures, "result");
     cli_class_changes(out, json_object_get(result, "float"), json_object_get(result, "quantized"),
                       "float", "quantized");
+    cli_graph_chart(out, json_object_get(figures, "layers"), json_object_get(figures, "edges"));
     cli_weight_charts(out, json_object_get(figures, "layers"));
     print_origin(out, figures);
     fputs("</body></html>\n", out);

@@ -179,6 +179,43 @@ assert len(parts) == len(models) == 3
 for part, comparison in zip(parts, models):
     check_histograms(part, comparison["layers"])
     check_classes(part, comparison["on_a"], comparison["on_b"])
+def check_graph(text, layers, edges):
+    """resnet8: a chain, and past each block's first layer what joins its second."""
+    chain = [(i, i + 1, False) for i in range(7)] + [(i, i + 2, True) for i in (0, 2, 4)]
+    assert sorted((e["from"], e["to"], e["joins"]) for e in edges) == sorted(chain), edges
+    graph = re.search(r"<svg class='graph'.*?</svg>", text, re.S).group(0)
+    names = re.findall(r"bits &#160; ([^ ]+) \((Conv|Gemm)\)", graph)
+    assert names == [(l["name"], l["op"]) for l in layers], names
+    assert graph.count("class='kept'") == sum(not l["quantized"] for l in layers)
+    assert graph.count("<path") == 3 and graph.count("<line") == 7
+    colours = set(re.findall(r"--hue:(\d+)'><rect x", graph))
+    assert len(colours) == len({l["bits"] for l in layers if l["quantized"]}), colours
+
+for part, comparison in zip(parts, models):
+    check_graph(part, comparison["layers"], comparison["edges"])
+
+def check_chart(chart, models, size):
+    """One point a model, to the right where it is larger, higher where it is right more often."""
+    on = [models[0]["on_a"]] + [m["on_b"] for m in models]
+    size = [models[0][size + "_a"]] + [m[size + "_b"] for m in models]
+    points = [(float(x), float(y)) for x, y in re.findall(r"<circle cx='([^']+)' cy='([^']+)'", chart)]
+    assert len(points) == len(models) + 1, points
+    for key, place, sign in (size, 0, 1), ([o["top1"] for o in on], 1, -1):
+        for i in range(len(points)):
+            for j in range(len(points)):
+                if key[i] < key[j]:
+                    assert sign * (points[j][place] - points[i][place]) >= 0, (key, points)
+    titles = re.findall(r"<title>([^:]+): [^,]+, top-1 ([\d.]+) %", chart)
+    assert titles == [(o["model"], "%.2f" % (100 * o["top1"])) for o in on], titles
+
+charts = re.search(r"<h2>Accuracy against size.*?<h1>", open("models.html").read(), re.S).group(0)
+charts = charts.split("<figure>")[1:]
+assert len(charts) == 2
+check_chart(charts[0], models, "bytes")
+check_chart(charts[1], models, "bits")
+assert "Accuracy against size" not in open("bare.html").read()
+run = json.load(open("t.json"))
+check_graph(open("t.html").read(), run["layers"], run["edges"])
 codes = [[len(l["histogram"]["codes"]) for l in m["layers"] if l["quantized"]] for m in models]
 assert set(codes[0]) == {3} and set(codes[1]) == {16} and set(codes[2]) == {0}, codes
 for name in "t", "u":
