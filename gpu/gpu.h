@@ -57,14 +57,16 @@ tn_gpu_prepare tn_gpu_gram_prepare;
 
 bool tn_gpu_function_has_backward(tn_function function);
 
-/* Why a convolution or pooling cannot be run, or NULL. */
+/* Why a task cannot be run, or NULL. */
+const char *tn_gpu_batch_norm_refusal(const tn_batch_norm_task *task);
 const char *tn_gpu_binary_refusal(const tn_binary_task *task);
 const char *tn_gpu_region_refusal(const tn_task *task);
 const char *tn_gpu_quantizer_refusal(const tn_quantizer_task *task);
 
-/* How blocks walk a matrix: for sums over its rows, and where every element is written. */
-tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols);
-tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols);
+/* How blocks walk a matrix: for sums over its rows, and where every element is written. A thread's
+ * columns lie together: `together` says after how many, or after multiples of it, they may not. */
+tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols, int64_t together);
+tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols, int64_t together);
 int64_t tn_gpu_tile_threads(const tn_tiles *tiles);
 int64_t tn_gpu_chunk_threads(int64_t cols); /* of a launch that adds the chunks of `cols` columns */
 

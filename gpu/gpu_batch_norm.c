@@ -4,7 +4,18 @@ typedef struct norm_kernel {
     tn_gpu_task plain;
     tn_tiles sums, spread;
     bool batch_statistics; /* of the last forward */
+    int parts;
+    int32_t first[TN_NORM_PARTS + 1]; /* channel of each part */
 } norm_kernel;
+
+#define PASS(k, pass) ((k)->parts > 1 ? TN_GPU_norm_parts_##pass : TN_GPU_norm_##pass)
+
+const char *tn_gpu_batch_norm_refusal(const tn_batch_norm_task *task)
+{
+    if (task->n_parts > TN_NORM_PARTS)
+        return "batch norm takes 64 sources at most";
+    return task->n_parts && task->residual ? "of several sources it has no residual" : NULL;
+}
 
 /* Workspace: [factors: 3 channels floats, rounded up][partial sums]. */
 static size_t factor_bytes(int64_t channels)
@@ -15,7 +26,7 @@ static size_t factor_bytes(int64_t channels)
 static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
 {
     const tn_batch_norm_task *t = &k->plain.task.batch_norm;
-    tn_norm_args n = {.x = args->src[0],
+    tn_norm_args n = {.parts = k->parts,
                       .gamma = args->params[0],
                       .saved = args->saved,
                       .factors = args->workspace,
@@ -32,7 +43,26 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                                                                : t->a,
                       .high = t->function == TN_FUNCTION_CLIP ? t->b : INFINITY};
     n.partial = (double *)(void *)((char *)args->workspace + factor_bytes(t->channels));
+    for (int i = 0; i < k->parts; i++)
+        n.part[i] = (tn_norm_part){
+            .x = args->src[i], .first = k->first[i], .channels = k->first[i + 1] - k->first[i]};
     return n;
+}
+
+/* Gradients that the next launch writes: of a source that is there twice one at a time. */
+static bool take_gradients(const tn_arguments *args, tn_norm_args *n, bool given[TN_NORM_PARTS])
+{
+    bool any = false;
+    for (int i = 0; i < n->parts; i++) {
+        tn_norm_part *part = &n->part[i];
+        part->dx = given[i] ? NULL : args->dsrc[i];
+        for (int j = 0; j < i && part->dx; j++)
+            part->dx = n->part[j].dx == part->dx ? NULL : part->dx;
+        part->accumulate = part->dx && args->accumulate[i];
+        given[i] = given[i] || part->dx;
+        any = any || part->dx;
+    }
+    return any;
 }
 
 static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -51,13 +81,12 @@ static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     n.running_var = args->running_var;
     tn_status status = TN_OK;
     if (n.training)
-        status =
-            tn_gpu_launch(gpu, TN_GPU_norm_statistics, &n, tn_gpu_tile_threads(&n.sums), error);
+        status = tn_gpu_launch(gpu, PASS(k, statistics), &n, tn_gpu_tile_threads(&n.sums), error);
     if (status == TN_OK)
         status =
             tn_gpu_launch(gpu, TN_GPU_norm_finish, &n, tn_gpu_chunk_threads(n.sums.cols), error);
     if (status == TN_OK)
-        status = tn_gpu_launch(gpu, TN_GPU_norm_apply, &n, tn_gpu_tile_threads(&n.spread), error);
+        status = tn_gpu_launch(gpu, PASS(k, apply), &n, tn_gpu_tile_threads(&n.spread), error);
     return status;
 }
 
@@ -69,21 +98,21 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     bool residual = k->plain.task.batch_norm.residual;
     n.y = kernel->reads_dst ? args->dst : NULL;
     n.dy = args->ddst;
-    n.dst = args->dsrc[0];
-    n.accumulate = n.dst && args->accumulate[0];
     n.dresidual = residual ? args->dsrc[1] : NULL;
     n.accumulate_residual = n.dresidual && args->accumulate[1];
     n.dgamma = args->dparams[0];
     n.dbeta = args->dparams[1];
     n.accumulate_params = args->accumulate_params;
     n.training = k->batch_statistics;
-    tn_status status =
-        tn_gpu_launch(gpu, TN_GPU_norm_sums, &n, tn_gpu_tile_threads(&n.sums), error);
+    tn_status status = tn_gpu_launch(gpu, PASS(k, sums), &n, tn_gpu_tile_threads(&n.sums), error);
     if (status == TN_OK)
         status =
             tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, tn_gpu_chunk_threads(n.sums.cols), error);
-    if (status == TN_OK && (n.dst || n.dresidual))
-        status = tn_gpu_launch(gpu, TN_GPU_norm_spread, &n, tn_gpu_tile_threads(&n.spread), error);
+    bool given[TN_NORM_PARTS] = {false};
+    while (status == TN_OK && (take_gradients(args, &n, given) || n.dresidual)) {
+        status = tn_gpu_launch(gpu, PASS(k, spread), &n, tn_gpu_tile_threads(&n.spread), error);
+        n.dresidual = NULL;
+    }
     return status;
 }
 
@@ -99,8 +128,15 @@ tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     if (status != TN_OK)
         return status;
     norm_kernel *k = (norm_kernel *)created;
-    k->sums = tn_gpu_sum_tiles(t->rows, t->channels);
-    k->spread = tn_gpu_spread_tiles(t->rows, t->channels);
+    int64_t together = 0; /* its low bits: those of any part's channels */
+    k->parts = t->n_parts ? t->n_parts : 1;
+    for (int i = 0; i < k->parts; i++) {
+        int64_t channels = t->n_parts ? t->parts[i] : t->channels;
+        k->first[i + 1] = k->first[i] + (int32_t)channels;
+        together |= channels;
+    }
+    k->sums = tn_gpu_sum_tiles(t->rows, t->channels, together);
+    k->spread = tn_gpu_spread_tiles(t->rows, t->channels, together);
     created->saved_bytes = 3 * (size_t)t->channels * sizeof(float);
     created->workspace_bytes =
         factor_bytes(t->channels) + 2 * (size_t)(k->sums.chunks * t->channels) * sizeof(double);

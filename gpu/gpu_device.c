@@ -181,9 +181,14 @@ static tn_gpu_prepare *const prepares[TN_N_VERBS] = {
  * type. */
 static const char *storage_refusal(const tn_task *task)
 {
-    uint64_t all = task->verb == TN_VERB_BINARY ? 3 : 1;
-    if (task->verb == TN_VERB_CONCAT)
-        all = task->concat.n < 64 ? ((uint64_t)1 << task->concat.n) - 1 : UINT64_MAX;
+    int n = task->verb == TN_VERB_BINARY       ? 2
+            : task->verb == TN_VERB_CONCAT     ? task->concat.n
+            : task->verb == TN_VERB_BATCH_NORM ? task->batch_norm.n_parts
+                                               : 1;
+    uint64_t all = n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+    if (task->verb == TN_VERB_BATCH_NORM && n > 1)
+        return task->bf16_src && task->bf16_src != all ? "its parts are not stored as one type"
+                                                       : NULL;
     if ((!task->bf16_src && !task->bf16_dst) || task->verb == TN_VERB_CONV ||
         task->verb == TN_VERB_BATCH_NORM || task->verb == TN_VERB_REDUCE)
         return NULL;
@@ -210,7 +215,7 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return reason;
     switch (task->verb) {
     case TN_VERB_BATCH_NORM:
-        return task->batch_norm.n_parts ? "batch norm takes one source" : NULL;
+        return tn_gpu_batch_norm_refusal(&task->batch_norm);
     case TN_VERB_BINARY:
         return tn_gpu_binary_refusal(&task->binary);
     case TN_VERB_AUGMENT:

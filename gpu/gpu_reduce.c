@@ -15,10 +15,10 @@ int tn_gpu_chunks(int64_t rows, int64_t cols)
 }
 
 /* Blocks by the shape alone, so that sums are the same on every GPU. */
-static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t rows_of_a_thread,
+static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t together, int64_t rows_of_a_thread,
                            int64_t most_blocks)
 {
-    int width = cols % TN_TILE_WIDTH == 0 ? TN_TILE_WIDTH : 1;
+    int width = together % TN_TILE_WIDTH == 0 ? TN_TILE_WIDTH : 1;
     int64_t vectors = cols > 0 ? cols / width : 1;
     int64_t tiles = (vectors + TN_TILE_LANES - 1) / TN_TILE_LANES;
     int64_t lanes = (vectors + tiles - 1) / tiles;
@@ -32,14 +32,14 @@ static tn_tiles make_tiles(int64_t rows, int64_t cols, int64_t rows_of_a_thread,
                       .chunks = chunks < 1 ? 1 : (int)chunks};
 }
 
-tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols)
+tn_tiles tn_gpu_sum_tiles(int64_t rows, int64_t cols, int64_t together)
 {
-    return make_tiles(rows, cols, 2 * TN_TILE_ROWS, 528);
+    return make_tiles(rows, cols, together, 2 * TN_TILE_ROWS, 528);
 }
 
-tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols)
+tn_tiles tn_gpu_spread_tiles(int64_t rows, int64_t cols, int64_t together)
 {
-    return make_tiles(rows, cols, TN_TILE_ROWS, 1 << 20);
+    return make_tiles(rows, cols, together, TN_TILE_ROWS, 1 << 20);
 }
 
 int64_t tn_gpu_tile_threads(const tn_tiles *tiles)
@@ -61,14 +61,14 @@ tn_status tn_gpu_add_chunks(tn_gpu *gpu, const double *partial, int64_t count, i
 
 size_t tn_gpu_column_sums_bytes(int64_t rows, int64_t cols)
 {
-    return (size_t)(tn_gpu_sum_tiles(rows, cols).chunks * cols) * sizeof(double);
+    return (size_t)(tn_gpu_sum_tiles(rows, cols, cols).chunks * cols) * sizeof(double);
 }
 
 tn_status tn_gpu_column_sums(tn_gpu *gpu, const void *src, bool bf16, int64_t rows, int64_t cols,
                              double *partial, float *dst, float alpha, bool accumulate,
                              tn_error *error)
 {
-    tn_column_sums_args sums = {src, partial, tn_gpu_sum_tiles(rows, cols), bf16};
+    tn_column_sums_args sums = {src, partial, tn_gpu_sum_tiles(rows, cols, cols), bf16};
     tn_status status =
         tn_gpu_launch(gpu, TN_GPU_column_sums, &sums, tn_gpu_tile_threads(&sums.tiles), error);
     return status == TN_OK ? tn_gpu_add_chunks(gpu, partial, cols, sums.tiles.chunks, dst, alpha,

@@ -89,6 +89,10 @@
     X(norm_sums, norm, 3) \
     X(norm_gradients, norm, 3) \
     X(norm_spread, norm, 1) \
+    X(norm_parts_statistics, norm, 3) \
+    X(norm_parts_apply, norm, 1) \
+    X(norm_parts_sums, norm, 3) \
+    X(norm_parts_spread, norm, 1) \
     X(fake_quantize_sums, fake_quantize, 3) \
     X(latent_cut, quantizing, TN_CUT_PHASES) \
     X(latent_slopes, quantizing, 3) \

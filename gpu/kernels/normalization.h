@@ -1,15 +1,26 @@
 /* Batch norm phases: two passes over the activations each way (tiles.h), and the sums between
- * them. */
+ * them. x can lie in parts, as matrices of some of its channels (DenseNet, whose concatenations are
+ * then never made): no thread has columns of two. Finding its part costs registers, so those passes
+ * are kernels of their own. */
 #ifndef TERNION_GPU_KERNELS_NORMALIZATION_H
 #define TERNION_GPU_KERNELS_NORMALIZATION_H
 
 #include "gpu/kernels/tiles.h"
 
+enum { TN_NORM_PARTS = 64 };
+
+typedef struct tn_norm_part {
+    const void *x;
+    void *dx; /* NULL: not wanted */
+    int32_t first, channels;
+    bool accumulate;
+} tn_norm_part;
+
 typedef struct tn_norm_args {
-    const void *x, *y, *dy, *residual;      /* y: NULL where the gate is found from x */
+    tn_norm_part part[TN_NORM_PARTS];
+    const void *y, *dy, *residual;          /* y: NULL where the gate is found from x */
     const float *gamma, *beta, *mean, *var; /* mean, var: running statistics of inference */
-    void *dst;                              /* y, or dx */
-    void *dresidual;
+    void *dst, *dresidual;
     float *running_mean, *running_var;
     float *saved;    /* [3, channels]: mean, 1 / sqrt(var + epsilon), var */
     float *factors;  /* [3, channels]: of the second pass */
@@ -17,9 +28,33 @@ typedef struct tn_norm_args {
     float *dgamma, *dbeta;
     tn_tiles sums, spread;              /* of a pass that sums, of one that does not */
     bool x_bf16, y_bf16, residual_bf16; /* as stored; gradients as their values */
-    bool training, move, accumulate, accumulate_residual, accumulate_params, gated;
+    bool training, move, accumulate_residual, accumulate_params, gated;
+    int parts;
     float epsilon, keep, low, high;
 } tn_norm_args;
+
+TN_BODY const tn_norm_part *tn_norm_part_at(const tn_norm_args *k, int64_t col, bool parts)
+{
+    int low = 0, high = parts ? k->parts - 1 : 0;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (k->part[middle].first <= col)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &k->part[low];
+}
+
+/* A thread's place in a part. */
+TN_BODY tn_tile_span tn_norm_inside(const tn_norm_part *part, tn_tile_span at, bool parts)
+{
+    if (!parts)
+        return at;
+    at.col -= part->first;
+    at.pitch = part->channels;
+    return at;
+}
 
 /* Four columns of what is kept per channel. */
 TN_BODY void tn_norm_vector(const tn_tiles *t, const float *from, int64_t col, float v[4])
@@ -29,8 +64,8 @@ TN_BODY void tn_norm_vector(const tn_tiles *t, const float *from, int64_t col, f
 }
 
 /* Sums of d = x - (x's first row) and of d^2: close enough to the mean that fp32 serves a burst. */
-TN_BODY void tn_norm_statistics_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
-                                      int thread, int phase)
+TN_BODY void tn_norm_statistics(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
+                                int phase, bool parts)
 {
     const tn_tiles *t = &k->sums;
     if (phase > 0) {
@@ -40,11 +75,13 @@ TN_BODY void tn_norm_statistics_phase(const tn_norm_args *k, tn_tile_shared *s, 
     tn_tile_span at = tn_tile_at(t, block, thread);
     double sum[4] = {0.0, 0.0, 0.0, 0.0}, square[4] = {0.0, 0.0, 0.0, 0.0};
     float shift[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4][4];
+    const tn_norm_part *part = tn_norm_part_at(k, at.col, parts);
+    tn_tile_span in = tn_norm_inside(part, at, parts);
     if (at.first < at.last)
-        tn_load_wide(k->x, at.col, t->width, k->x_bf16, shift);
+        tn_load_wide(part->x, in.col, t->width, k->x_bf16, shift);
     for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
         float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        tn_load_rows(t, &at, row, k->x, k->x_bf16, x);
+        tn_load_rows(t, &in, row, part->x, k->x_bf16, x);
         for (int r = 0; r < TN_TILE_ROWS; r++)
             for (int w = 0; w < TN_TILE_WIDTH; w++) {
                 float d = row + r * at.step < at.last ? x[r][w] - shift[w] : 0.0f;
@@ -84,7 +121,8 @@ TN_BODY void tn_norm_finish_phase(const tn_norm_args *k, tn_tile_shared *s, int6
     double mean, variance, rows = (double)k->sums.rows;
     if (k->training) {
         double off = tn_chunk_total(s, thread, 0) / rows;
-        mean = (double)tn_load(k->x, c, k->x_bf16) + off;
+        const tn_norm_part *part = tn_norm_part_at(k, c, true);
+        mean = (double)tn_load(part->x, c - part->first, k->x_bf16) + off;
         variance = tn_chunk_total(s, thread, 1) / rows - off * off;
         variance = variance < 0.0 ? 0.0 : variance; /* NaN stays */
     } else {
@@ -105,8 +143,8 @@ TN_BODY void tn_norm_finish_phase(const tn_norm_args *k, tn_tile_shared *s, int6
     tn_norm_factors(k, c, &k->factors[c], &k->factors[channels + c]);
 }
 
-TN_BODY void tn_norm_apply_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
-                                 int thread, int phase)
+TN_BODY void tn_norm_apply(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
+                           int phase, bool parts)
 {
     const tn_tiles *t = &k->spread;
     tn_tile_span at = tn_tile_at(t, block, thread);
@@ -115,10 +153,12 @@ TN_BODY void tn_norm_apply_phase(const tn_norm_args *k, tn_tile_shared *s, int64
     (void)phase;
     if (at.first >= at.last)
         return;
+    const tn_norm_part *part = tn_norm_part_at(k, at.col, parts);
+    const tn_tile_span in = tn_norm_inside(part, at, parts);
     tn_norm_vector(t, k->factors, at.col, scale);
     tn_norm_vector(t, k->factors + t->cols, at.col, shift);
     for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
-        tn_load_rows(t, &at, row, k->x, k->x_bf16, x);
+        tn_load_rows(t, &in, row, part->x, k->x_bf16, x);
         if (k->residual)
             tn_load_rows(t, &at, row, k->residual, k->residual_bf16, add);
         for (int r = 0; r < TN_TILE_ROWS; r++) {
@@ -155,11 +195,13 @@ TN_BODY tn_norm_columns tn_norm_columns_at(const tn_norm_args *k, int64_t col)
 
 /* Four rows of x, and of dy where the function let it through. */
 TN_BODY void tn_norm_gate(const tn_norm_args *k, const tn_tiles *t, const tn_tile_span *at,
-                          const tn_norm_columns *c, int64_t row, float x[4][4], float g[4][4])
+                          const tn_norm_part *part, bool parts, const tn_norm_columns *c,
+                          int64_t row, float x[4][4], float g[4][4])
 {
+    const tn_tile_span in = tn_norm_inside(part, *at, parts);
     float y[4][4];
     bool stored = k->gated && k->y;
-    tn_load_rows(t, at, row, k->x, k->x_bf16, x);
+    tn_load_rows(t, &in, row, part->x, k->x_bf16, x);
     tn_load_rows(t, at, row, k->dy, k->y_bf16, g);
     if (stored)
         tn_load_rows(t, at, row, k->y, k->y_bf16, y);
@@ -170,8 +212,8 @@ TN_BODY void tn_norm_gate(const tn_norm_args *k, const tn_tiles *t, const tn_til
         }
 }
 
-TN_BODY void tn_norm_sums_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
-                                int phase)
+TN_BODY void tn_norm_sums(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
+                          int phase, bool parts)
 {
     const tn_tiles *t = &k->sums;
     if (phase > 0) {
@@ -179,11 +221,12 @@ TN_BODY void tn_norm_sums_phase(const tn_norm_args *k, tn_tile_shared *s, int64_
         return;
     }
     tn_tile_span at = tn_tile_at(t, block, thread);
+    const tn_norm_part *part = tn_norm_part_at(k, at.col, parts);
     tn_norm_columns c = tn_norm_columns_at(k, at.col);
     double sum[4] = {0.0, 0.0, 0.0, 0.0}, product[4] = {0.0, 0.0, 0.0, 0.0};
     for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
         float a[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4] = {0.0f, 0.0f, 0.0f, 0.0f}, x[4][4], g[4][4];
-        tn_norm_gate(k, t, &at, &c, row, x, g);
+        tn_norm_gate(k, t, &at, part, parts, &c, row, x, g);
         for (int r = 0; r < TN_TILE_ROWS; r++)
             for (int w = 0; w < TN_TILE_WIDTH; w++) {
                 a[w] += g[r][w];
@@ -231,12 +274,12 @@ TN_BODY void tn_norm_put(const tn_tiles *t, const tn_tile_span *at, int64_t row,
         for (int w = 0; w < TN_TILE_WIDTH; w++)
             v[r][w] += accumulate ? old[r][w] : 0.0f;
         if (row + r * at->step < at->last)
-            tn_store_wide(to, (row + r * at->step) * t->cols + at->col, t->width, bf16, v[r]);
+            tn_store_wide(to, (row + r * at->step) * at->pitch + at->col, t->width, bf16, v[r]);
     }
 }
 
-TN_BODY void tn_norm_spread_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,
-                                  int thread, int phase)
+TN_BODY void tn_norm_spread(const tn_norm_args *k, tn_tile_shared *s, int64_t block, int thread,
+                            int phase, bool parts)
 {
     const tn_tiles *t = &k->spread;
     tn_tile_span at = tn_tile_at(t, block, thread);
@@ -245,20 +288,39 @@ TN_BODY void tn_norm_spread_phase(const tn_norm_args *k, tn_tile_shared *s, int6
     (void)phase;
     if (at.first >= at.last)
         return;
+    const tn_norm_part *part = tn_norm_part_at(k, at.col, parts);
+    const tn_tile_span in = tn_norm_inside(part, at, parts);
     tn_norm_columns c = tn_norm_columns_at(k, at.col);
     tn_norm_vector(t, k->factors, at.col, scale);
     tn_norm_vector(t, k->factors + t->cols, at.col, middle);
     tn_norm_vector(t, k->factors + 2 * t->cols, at.col, slope);
     for (int64_t row = at.first; row < at.last; row += TN_TILE_ROWS * at.step) {
-        tn_norm_gate(k, t, &at, &c, row, x, g);
+        tn_norm_gate(k, t, &at, part, parts, &c, row, x, g);
         for (int r = 0; r < TN_TILE_ROWS; r++)
             for (int w = 0; w < TN_TILE_WIDTH; w++)
                 x[r][w] = scale[w] * (g[r][w] - middle[w] - (x[r][w] - c.mean[w]) * slope[w]);
-        if (k->dst)
-            tn_norm_put(t, &at, row, k->dst, k->x_bf16, k->accumulate, x);
+        if (part->dx)
+            tn_norm_put(t, &in, row, part->dx, k->x_bf16, part->accumulate, x);
         if (k->dresidual)
             tn_norm_put(t, &at, row, k->dresidual, k->residual_bf16, k->accumulate_residual, g);
     }
 }
+
+#define TN_NORM_PASS(pass)                                                                         \
+    TN_BODY void tn_norm_##pass##_phase(const tn_norm_args *k, tn_tile_shared *s, int64_t block,   \
+                                        int thread, int phase)                                     \
+    {                                                                                              \
+        tn_norm_##pass(k, s, block, thread, phase, false);                                         \
+    }                                                                                              \
+    TN_BODY void tn_norm_parts_##pass##_phase(const tn_norm_args *k, tn_tile_shared *s,            \
+                                              int64_t block, int thread, int phase)                \
+    {                                                                                              \
+        tn_norm_##pass(k, s, block, thread, phase, true);                                          \
+    }
+TN_NORM_PASS(statistics)
+TN_NORM_PASS(apply)
+TN_NORM_PASS(sums)
+TN_NORM_PASS(spread)
+#undef TN_NORM_PASS
 
 #endif

@@ -37,9 +37,10 @@ typedef struct tn_tile_shared {
     int64_t notes[2]; /* where the block works, when finding that takes long */
 } tn_tile_shared;
 
-/* Where a thread works: columns from `col` on, rows first, first + step, ... < last. */
+/* Where a thread works: columns from `col` on, rows first, first + step, ... < last; pitch: from a
+ * row to the next. */
 typedef struct tn_tile_span {
-    int64_t col, first, last;
+    int64_t col, first, last, pitch;
     int step;
 } tn_tile_span;
 
@@ -51,6 +52,7 @@ TN_BODY tn_tile_span tn_tile_at(const tn_tiles *t, int64_t block, int thread)
     s.col = (tile * t->lanes + thread % t->lanes) * t->width;
     s.first = t->rows * chunk / t->chunks + thread / t->lanes;
     s.last = t->rows * (chunk + 1) / t->chunks;
+    s.pitch = t->cols;
     if (s.col >= t->cols || thread / t->lanes >= s.step)
         s.last = s.first;
     return s;
@@ -98,7 +100,7 @@ TN_BODY void tn_load_rows(const tn_tiles *t, const tn_tile_span *at, int64_t row
 {
     for (int r = 0; r < TN_TILE_ROWS; r++) {
         if (row + r * at->step < at->last)
-            tn_load_wide(from, (row + r * at->step) * t->cols + at->col, t->width, bf16, v[r]);
+            tn_load_wide(from, (row + r * at->step) * at->pitch + at->col, t->width, bf16, v[r]);
         else
             v[r][0] = v[r][1] = v[r][2] = v[r][3] = 0.0f;
     }
