@@ -9,6 +9,8 @@ typedef struct norm_kernel {
 } norm_kernel;
 
 #define PASS(k, pass) ((k)->parts > 1 ? TN_GPU_norm_parts_##pass : TN_GPU_norm_##pass)
+#define CODES_PASS(k, pass)                                                                        \
+    ((k)->plain.task.batch_norm.codes ? TN_GPU_norm_codes_##pass : PASS(k, pass))
 
 const char *tn_gpu_batch_norm_refusal(const tn_batch_norm_task *task)
 {
@@ -31,6 +33,7 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                       .saved = args->saved,
                       .factors = args->workspace,
                       .beta = args->params[1],
+                      .residual = t->residual ? args->src[1] : NULL,
                       .sums = k->sums,
                       .spread = k->spread,
                       .x_bf16 = k->plain.task.bf16_src & 1,
@@ -43,6 +46,13 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                                                                : t->a,
                       .high = t->function == TN_FUNCTION_CLIP ? t->b : INFINITY};
     n.partial = (double *)(void *)((char *)args->workspace + factor_bytes(t->channels));
+    if (t->codes) {
+        n.code_step = args->params[4];
+        n.code_low = t->quantize.low;
+        n.code_high = t->quantize.high;
+        n.clip_only = t->quantize.clip_only;
+        n.code_slopes = n.partial + 2 * n.sums.chunks * t->channels;
+    }
     for (int i = 0; i < k->parts; i++)
         n.part[i] = (tn_norm_part){
             .x = args->src[i], .first = k->first[i], .channels = k->first[i + 1] - k->first[i]};
@@ -70,7 +80,6 @@ static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     norm_kernel *k = (norm_kernel *)kernel;
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_norm_args n = shared_args(k, args);
-    n.residual = k->plain.task.batch_norm.residual ? args->src[1] : NULL;
     n.mean = args->params[2];
     n.var = args->params[3];
     n.dst = args->dst;
@@ -86,7 +95,8 @@ static tn_status norm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
         status =
             tn_gpu_launch(gpu, TN_GPU_norm_finish, &n, tn_gpu_chunk_threads(n.sums.cols), error);
     if (status == TN_OK)
-        status = tn_gpu_launch(gpu, PASS(k, apply), &n, tn_gpu_tile_threads(&n.spread), error);
+        status =
+            tn_gpu_launch(gpu, CODES_PASS(k, apply), &n, tn_gpu_tile_threads(&n.spread), error);
     return status;
 }
 
@@ -95,24 +105,31 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     const norm_kernel *k = (const norm_kernel *)kernel;
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_norm_args n = shared_args(k, args);
-    bool residual = k->plain.task.batch_norm.residual;
+    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    float *dstep = t->codes ? args->dparams[4] : NULL;
     n.y = kernel->reads_dst ? args->dst : NULL;
     n.dy = args->ddst;
-    n.dresidual = residual ? args->dsrc[1] : NULL;
+    n.dresidual = t->residual ? args->dsrc[1] : NULL;
     n.accumulate_residual = n.dresidual && args->accumulate[1];
     n.dgamma = args->dparams[0];
     n.dbeta = args->dparams[1];
     n.accumulate_params = args->accumulate_params;
     n.training = k->batch_statistics;
-    tn_status status = tn_gpu_launch(gpu, PASS(k, sums), &n, tn_gpu_tile_threads(&n.sums), error);
+    tn_status status =
+        tn_gpu_launch(gpu, CODES_PASS(k, sums), &n, tn_gpu_tile_threads(&n.sums), error);
     if (status == TN_OK)
         status =
             tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, tn_gpu_chunk_threads(n.sums.cols), error);
-    bool given[TN_NORM_PARTS] = {false};
-    while (status == TN_OK && (take_gradients(args, &n, given) || n.dresidual)) {
-        status = tn_gpu_launch(gpu, PASS(k, spread), &n, tn_gpu_tile_threads(&n.spread), error);
+    bool given[TN_NORM_PARTS] = {false}, slopes = dstep != NULL;
+    while (status == TN_OK && (take_gradients(args, &n, given) || n.dresidual || slopes)) {
+        status =
+            tn_gpu_launch(gpu, CODES_PASS(k, spread), &n, tn_gpu_tile_threads(&n.spread), error);
         n.dresidual = NULL;
+        slopes = false;
     }
+    if (status == TN_OK && dstep)
+        status = tn_gpu_add_chunks(gpu, n.code_slopes, 1, n.spread.tiles * n.spread.chunks, dstep,
+                                   t->quantize.step_factor, args->accumulate_params, error);
     return status;
 }
 
@@ -138,10 +155,12 @@ tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     k->sums = tn_gpu_sum_tiles(t->rows, t->channels, together);
     k->spread = tn_gpu_spread_tiles(t->rows, t->channels, together);
     created->saved_bytes = 3 * (size_t)t->channels * sizeof(float);
-    created->workspace_bytes =
-        factor_bytes(t->channels) + 2 * (size_t)(k->sums.chunks * t->channels) * sizeof(double);
+    size_t sums = 2 * (size_t)(k->sums.chunks * t->channels);
+    if (t->codes)
+        sums += (size_t)k->spread.tiles * (size_t)k->spread.chunks;
+    created->workspace_bytes = factor_bytes(t->channels) + sums * sizeof(double);
     created->reads_src = true;
-    created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual;
+    created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual && !t->codes;
     *kernel = created;
     return TN_OK;
 }

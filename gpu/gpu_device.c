@@ -186,6 +186,8 @@ static const char *storage_refusal(const tn_task *task)
             : task->verb == TN_VERB_BATCH_NORM ? task->batch_norm.n_parts
                                                : 1;
     uint64_t all = n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+    if (task->verb == TN_VERB_BATCH_NORM && task->batch_norm.codes && task->bf16_dst)
+        return "codes times their step are not stored as bf16"; /* which would round them */
     if (task->verb == TN_VERB_BATCH_NORM && n > 1)
         return task->bf16_src && task->bf16_src != all ? "its parts are not stored as one type"
                                                        : NULL;

@@ -93,6 +93,9 @@
     X(norm_parts_apply, norm, 1) \
     X(norm_parts_sums, norm, 3) \
     X(norm_parts_spread, norm, 1) \
+    X(norm_codes_apply, norm, 1) \
+    X(norm_codes_sums, norm, 3) \
+    X(norm_codes_spread, norm, 3) \
     X(fake_quantize_sums, fake_quantize, 3) \
     X(latent_cut, quantizing, TN_CUT_PHASES) \
     X(latent_slopes, quantizing, 3) \

@@ -38,7 +38,7 @@ const char *tn_precision_name(tn_precision precision);
 typedef enum tn_verb {
     TN_VERB_CONV,       /* src x[, residual]; params weight[, bias][, fold: gamma beta mean var] */
     TN_VERB_GEMM,       /* src a[, b][, c]; params: those of weight b, bias c that are constant */
-    TN_VERB_BATCH_NORM, /* src x[, residual] or the parts of x; params gamma beta mean var */
+    TN_VERB_BATCH_NORM, /* src x[, residual] or parts of x; params gamma beta mean var[ step] */
     TN_VERB_POOL,       /* src x */
     TN_VERB_UNARY,      /* src x */
     TN_VERB_BINARY,     /* src a, b; broadcast */
@@ -139,7 +139,22 @@ typedef struct tn_gemm_task {
     float a, b;
 } tn_gemm_task;
 
-/* dst = f((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]) over [rows, channels].
+/* QuantizeLinear and DequantizeLinear in one, with one step s > 0 (a smaller one than TN_LEAST_STEP
+ * counts as that): clamp(round(x / s), low, high) * s,
+ * where low and high are the legal codes less the zero point. Gradients are those of LSQ (Esser et
+ * al. 2020): dx = dy where low <= x / s <= high, else 0; ds = step_factor * sum of dy times (low
+ * below, high above, round(x / s) - x / s inside; with clip_only, PACT's clip (Choi et al. 2018), 0
+ * inside). */
+#define TN_LEAST_STEP 0x1p-100f
+typedef struct tn_fake_quantize_task {
+    int64_t count;
+    float low, high;
+    bool clip_only;
+    float step_factor;
+} tn_fake_quantize_task;
+
+/* dst = f((x - mean) / sqrt(var + epsilon) * gamma + beta [+ residual]) over [rows, channels]; with
+ * `codes` what fake quantize makes of that.
  * Run with args->training: batch statistics (biased variance), kept in `saved` as mean[C],
  * 1/sqrt(var + epsilon)[C], biased var[C]; without: the running ones. Backward follows the mode of
  * the last forward. */
@@ -151,6 +166,8 @@ typedef struct tn_batch_norm_task {
     float a, b;
     int n_parts;          /* x is that many sources side by side; 0: one */
     const int64_t *parts; /* channels of each; copied by prepare */
+    bool codes;
+    tn_fake_quantize_task quantize; /* with codes; its step is params[4] */
 } tn_batch_norm_task;
 
 typedef struct tn_pool_task {
@@ -221,20 +238,6 @@ typedef struct tn_quantize_task {
     bool zero;
     float low, high;
 } tn_quantize_task;
-
-/* QuantizeLinear and DequantizeLinear in one, with one step s > 0 (a smaller one than TN_LEAST_STEP
- * counts as that): clamp(round(x / s), low, high) * s,
- * where low and high are the legal codes less the zero point. Gradients are those of LSQ (Esser et
- * al. 2020): dx = dy where low <= x / s <= high, else 0; ds = step_factor * sum of dy times (low
- * below, high above, round(x / s) - x / s inside; with clip_only, PACT's clip (Choi et al. 2018), 0
- * inside). */
-#define TN_LEAST_STEP 0x1p-100f
-typedef struct tn_fake_quantize_task {
-    int64_t count;
-    float low, high;
-    bool clip_only;
-    float step_factor;
-} tn_fake_quantize_task;
 
 /* dst = x * keep / (1 - ratio) with args->drop, else x. Element j of row r is kept when word j of
  * the stream tn_random_make(seed + layer, TN_PURPOSE_DROPOUT, epoch, sample + r) of *args->draw

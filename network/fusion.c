@@ -1,8 +1,8 @@
 /* Merges steps: slices of slices; concatenations of concatenations; BN into the convolution before
  * it (its weights) or with the Concat before it; the Add of a bias into the MatMul before it; Relu
  * or another function and the residual Add into the step that computes their operand, where the
- * device says it can. A merged step stands where the last of its nodes stood. QuantizeLinear and
- * DequantizeLinear with one step become one. */
+ * device says it can; BN and the quantization of its result. A merged step stands where the last of
+ * its nodes stood. QuantizeLinear and DequantizeLinear with one step become one. */
 #include "network/lowering.h"
 
 #include "core/memory.h"
@@ -454,6 +454,27 @@ static tn_status fuse_quantization(tn_plan *plan, const uses *u, size_t at, tn_e
     return TN_OK;
 }
 
+/* BN makes the codes that are all anybody reads of its result. */
+static bool fuse_codes(tn_plan *plan, const uses *u, size_t at)
+{
+    const tn_plan_node *step = &plan->steps[at];
+    size_t before = u->writer[step->src[0]];
+    if (step->task.verb != TN_VERB_FAKE_QUANTIZE || !is_private(plan, u, step->src[0]) ||
+        before == TN_NONE || plan->steps[before].task.verb != TN_VERB_BATCH_NORM ||
+        plan->values[step->dst].last != plan->values[step->src[0]].last)
+        return false;
+    tn_task task = plan->steps[before].task;
+    size_t param = step->params[0];
+    task.batch_norm.codes = true;
+    task.batch_norm.quantize = step->task.fake_quantize;
+    if (!supported(plan, &task))
+        return false;
+    merge(plan, before, at, &task);
+    tn_plan_node *merged = &plan->steps[at];
+    merged->params[merged->n_params++] = param;
+    return true;
+}
+
 /* Dead steps out; step_of_node follows. */
 static void compact(tn_plan *plan)
 {
@@ -492,7 +513,8 @@ tn_status tn_plan_fuse(tn_plan *plan, tn_error *error)
             continue;
         if (fuse_batch_norm(plan, &u, at) || fuse_concat(plan, &u, at) ||
             fuse_slice(plan, &u, at) || fuse_bias(plan, &u, at) ||
-            fuse_residual(plan, &u, at, error, &status) || fuse_function(plan, &u, at))
+            fuse_residual(plan, &u, at, error, &status) || fuse_function(plan, &u, at) ||
+            fuse_codes(plan, &u, at))
             u.writer[plan->values[plan->steps[at].dst].root] = at;
     }
     if (status == TN_OK)

@@ -292,10 +292,20 @@ TN_BODY float tn_step(const float *step)
     return step[0] >= TN_LEAST_STEP ? step[0] : TN_LEAST_STEP;
 }
 
+TN_BODY float tn_code_value(float x, float step, float low, float high)
+{
+    return tn_clamp(rintf(x / step) + 0.0f, low, high) * step;
+}
+
+/* Of a code times its step by the step, at v = x / step. */
+TN_BODY float tn_code_slope(float v, float low, float high, bool clip_only)
+{
+    return v < low ? low : v > high ? high : (clip_only ? 0.0f : 1.0f) * (rintf(v) - v);
+}
+
 TN_BODY void tn_fake_quantize_body(const tn_fake_quantize_args *k, int64_t i)
 {
-    float step = tn_step(k->step);
-    k->dst[i] = tn_clamp(rintf(k->src[i] / step) + 0.0f, k->low, k->high) * step;
+    k->dst[i] = tn_code_value(k->src[i], tn_step(k->step), k->low, k->high);
 }
 
 TN_BODY void tn_fake_quantize_backward_body(const tn_fake_quantize_args *k, int64_t i)
@@ -308,7 +318,7 @@ TN_BODY void tn_fake_quantize_backward_body(const tn_fake_quantize_args *k, int6
 TN_BODY void tn_fake_quantize_sums_phase(const tn_fake_quantize_args *k, tn_tile_shared *s,
                                          int64_t block, int thread, int phase)
 {
-    float step = tn_step(k->step), inside = k->clip_only ? 0.0f : 1.0f;
+    float step = tn_step(k->step);
     double sum = 0.0;
     if (phase > 0) {
         sum = tn_block_total(s, 0, thread, phase);
@@ -318,9 +328,8 @@ TN_BODY void tn_fake_quantize_sums_phase(const tn_fake_quantize_args *k, tn_tile
     }
     int64_t last = k->count * (block + 1) / k->chunks;
     for (int64_t i = k->count * block / k->chunks + thread; i < last; i += TN_GPU_BLOCK) {
-        float v = k->src[i] / step;
-        float term = v < k->low ? k->low : v > k->high ? k->high : inside * (rintf(v) - v);
-        sum += (double)k->ddst[i] * (double)term;
+        float slope = tn_code_slope(k->src[i] / step, k->low, k->high, k->clip_only);
+        sum += (double)k->ddst[i] * (double)slope;
     }
     s->sums[0][thread] = sum;
 }

@@ -152,11 +152,15 @@ static const char *storage_refusal(const tn_task *task)
 
 /* BN of several sources. Its gradient goes through them row by row: as fast as a copy of them, and
  * without its memory, in fp32 and where they are not narrow. */
-static const char *parts_refusal(const tn_task *task)
+static const char *batch_norm_refusal(const tn_task *task)
 {
     enum { LEAST_WIDTH = 24 }; /* channels, on average */
     const tn_batch_norm_task *t = &task->batch_norm;
-    if (task->verb != TN_VERB_BATCH_NORM || t->n_parts == 0)
+    if (task->verb != TN_VERB_BATCH_NORM)
+        return NULL;
+    if (t->codes)
+        return "it makes no codes";
+    if (t->n_parts == 0)
         return NULL;
     if (t->residual)
         return "of several sources it has no residual";
@@ -174,7 +178,7 @@ static const char *refusal(tn_device *device, const tn_task *task)
         return "the CPU device does not have it";
     if (task->verb == TN_VERB_CONV && !tn_dnnl_has_function(task->conv.function))
         return "oneDNN does not fuse this function";
-    const char *reason = parts_refusal(task);
+    const char *reason = batch_norm_refusal(task);
     if (!reason)
         reason = tn_task_refusal(device, task);
     return reason ? reason : storage_refusal(task);

@@ -27,7 +27,7 @@ struct tn_gpu {
     int inside;              /* calls the region is open for */
 };
 
-enum { ARGUMENT_BYTES = 512 };
+enum { ARGUMENT_BYTES = 4096 };
 
 typedef enum work { LAUNCH, MULTIPLY, COPY, ZERO } work;
 

@@ -8,6 +8,10 @@
  * codes are the formula's, bit by bit, of values that agree to rounding. Where an element falls
  * differently nonetheless it lies at a tie; such a batch says nothing more, and another is drawn.
  * Where none does, gradients, moments, weights and steps agree.
+ *
+ * For that the device keeps quantization apart from batch norm. A third plan, in which batch norm
+ * makes the codes, takes the same steps: all it computes has the same bits as the second one's, but
+ * for the steps' gradients, which are added in another order.
  * fake_quantize_test [SEED]
  *
  * Built over the emulated runtime here; over the real one it exits 77 without a GPU. */
@@ -237,30 +241,50 @@ static void copy_state(const tn_student *from, tn_student *to)
     }
 }
 
-/* One step of both from equal states; false: something lay at a tie. */
-static bool step_agrees(tn_student students[2], uint64_t first, double *worst)
+/* How far what batch norm makes at once is from what two steps make. */
+static double fused_apart(const tn_student *apart, const tn_student *fused)
+{
+    double worst = 0.0;
+    for (size_t i = 0; i < apart->optimizer.n_slots; i++) {
+        const tn_slot *a = &apart->optimizer.slots[i], *b = &fused->optimizer.slots[i];
+        double moved = distance(a->value, b->value, a->count),
+               first = distance(a->first, b->first, a->count);
+        bool step = a->floor == TN_LEAST_STEP;
+        if (!(moved <= (step ? 1e-6 : 0.0)) || !(first <= (step ? 1e-5 : 0.0))) {
+            printf("%s: %.2e and %.2e apart when fused\n", a->name, moved, first);
+            bad++;
+        }
+        worst = fmax(worst, fmax(moved, first));
+    }
+    return worst;
+}
+
+/* One step of all from equal states; false: something lay at a tie. */
+static bool step_agrees(tn_student students[3], uint64_t first, double *worst, double *apart)
 {
     tn_error error = {0};
     static float nhwc[BATCH * PIXELS], nchw[BATCH * PIXELS];
     int32_t labels[BATCH];
-    double norm[2], losses[2];
+    double norm[3], losses[3];
     for (int i = 0; i < BATCH; i++) {
         draw(first + (uint64_t)i, nhwc + i * PIXELS, nchw + i * PIXELS);
         labels[i] = (int32_t)((first + (uint64_t)i) % TN_GLYPH_CLASSES);
     }
     const tn_sample_batch batch = {.nhwc = nhwc, .labels = labels, .count = BATCH};
     copy_state(&students[0], &students[1]);
-    for (int d = 0; d < 2; d++) {
+    copy_state(&students[0], &students[2]);
+    for (int d = 0; d < 3; d++) {
         tn_loss_result loss;
         must(tn_student_batch(&students[d], &batch, false, 1.0, &loss, &error), &error);
         losses[d] = loss.loss;
     }
     bool same = no_tie(students);
-    for (int d = 0; d < 2; d++) {
+    for (int d = 0; d < 3; d++) {
         must(tn_student_collect(&students[d], &norm[d], &error), &error);
         must(tn_student_update(&students[d], 0.01, norm[d], &error), &error);
         must(tn_student_fetch(&students[d], &error), &error);
     }
+    *apart = fmax(*apart, fused_apart(&students[1], &students[2]));
     if (!same)
         return false;
     *worst = fmax(*worst, fabs(norm[0] - norm[1]) / norm[0]);
@@ -268,6 +292,36 @@ static bool step_agrees(tn_student students[2], uint64_t first, double *worst)
     bad += !(*worst <= near_tensor);
     *worst = fmax(*worst, compare(students));
     return true;
+}
+
+/* A device's class without codes of batch norm. */
+static tn_device_class apart_class;
+static bool (*all_supported)(tn_device *, const tn_task *, char *, size_t);
+
+static bool supports_apart(tn_device *device, const tn_task *task, char *why, size_t size)
+{
+    return !(task->verb == TN_VERB_BATCH_NORM && task->batch_norm.codes) &&
+           all_supported(device, task, why, size);
+}
+
+static void create_student(const tn_model *model, tn_device *device, bool fuses,
+                           const tn_activations *ranges, const char *scheme,
+                           tn_train_options *options, tn_student *student)
+{
+    tn_error error = {0};
+    const tn_device_class *type = device->type;
+    const tn_train_options asked = {.batch = BATCH,
+                                    .precision = TN_PRECISION_FP32,
+                                    .activations = ranges,
+                                    .activation_scheme = scheme,
+                                    .device = device};
+    must(tn_train_resolve(&asked, options, &error), &error);
+    apart_class = *type;
+    all_supported = type->supports;
+    apart_class.supports = supports_apart;
+    device->type = fuses ? type : &apart_class;
+    must(tn_student_create(model, NULL, options, student, &error), &error);
+    device->type = type;
 }
 
 /* Steps that are trained moved, others did not. */
@@ -286,34 +340,30 @@ static void check_moved(const tn_student *student, bool trained)
 static void check_scheme(const tn_model *model, tn_device *devices[2], const char *scheme, int bits)
 {
     static float nhwc[PIXELS], measured[MEASURED * PIXELS];
-    tn_error error = {0};
     tn_activations ranges;
-    tn_student students[2];
-    tn_train_options options[2];
-    double worst = 0.0;
+    tn_student students[3];
+    tn_train_options options[3];
+    double worst = 0.0, apart = 0.0;
     int steps = 0, tries = 0;
     for (int i = 0; i < MEASURED; i++)
         draw((uint64_t)i, nhwc, measured + i * PIXELS);
     measure_ranges(model, bits, measured, MEASURED, &ranges);
     for (size_t i = 0; i < ranges.count; i++)
         ranges.range[i].scale /= 8.0f; /* measured with running statistics, of wider values */
-    for (int d = 0; d < 2; d++) {
-        const tn_train_options asked = {.batch = BATCH,
-                                        .precision = TN_PRECISION_FP32,
-                                        .activations = &ranges,
-                                        .activation_scheme = scheme,
-                                        .device = devices[d]};
-        must(tn_train_resolve(&asked, &options[d], &error), &error);
-        must(tn_student_create(model, NULL, &options[d], &students[d], &error), &error);
-    }
+    for (int d = 0; d < 3; d++)
+        create_student(model, devices[d > 0], d == 2, &ranges, scheme, &options[d], &students[d]);
+    size_t fused = tn_plan_step_count(students[1].plan) - tn_plan_step_count(students[2].plan);
+    bad += fused == 0;
     clipped = 0;
     for (; steps < STEPS && tries < TRIES && !bad; tries++)
-        steps += step_agrees(students, (uint64_t)(MEASURED + tries * BATCH), &worst);
+        steps += step_agrees(students, (uint64_t)(MEASURED + tries * BATCH), &worst, &apart);
     check_moved(&students[1], strcmp(scheme, "fixed") != 0);
     bad += steps < STEPS || clipped == 0;
-    printf("%-5s %d bits: %d steps agree to %.2e, %lld elements clipped; %d batches with a tie\n",
-           scheme, bits, steps, worst, (long long)clipped, tries - steps);
-    for (int d = 0; d < 2; d++)
+    printf(
+        "%-5s %d bits: %d steps agree to %.2e, %lld elements clipped; %d batches with a tie; %zu "
+        "fused, %.2e apart\n",
+        scheme, bits, steps, worst, (long long)clipped, tries - steps, fused, apart);
+    for (int d = 0; d < 3; d++)
         tn_student_done(&students[d]);
     tn_activations_done(&ranges);
 }

@@ -201,6 +201,30 @@ static void gemm_pass(oracle *o, const double *dy)
     }
 }
 
+/* --- codes of activations -------------------------------------------------------------------- */
+
+/* Divided as devices do: what is at a tie there is at one here. */
+static double in_steps(double x, double s)
+{
+    return (double)((float)x / (float)s);
+}
+
+static double code_value(const tn_fake_quantize_task *t, double x, double s)
+{
+    return clamp(rint(in_steps(x, s)), (double)t->low, (double)t->high) * s;
+}
+
+/* What dy is by x; *slope: the derivative by the step. */
+static double code_gradient(const tn_fake_quantize_task *t, double x, double s, double dy,
+                            double *slope)
+{
+    double v = in_steps(x, s);
+    bool inside = v >= (double)t->low && v <= (double)t->high;
+    double edge = v < 0 ? (double)t->low : (double)t->high;
+    *slope = !inside ? edge : t->clip_only ? 0.0 : rint(v) - v;
+    return inside ? dy : 0.0;
+}
+
 /* --- batch norm ------------------------------------------------------------------------------ */
 
 /* Element i of x or its gradient, which may lie in parts. */
@@ -246,9 +270,12 @@ static void batch_norm_forward(oracle *o)
     for (int64_t c = 0; c < t->channels; c++) {
         double mean, variance;
         statistics(o, c, &mean, &variance);
-        for (int64_t i = c; i < o->dst_count; i += t->channels)
+        for (int64_t i = c; i < o->dst_count; i += t->channels) {
             o->dst[i] = value_of(t->function, (double)t->a, (double)t->b,
                                  batch_norm_sum(o, i, mean, variance));
+            if (t->codes)
+                o->dst[i] = code_value(&t->quantize, o->dst[i], o->params[4][0]);
+        }
     }
 }
 
@@ -263,9 +290,16 @@ static void batch_norm_backward(oracle *o)
         for (int pass = 0; pass < 2; pass++)
             for (int64_t i = c; i < o->dst_count; i += t->channels) {
                 double y = batch_norm_sum(o, i, mean, variance);
-                double g = o->ddst[i] * slope_of(t->function, (double)t->a, (double)t->b, y);
+                double dy = o->ddst[i], slope = 0.0;
+                if (t->codes)
+                    dy = code_gradient(&t->quantize,
+                                       value_of(t->function, (double)t->a, (double)t->b, y),
+                                       o->params[4][0], dy, &slope);
+                double g = dy * slope_of(t->function, (double)t->a, (double)t->b, y);
                 double x = (*batch_norm_source(o->src, t, i) - mean) * inverse;
                 if (pass == 0) {
+                    if (t->codes)
+                        o->dparams[4][0] += (double)t->quantize.step_factor * o->ddst[i] * slope;
                     sum_g += g;
                     sum_gx += g * x;
                     if (t->residual)
@@ -562,20 +596,15 @@ static void fake_quantize_pass(oracle *o, const double *dy)
     const tn_fake_quantize_task *t = &o->task->fake_quantize;
     double s = o->params[0][0];
     for (int64_t i = 0; i < t->count; i++) {
-        double v = (double)((float)o->src[0][i] / (float)s);
-        bool inside = v >= (double)t->low && v <= (double)t->high;
-        double edge = v < 0 ? (double)t->low : (double)t->high;
         if (dy) {
-            o->dsrc[0][i] = inside ? dy[i] : 0.0;
-            o->dparams[0][0] += (double)t->step_factor * dy[i] *
-                                (!inside        ? edge
-                                 : t->clip_only ? 0.0
-                                                : rint(v) - v);
+            double slope;
+            o->dsrc[0][i] = code_gradient(t, o->src[0][i], s, dy[i], &slope);
+            o->dparams[0][0] += (double)t->step_factor * dy[i] * slope;
         } else if (o->frozen) {
             double code = o->frozen[t->count + i];
             o->dst[i] = isnan(code) ? o->src[0][i] + o->frozen[i] * s : code * s;
         } else {
-            o->dst[i] = clamp(rint(v), (double)t->low, (double)t->high) * s;
+            o->dst[i] = code_value(t, o->src[0][i], s);
         }
     }
 }

@@ -151,6 +151,16 @@ static void draw_gemm(tn_random *random, bool fused, tn_task *task, oracle *o)
         o->src_count[o->n_src++] = t->c_rows * t->c_cols;
 }
 
+static tn_fake_quantize_task draw_codes(tn_random *random, int64_t count)
+{
+    bool is_signed = coin(random);
+    return (tn_fake_quantize_task){.count = count,
+                                   .low = is_signed ? -2.0f : 0.0f,
+                                   .high = coin(random) ? 3.0f : 1.0f,
+                                   .clip_only = coin(random),
+                                   .step_factor = coin(random) ? 1.0f : 0.25f};
+}
+
 static void draw_batch_norm(tn_random *random, tn_task *task, int64_t *parts, oracle *o)
 {
     tn_batch_norm_task *t = &task->batch_norm;
@@ -175,6 +185,16 @@ static void draw_batch_norm(tn_random *random, tn_task *task, int64_t *parts, or
     }
     for (int i = 0; i < 4; i++)
         o->param_count[i] = t->channels;
+    t->codes = coin(random);
+    if (t->codes) { /* few elements: of many some lie at a tie within rounding */
+        t->rows = t->rows % 30 + 2;
+        int n = t->n_parts ? t->n_parts : 1;
+        for (int i = 0; i < n || (t->residual && i < 2); i++)
+            o->src_count[i] = t->rows * (t->n_parts ? parts[i] : t->channels);
+        o->dst_count = t->rows * t->channels;
+        t->quantize = draw_codes(random, o->dst_count);
+        o->param_count[o->n_params++] = 1;
+    }
 }
 
 static void draw_pool(tn_random *random, tn_task *task, oracle *o)
@@ -297,12 +317,7 @@ static void draw_reduction(tn_random *random, tn_task *task, oracle *o)
         task->lrn = (tn_lrn_task){outer, axis, range(random, 1, 6), 0.3f, 0.75f, 1.5f};
         o->src_count[0] = o->dst_count = outer * axis;
     } else if (task->verb == TN_VERB_FAKE_QUANTIZE) {
-        bool is_signed = coin(random);
-        task->fake_quantize = (tn_fake_quantize_task){.count = outer * axis * inner,
-                                                      .low = is_signed ? -2.0f : 0.0f,
-                                                      .high = coin(random) ? 3.0f : 1.0f,
-                                                      .clip_only = coin(random),
-                                                      .step_factor = coin(random) ? 1.0f : 0.25f};
+        task->fake_quantize = draw_codes(random, outer * axis * inner);
         o->n_params = 1;
         o->param_count[0] = 1;
     } else {
