@@ -1,6 +1,7 @@
 #include "converter/verify.h"
 
 #include "converter/activation_record.h"
+#include "core/bf16.h"
 #include "core/memory.h"
 
 #include <string.h>

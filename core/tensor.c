@@ -1,5 +1,6 @@
 #include "core/tensor.h"
 
+#include "core/bf16.h"
 #include "core/checked.h"
 #include "core/memory.h"
 
@@ -163,23 +164,6 @@ uint16_t tn_float_to_half(float value)
     }
     uint32_t odd = (magnitude >> 13) & 1;
     return (uint16_t)(sign | ((magnitude + 0xfff + odd - 0x38000000) >> 13));
-}
-
-float tn_bfloat16_to_float(uint16_t bits)
-{
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, 4);
-    return value;
-}
-
-uint16_t tn_float_to_bfloat16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000)
-        return (uint16_t)((bits >> 16) | 0x40);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 /* One element of an integer or BOOL type, 1 to 8 bytes or packed, as uint64 bits extended by sign.

@@ -91,7 +91,5 @@ tn_status tn_tensor_write_int64(tn_tensor *tensor, int64_t first, int64_t count,
 
 float tn_half_to_float(uint16_t half);
 uint16_t tn_float_to_half(float value); /* half to even, overflow to infinity */
-float tn_bfloat16_to_float(uint16_t bits);
-uint16_t tn_float_to_bfloat16(float value); /* half to even */
 
 #endif

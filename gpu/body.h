@@ -15,6 +15,7 @@
 #undef export
 #endif
 
+#include "core/bf16.h"
 #include "core/portable.h"
 
 #include <math.h>
@@ -54,36 +55,18 @@ typedef struct tn_bf16x4 {
     tn_bf16 y, z, w;
 } tn_bf16x4;
 
-TN_BODY float tn_bf16_value(tn_bf16 x)
-{
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-}
-
-/* Round to nearest even; NaN stays NaN. */
-TN_BODY tn_bf16 tn_bf16_from(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    if (x != x)
-        return (tn_bf16)((bits >> 16) | 0x40u);
-    return (tn_bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
 /* A float or its bf16 rounding at element i of an operand. */
 TN_BODY void tn_store_operand(void *to, int64_t i, bool bf16, float x)
 {
     if (bf16)
-        ((tn_bf16 *)to)[i] = tn_bf16_from(x);
+        ((tn_bf16 *)to)[i] = tn_float_to_bfloat16(x);
     else
         ((float *)to)[i] = x;
 }
 
 TN_BODY float tn_load(const void *from, int64_t i, bool bf16)
 {
-    return bf16 ? tn_bf16_value(((const tn_bf16 *)from)[i]) : ((const float *)from)[i];
+    return bf16 ? tn_bfloat16_to_float(((const tn_bf16 *)from)[i]) : ((const float *)from)[i];
 }
 
 /* i = *high * n + *low; divisions of 64 bits are slow, so where 32 are enough they do. */

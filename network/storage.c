@@ -4,6 +4,7 @@
  * that touches it takes it so. What the caller reads or writes by name stays fp32: inputs, outputs,
  * taps, the logits, injections, gradients asked for; and all with keep_all or no_fusion.
  * The sum of the gradients that several readers give is rounded each time one adds to it. */
+#include "core/bf16.h"
 #include "network/lowering.h"
 
 #include <string.h>

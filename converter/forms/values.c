@@ -1,6 +1,7 @@
 #include "converter/forms/values.h"
 
 #include "converter/forms/packing.h"
+#include "core/bf16.h"
 #include "core/memory.h"
 
 #include <math.h>

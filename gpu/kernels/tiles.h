@@ -67,10 +67,10 @@ TN_BODY void tn_load_wide(const void *from, int64_t at, int width, bool bf16, fl
         v[0] = tn_load(from, at, bf16);
     } else if (bf16) {
         tn_bf16x4 four = *(const tn_bf16x4 *)(const void *)((const tn_bf16 *)from + at);
-        v[0] = tn_bf16_value(four.x);
-        v[1] = tn_bf16_value(four.y);
-        v[2] = tn_bf16_value(four.z);
-        v[3] = tn_bf16_value(four.w);
+        v[0] = tn_bfloat16_to_float(four.x);
+        v[1] = tn_bfloat16_to_float(four.y);
+        v[2] = tn_bfloat16_to_float(four.z);
+        v[3] = tn_bfloat16_to_float(four.w);
     } else {
         tn_float4 four = tn_load4((const float *)from + at);
         v[0] = four.x;
@@ -85,8 +85,8 @@ TN_BODY void tn_store_wide(void *to, int64_t at, int width, bool bf16, const flo
     if (width == 1) {
         tn_store_operand(to, at, bf16, v[0]);
     } else if (bf16) {
-        tn_bf16x4 four = {tn_bf16_from(v[0]), tn_bf16_from(v[1]), tn_bf16_from(v[2]),
-                          tn_bf16_from(v[3])};
+        tn_bf16x4 four = {tn_float_to_bfloat16(v[0]), tn_float_to_bfloat16(v[1]),
+                          tn_float_to_bfloat16(v[2]), tn_float_to_bfloat16(v[3])};
         *(tn_bf16x4 *)(void *)((tn_bf16 *)to + at) = four;
     } else {
         tn_float4 four = {v[0], v[1], v[2], v[3]};

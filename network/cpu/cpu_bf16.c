@@ -11,7 +11,7 @@ TN_HOT static void round_all(const float *restrict src, uint16_t *restrict dst, 
 TN_HOT static void widen(const uint16_t *restrict src, float *restrict dst, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
-        dst[i] = tn_bf16_widen(src[i]);
+        dst[i] = tn_bfloat16_to_float(src[i]);
 }
 
 void tn_cpu_round_piece(const float *src, uint16_t *dst, int64_t count)

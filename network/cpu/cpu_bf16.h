@@ -1,8 +1,9 @@
 /* bf16 in the CPU's loops: elements of memory that is fp32 or bf16, told by a constant, so that a
- * body written once is compiled for both. Rounding is half to even; NaN stays NaN, subnormal
- * numbers are kept. */
+ * body written once is compiled for both. */
 #ifndef TERNION_NETWORK_CPU_CPU_BF16_H
 #define TERNION_NETWORK_CPU_CPU_BF16_H
+
+#include "core/bf16.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,25 +11,15 @@
 
 #define TN_INLINE static inline __attribute__((always_inline))
 
-TN_INLINE float tn_bf16_widen(uint16_t bits)
-{
-    uint32_t wide = (uint32_t)bits << 16;
-    float x;
-    memcpy(&x, &wide, sizeof(x));
-    return x;
-}
-
+/* One NaN, whatever its sign. */
 TN_INLINE uint16_t tn_bf16_round(float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
-    return (uint16_t)((x != x ? 0x7fc00000U : rounded) >> 16);
+    return x != x ? (uint16_t)0x7fc0U : tn_float_to_bfloat16(x);
 }
 
 TN_INLINE float tn_load(const void *memory, int64_t i, bool bf16)
 {
-    return bf16 ? tn_bf16_widen(((const uint16_t *)memory)[i]) : ((const float *)memory)[i];
+    return bf16 ? tn_bfloat16_to_float(((const uint16_t *)memory)[i]) : ((const float *)memory)[i];
 }
 
 TN_INLINE void tn_save(void *memory, int64_t i, float x, bool bf16)

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "core/bf16.h"
 #include "core/tensor.h"
 
 #include <math.h>

@@ -344,10 +344,7 @@ static float element(const void *matrix, int64_t i, tn_precision precision)
     }
     if (precision != TN_PRECISION_BF16)
         return ((const float *)matrix)[i];
-    uint32_t bits = (uint32_t)((const tn_bf16 *)matrix)[i] << 16;
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
+    return tn_bfloat16_to_float(((const tn_bf16 *)matrix)[i]);
 }
 
 static void multiply_row(const tn_gpu_product *p, float alpha, const void *a, const void *b,

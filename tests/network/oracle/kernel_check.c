@@ -1,5 +1,6 @@
 #include "kernel_check.h"
 
+#include "core/bf16.h"
 #include "tasks.h"
 
 #include <math.h>
