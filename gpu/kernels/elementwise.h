@@ -319,13 +319,11 @@ TN_BODY void tn_fake_quantize_sums_phase(const tn_fake_quantize_args *k, tn_tile
                                          int64_t block, int thread, int phase)
 {
     float step = tn_step(k->step);
-    double sum = 0.0;
     if (phase > 0) {
-        sum = tn_block_total(s, 0, thread, phase);
-        if (phase == 2 && thread == 0)
-            k->partial[block] = sum;
+        tn_block_finish(s, thread, phase, k->partial + block);
         return;
     }
+    double sum = 0.0;
     int64_t last = k->count * (block + 1) / k->chunks;
     for (int64_t i = k->count * block / k->chunks + thread; i < last; i += TN_GPU_BLOCK) {
         float slope = tn_code_slope(k->src[i] / step, k->low, k->high, k->clip_only);

@@ -182,4 +182,12 @@ TN_BODY double tn_block_total(tn_tile_shared *s, int which, int thread, int phas
     return sum;
 }
 
+/* The same for sums[0]; thread 0 writes the number. */
+TN_BODY void tn_block_finish(tn_tile_shared *s, int thread, int phase, double *to)
+{
+    double sum = tn_block_total(s, 0, thread, phase);
+    if (phase == 2 && thread == 0)
+        *to = sum;
+}
+
 #endif

@@ -24,19 +24,26 @@ typedef struct tn_update_args {
     int64_t chunks;
 } tn_update_args;
 
-TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
+/* The last entry that begins at or before chunk or element `at`. */
+TN_BODY const tn_update_entry *tn_update_at(const tn_update_args *k, int64_t at, bool chunk)
 {
     int low = 0, high = k->n - 1;
-    if (!k->step->updates)
-        return;
-    while (low < high) { /* the last entry that begins at or before i */
+    while (low < high) {
         int middle = (low + high + 1) / 2;
-        if (k->entries[middle].element <= i)
+        const tn_update_entry *e = &k->entries[middle];
+        if ((chunk ? e->chunk : e->element) <= at)
             low = middle;
         else
             high = middle - 1;
     }
-    const tn_update_entry *e = &k->entries[low];
+    return &k->entries[low];
+}
+
+TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
+{
+    if (!k->step->updates)
+        return;
+    const tn_update_entry *e = tn_update_at(k, i, false);
     const tn_update_factors *f = &k->header->after[k->step->dropped];
     float rate = (float)(k->header->lr * (double)e->rate), scale = k->step->gradient_scale;
     int64_t at = i - e->element;
@@ -59,22 +66,12 @@ TN_BODY void tn_update_body(const tn_update_args *k, int64_t i)
 TN_BODY void tn_squares_phase(const tn_update_args *k, tn_tile_shared *s, int64_t block, int thread,
                               int phase)
 {
-    double sum = 0.0;
     if (phase > 0) {
-        sum = tn_block_total(s, 0, thread, phase);
-        if (phase == 2 && thread == 0)
-            k->partial[block] = sum;
+        tn_block_finish(s, thread, phase, k->partial + block);
         return;
     }
-    int low = 0, high = k->n - 1;
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (k->entries[middle].chunk <= block)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    const tn_update_entry *e = &k->entries[low];
+    const tn_update_entry *e = tn_update_at(k, block, true);
+    double sum = 0.0;
     int64_t first = (block - e->chunk) * TN_NORM_CHUNK, last = first + TN_NORM_CHUNK;
     last = last < e->count ? last : e->count;
     for (int64_t at = first + thread; at < last; at += TN_NORM_LANES)
@@ -86,13 +83,11 @@ TN_BODY void tn_squares_phase(const tn_update_args *k, tn_tile_shared *s, int64_
 TN_BODY void tn_squares_total_phase(const tn_update_args *k, tn_tile_shared *s, int64_t block,
                                     int thread, int phase)
 {
-    double sum = 0.0;
     if (phase > 0) {
-        sum = tn_block_total(s, 0, thread, phase);
-        if (phase == 2 && thread == 0)
-            k->total[block] = sum;
+        tn_block_finish(s, thread, phase, k->total + block);
         return;
     }
+    double sum = 0.0;
     for (int64_t chunk = thread; chunk < k->chunks; chunk += TN_NORM_LANES)
         sum += k->partial[chunk];
     s->sums[0][thread] = sum;
