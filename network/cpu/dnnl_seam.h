@@ -1,4 +1,5 @@
-/* The one place that speaks oneDNN's C API, for its versions 2.6 and 3.x. */
+/* oneDNN, whose C API nothing else speaks, in versions 2.6 and 3.x: convolutions (dnnl_conv.c),
+ * products (dnnl_product.c). */
 #ifndef TERNION_NETWORK_CPU_DNNL_SEAM_H
 #define TERNION_NETWORK_CPU_DNNL_SEAM_H
 
