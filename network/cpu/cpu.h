@@ -22,6 +22,12 @@ enum {
     TN_CPU_CHUNKS = 16   /* pieces of a sum over the batch: fixed, so that bits are */
 };
 
+/* Of `count` elements those of the piece that begins at `at`. */
+static inline int64_t tn_cpu_piece(int64_t count, int64_t at)
+{
+    return count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN;
+}
+
 /* Zeroed, with `bytes` >= sizeof(tn_cpu_kernel) for kernels that embed it first. */
 tn_status tn_cpu_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
                                const char *name, size_t bytes, tn_kernel **kernel,

@@ -26,12 +26,9 @@ void tn_cpu_widen_piece(const uint16_t *src, float *dst, int64_t count)
 
 void tn_cpu_round(const float *src, uint16_t *dst, int64_t count)
 {
-    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        round_all(src + at, dst + at, count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN);
-    }
+#pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
+    for (int64_t at = 0; at < count; at += TN_CPU_GRAIN)
+        round_all(src + at, dst + at, tn_cpu_piece(count, at));
 }
 
 TN_INLINE void add(void *restrict dst, const void *restrict src, int64_t count, bool bf16)
@@ -55,11 +52,7 @@ void tn_cpu_add_piece(void *dst, const void *src, int64_t count, bool bf16)
 
 void tn_cpu_add(void *dst, const void *src, int64_t count, bool bf16)
 {
-    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        add_all(tn_place(dst, at, bf16), tn_place(src, at, bf16),
-                count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN, bf16);
-    }
+#pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
+    for (int64_t at = 0; at < count; at += TN_CPU_GRAIN)
+        add_all(tn_place(dst, at, bf16), tn_place(src, at, bf16), tn_cpu_piece(count, at), bf16);
 }

@@ -82,14 +82,10 @@ TN_HOT static void sum_piece(const void *a, const void *b, void *dst, int64_t n,
 static void sum_bf16(const binary_kernel *k, const tn_arguments *args)
 {
     const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
-    int64_t pieces = (k->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        int64_t n = k->count - at < TN_CPU_GRAIN ? k->count - at : TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (k->count > TN_CPU_GRAIN)
+    for (int64_t at = 0; at < k->count; at += TN_CPU_GRAIN)
         sum_piece(tn_place(args->src[0], at, true), tn_place(args->src[1], at, true),
-                  tn_place(args->dst, at, true), n, relu);
-    }
+                  tn_place(args->dst, at, true), tn_cpu_piece(k->count, at), relu);
 }
 
 static tn_status binary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -227,14 +223,11 @@ TN_HOT static void gate_piece(const void *y, const void *dy, void *dx, int64_t n
 static void sum_backward_bf16(const binary_kernel *k, const tn_arguments *args, int which)
 {
     const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
-    int64_t pieces = (k->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        int64_t n = k->count - at < TN_CPU_GRAIN ? k->count - at : TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (k->count > TN_CPU_GRAIN)
+    for (int64_t at = 0; at < k->count; at += TN_CPU_GRAIN)
         gate_piece(tn_place(args->dst, at, true), tn_place(args->ddst, at, true),
-                   tn_place(args->dsrc[which], at, true), n, relu, args->accumulate[which]);
-    }
+                   tn_place(args->dsrc[which], at, true), tn_cpu_piece(k->count, at), relu,
+                   args->accumulate[which]);
 }
 
 static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)

@@ -143,11 +143,9 @@ TN_HOT static void add_into(float *restrict dst, const float *restrict src, int6
 static void add_chunks(const conv_kernel *k, char *chunks)
 {
     int64_t count = (int64_t)((k->chunk_bytes - k->chunk_scratch_bytes) / sizeof(float));
-    int64_t pieces = (count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * TN_CPU_GRAIN;
-        int64_t n = count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
+    for (int64_t at = 0; at < count; at += TN_CPU_GRAIN) {
+        int64_t n = tn_cpu_piece(count, at);
         for (int step = 1; step < k->chunks; step *= 2)
             for (int i = 0; i + step < k->chunks; i += 2 * step)
                 add_into((float *)(chunks + (size_t)i * k->chunk_bytes) + at,

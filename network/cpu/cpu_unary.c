@@ -191,12 +191,10 @@ static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
     const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
     const tn_unary_task *t = &task->unary;
     const bool bf16 = task->bf16_dst;
-    int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t first = p * TN_CPU_GRAIN;
-        int64_t n = t->count - first < TN_CPU_GRAIN ? t->count - first : TN_CPU_GRAIN;
-        void *src = tn_place(args->src[0], first, bf16), *dst = tn_place(args->dst, first, bf16);
+#pragma omp parallel for schedule(static) if (t->count > TN_CPU_GRAIN)
+    for (int64_t i = 0; i < t->count; i += TN_CPU_GRAIN) {
+        int64_t n = tn_cpu_piece(t->count, i);
+        void *src = tn_place(args->src[0], i, bf16), *dst = tn_place(args->dst, i, bf16);
         if (bf16)
             forward_bf16(t, src, dst, n);
         else
@@ -211,13 +209,11 @@ static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_
     const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
     const tn_unary_task *t = &task->unary;
     const bool bf16 = task->bf16_dst, add = args->accumulate[0];
-    int64_t pieces = (t->count + TN_CPU_GRAIN - 1) / TN_CPU_GRAIN;
     if (!args->dsrc[0])
         return TN_OK;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t i = p * TN_CPU_GRAIN;
-        int64_t n = t->count - i < TN_CPU_GRAIN ? t->count - i : TN_CPU_GRAIN;
+#pragma omp parallel for schedule(static) if (t->count > TN_CPU_GRAIN)
+    for (int64_t i = 0; i < t->count; i += TN_CPU_GRAIN) {
+        int64_t n = tn_cpu_piece(t->count, i);
         void *x = tn_place(args->src[0], i, bf16), *y = tn_place(args->dst, i, bf16);
         void *dy = tn_place(args->ddst, i, bf16), *dx = tn_place(args->dsrc[0], i, bf16);
         if (bf16)
