@@ -40,24 +40,6 @@ static const tn_kernel_class unary_class = {tn_gpu_task_destroy, NULL, unary_for
                                             unary_backward};
 static const tn_kernel_class unary_forward_class = {tn_gpu_task_destroy, NULL, unary_forward, NULL};
 
-/* Whether the derivative needs x; the others are had from y, which saves keeping x. */
-static bool by_source(tn_function function)
-{
-    switch (function) {
-    case TN_FUNCTION_RELU:
-    case TN_FUNCTION_SIGMOID:
-    case TN_FUNCTION_TANH:
-    case TN_FUNCTION_EXP:
-    case TN_FUNCTION_SQRT:
-    case TN_FUNCTION_RECIPROCAL:
-    case TN_FUNCTION_NEG:
-    case TN_FUNCTION_NONE:
-        return false;
-    default:
-        return true;
-    }
-}
-
 bool tn_gpu_function_has_backward(tn_function function)
 {
     return function <= TN_FUNCTION_RECIPROCAL && function != TN_FUNCTION_SOFTPLUS;
@@ -73,7 +55,7 @@ tn_status tn_gpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel
                            sizeof(tn_gpu_task), &k, error);
     if (status != TN_OK)
         return status;
-    k->reads_src = by_source(task->unary.function);
+    k->reads_src = tn_function_by_source(task->unary.function);
     k->reads_dst = true;
     *kernel = k;
     return TN_OK;

@@ -8,15 +8,6 @@ typedef struct region_kernel {
     int64_t src_first, dst_first, count, src_count, dst_count;
 } region_kernel;
 
-static void strides_of(const tn_extent *shape, int64_t *stride)
-{
-    int64_t count = 1;
-    for (int i = shape->rank - 1; i >= 0; i--) {
-        stride[i] = count;
-        count *= shape->dims[i];
-    }
-}
-
 const char *tn_gpu_region_refusal(const tn_task *task)
 {
     int rank = task->verb == TN_VERB_SLICE       ? task->slice.src.rank
@@ -118,8 +109,8 @@ tn_status tn_gpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel
     tn_status status = region_create(device, task, &t->src, &t->dst, &k, &created, error);
     if (status != TN_OK)
         return status;
-    strides_of(&t->src, k->box.from);
-    strides_of(&t->dst, k->box.to);
+    tn_extent_strides(&t->src, k->box.from);
+    tn_extent_strides(&t->dst, k->box.to);
     k->count = k->dst_count;
     for (int i = 0; i < t->dst.rank; i++) {
         k->src_first += k->box.from[i] * t->start[i];
@@ -158,8 +149,8 @@ tn_status tn_gpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel *
     tn_status status = region_create(device, task, &t->src, &t->dst, &k, &created, error);
     if (status != TN_OK)
         return status;
-    strides_of(&t->src, k->box.from);
-    strides_of(&t->dst, k->box.to);
+    tn_extent_strides(&t->src, k->box.from);
+    tn_extent_strides(&t->dst, k->box.to);
     k->count = 1;
     for (int i = 0; i < t->src.rank; i++) { /* what of the source is still inside */
         int64_t low = t->begin[i] < 0 ? -t->begin[i] : 0, high = t->src.dims[i];
@@ -184,7 +175,7 @@ tn_status tn_gpu_transpose_prepare(tn_device *device, const tn_task *task, tn_ke
     tn_status status = region_create(device, task, &t->src, &t->src, &k, &created, error);
     if (status != TN_OK)
         return status;
-    strides_of(&t->src, stride);
+    tn_extent_strides(&t->src, stride);
     k->count = k->src_count;
     int64_t count = 1;
     for (int i = t->src.rank - 1; i >= 0; i--) { /* in the order of dst */

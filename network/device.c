@@ -60,6 +60,32 @@ int64_t tn_extent_count(const tn_extent *shape)
     return count;
 }
 
+void tn_extent_strides(const tn_extent *shape, int64_t *strides)
+{
+    int64_t count = 1;
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        strides[i] = count;
+        count *= shape->dims[i];
+    }
+}
+
+bool tn_function_by_source(tn_function function)
+{
+    switch (function) {
+    case TN_FUNCTION_RELU:
+    case TN_FUNCTION_SIGMOID:
+    case TN_FUNCTION_TANH:
+    case TN_FUNCTION_EXP:
+    case TN_FUNCTION_SQRT:
+    case TN_FUNCTION_RECIPROCAL:
+    case TN_FUNCTION_NEG:
+    case TN_FUNCTION_NONE:
+        return false;
+    default:
+        return true;
+    }
+}
+
 void tn_device_destroy(tn_device *device)
 {
     if (device)

@@ -74,6 +74,7 @@ typedef struct tn_extent { /* physical */
 } tn_extent;
 
 int64_t tn_extent_count(const tn_extent *shape);
+void tn_extent_strides(const tn_extent *shape, int64_t *strides); /* of a dense tensor */
 
 /* Elementwise functions; a and b are the parameters named beside them. */
 typedef enum tn_function {
@@ -101,6 +102,9 @@ typedef enum tn_function {
     TN_FUNCTION_BOOLEAN, /* x != 0: Cast to BOOL */
     TN_N_FUNCTIONS
 } tn_function;
+
+/* Whether the derivative needs x; the others are had from y, which saves keeping x. */
+bool tn_function_by_source(tn_function function);
 
 typedef enum tn_binary_kind {
     TN_BINARY_ADD,

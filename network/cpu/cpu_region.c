@@ -21,15 +21,6 @@ typedef struct region_kernel {
     int64_t src_count, dst_count;
 } region_kernel;
 
-static void strides_of(const tn_extent *shape, int64_t *stride)
-{
-    int64_t count = 1;
-    for (int i = shape->rank - 1; i >= 0; i--) {
-        stride[i] = count;
-        count *= shape->dims[i];
-    }
-}
-
 static void copy_row(const void *src, int64_t step, void *dst, int64_t dst_step, int64_t n,
                      bool add, bool bf16)
 {
@@ -114,8 +105,8 @@ tn_status tn_cpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel
     region_kernel *k = (region_kernel *)created;
     region *box = &k->box;
     int64_t stride[TN_MAX_RANK];
-    strides_of(&t->src, stride);
-    strides_of(&t->dst, box->small_stride);
+    tn_extent_strides(&t->src, stride);
+    tn_extent_strides(&t->dst, box->small_stride);
     box->rank = t->dst.rank;
     box->count = k->dst_count = tn_extent_count(&t->dst);
     k->src_count = tn_extent_count(&t->src);
@@ -143,7 +134,7 @@ static int64_t padded_index(tn_pad_mode mode, int64_t at, int64_t size)
 static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
 {
     int64_t stride[TN_MAX_RANK], count = tn_extent_count(&t->dst);
-    strides_of(&t->src, stride);
+    tn_extent_strides(&t->src, stride);
 #pragma omp parallel for schedule(static) if (count > TN_CPU_GRAIN)
     for (int64_t i = 0; i < count; i++) {
         int64_t rest = i, from = 0;
@@ -213,8 +204,8 @@ tn_status tn_cpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel *
     region *box = &k->box;
     k->src_count = tn_extent_count(&t->src);
     k->dst_count = tn_extent_count(&t->dst);
-    strides_of(&t->src, box->small_stride);
-    strides_of(&t->dst, box->stride);
+    tn_extent_strides(&t->src, box->small_stride);
+    tn_extent_strides(&t->dst, box->stride);
     box->rank = t->src.rank;
     box->count = 1;
     for (int i = 0; i < box->rank; i++) { /* what of the source is still inside */

@@ -229,24 +229,6 @@ static const tn_kernel_class unary_class = {tn_cpu_kernel_destroy, NULL, unary_f
 static const tn_kernel_class unary_forward_class = {tn_cpu_kernel_destroy, NULL, unary_forward,
                                                     NULL};
 
-/* Whether the derivative needs x; the others are had from y, which saves keeping x. */
-static bool by_source(tn_function function)
-{
-    switch (function) {
-    case TN_FUNCTION_RELU:
-    case TN_FUNCTION_SIGMOID:
-    case TN_FUNCTION_TANH:
-    case TN_FUNCTION_EXP:
-    case TN_FUNCTION_SQRT:
-    case TN_FUNCTION_RECIPROCAL:
-    case TN_FUNCTION_NEG:
-    case TN_FUNCTION_NONE:
-        return false;
-    default:
-        return true;
-    }
-}
-
 tn_status tn_cpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                tn_error *error)
 {
@@ -257,7 +239,7 @@ tn_status tn_cpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel
                              sizeof(tn_cpu_kernel), &k, error);
     if (status != TN_OK)
         return status;
-    k->reads_src = by_source(task->unary.function);
+    k->reads_src = tn_function_by_source(task->unary.function);
     k->reads_dst = true;
     *kernel = k;
     return TN_OK;
