@@ -34,7 +34,8 @@ typedef struct tn_form {
     const char *needs;   /* "any ONNX Runtime from 1.10" */
     bool self_contained; /* false: other tools' operators (qonnx), runtimes cannot load it */
     /* NULL when the form can hold this weight at this layer, else why not (static string).
-     * *by_bits (may be NULL) tells that only the number of bits is in the way. */
+     * *by_bits (may be NULL) tells that only the number of bits is in the way. NULL where a form
+     * holds all; call tn_form_refusal. */
     const char *(*refuses)(const tn_qweight *weight, const tn_layer *layer, bool *by_bits);
     /* Opset and IR this weight needs in this form. */
     void (*versions)(const tn_qweight *weight, int64_t *opset, int64_t *ir);
@@ -48,6 +49,12 @@ typedef struct tn_form {
     tn_status (*read)(const tn_tensor *const *codes, const tn_tensor *values, tn_qweight *weight,
                       tn_error *error);
 } tn_form;
+
+static inline const char *tn_form_refusal(const tn_form *form, const tn_qweight *weight,
+                                          const tn_layer *layer, bool *by_bits)
+{
+    return form->refuses ? form->refuses(weight, layer, by_bits) : NULL;
+}
 
 const tn_form *tn_form_find(const char *id); /* NULL when unknown */
 const tn_form *tn_form_at(size_t i);         /* walks the table; NULL at its end */

@@ -25,7 +25,7 @@ static tn_status choose_forms(tn_graph *graph, const tn_pack_item *items, size_t
         if (is_half(&items[i]))
             continue;
         packed++;
-        choice[i].reason = wanted->refuses(items[i].weight, items[i].layer, &by_bits);
+        choice[i].reason = tn_form_refusal(wanted, items[i].weight, items[i].layer, &by_bits);
         choice[i].form = tn_form_fallback(wanted, items[i].weight, items[i].layer);
         if (!choice[i].reason || by_bits)
             continue;
@@ -47,7 +47,7 @@ static tn_status choose_forms(tn_graph *graph, const tn_pack_item *items, size_t
  * operators of two DequantizeLinear; those of INT2 and INT4 then do not load. */
 static const char *refuse_linear(const tn_form *form, const tn_pack_item *item)
 {
-    const char *reason = form->refuses(item->weight, item->layer, NULL);
+    const char *reason = tn_form_refusal(form, item->weight, item->layer, NULL);
     if (!reason && form == &tn_form_qdq && item->weight->bits <= 4)
         reason = "INT2 and INT4 do not load there";
     return reason;

@@ -26,14 +26,6 @@ static tn_status read_float(const tn_tensor *const *codes, const tn_tensor *valu
     return tn_values_read(values, false, weight, error);
 }
 
-static const char *refuse_none(const tn_qweight *weight, const tn_layer *layer, bool *by_bits)
-{
-    (void)weight;
-    (void)layer;
-    (void)by_bits;
-    return NULL;
-}
-
 static void need_versions(const tn_qweight *weight, int64_t *opset, int64_t *ir)
 {
     (void)weight;
@@ -46,7 +38,6 @@ const tn_form tn_form_float = {
     .summary = "dequantized values, not packed: for checks",
     .needs = "whatever runs the input",
     .self_contained = true,
-    .refuses = refuse_none,
     .versions = need_versions,
     .write = write_float,
     .read = read_float,

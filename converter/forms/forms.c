@@ -28,7 +28,7 @@ const tn_form *tn_form_fallback(const tn_form *wanted, const tn_qweight *weight,
 {
     const tn_form *const order[] = {wanted, &tn_form_lut, &tn_form_planes};
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        if (!order[i]->refuses(weight, layer, NULL))
+        if (!tn_form_refusal(order[i], weight, layer, NULL))
             return order[i];
     }
     return &tn_form_int2; /* 16 bits: INT16 -> Cast -> Mul, which needs no new opset */

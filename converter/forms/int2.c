@@ -40,14 +40,6 @@ static tn_status read_int2(const tn_tensor *const *codes, const tn_tensor *value
     return tn_integers_read(codes[0], dtype, padded, weight, error);
 }
 
-static const char *refuse_none(const tn_qweight *weight, const tn_layer *layer, bool *by_bits)
-{
-    (void)weight;
-    (void)layer;
-    (void)by_bits;
-    return NULL;
-}
-
 static void need_versions(const tn_qweight *weight, int64_t *opset, int64_t *ir)
 {
     *opset = weight->bits <= 2 ? 25 : weight->bits <= 4 ? 21 : 7;
@@ -59,7 +51,6 @@ const tn_form tn_form_int2 = {
     .summary = "ONNX's own 2-, 4-, 8- and 16-bit integers, cast and scaled; folds at load",
     .needs = "2 bits: ONNX Runtime from 1.24.3 (opset 25, IR 13); 4 bits: from 1.23.2 (21, 10)",
     .self_contained = true,
-    .refuses = refuse_none,
     .versions = need_versions,
     .write = write_int2,
     .read = read_int2,

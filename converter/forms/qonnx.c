@@ -96,14 +96,6 @@ static tn_status read_qonnx(const tn_tensor *const *codes, const tn_tensor *valu
     return tn_values_read(codes[0], weight->granularity == TN_PER_GROUP, weight, error);
 }
 
-static const char *refuse_none(const tn_qweight *weight, const tn_layer *layer, bool *by_bits)
-{
-    (void)weight;
-    (void)layer;
-    (void)by_bits;
-    return NULL;
-}
-
 static void need_versions(const tn_qweight *weight, int64_t *opset, int64_t *ir)
 {
     *opset = weight->scale_neg ? 8 : 7;
@@ -114,7 +106,6 @@ const tn_form tn_form_qonnx = {
     .id = "qonnx",
     .summary = "float values and Quant nodes, for FINN and hls4ml",
     .needs = "tools that know QONNX; ONNX Runtime does not",
-    .refuses = refuse_none,
     .versions = need_versions,
     .write = write_qonnx,
     .read = read_qonnx,
