@@ -58,22 +58,24 @@ static tn_status read_plan(const tn_node *node, const tn_shape *data, const tn_s
     return status == TN_OK ? check_scale(data, scale, plan, error) : status;
 }
 
-static tn_status infer_plan(const tn_node *node, quantize_plan *plan, tn_error *error)
+/* Checks the operands; the type that an attribute asks for, or UNDEFINED. */
+static tn_status infer_type(const tn_node *node, int64_t *dtype, tn_error *error)
 {
+    quantize_plan plan;
     tn_shape data = tn_op_shape(tn_op_input(node, 0)), scale = tn_op_shape(tn_op_input(node, 1));
     tn_shape zero = tn_op_shape(tn_op_input(node, 2));
-    return read_plan(node, &data, &scale, &zero, plan, error);
+    tn_status status = read_plan(node, &data, &scale, &zero, &plan, error);
+    if (status == TN_OK)
+        status = tn_node_int(node, "output_dtype", TN_UNDEFINED, dtype, error);
+    return status;
 }
 
 tn_status tn_quantize_infer(tn_node *node, tn_error *error)
 {
-    quantize_plan plan;
     tn_shape shape = tn_op_shape(tn_op_input(node, 0));
     const tn_value *zero = tn_op_input(node, 2);
     int64_t dtype = TN_UNDEFINED;
-    tn_status status = infer_plan(node, &plan, error);
-    if (status == TN_OK)
-        status = tn_node_int(node, "output_dtype", TN_UNDEFINED, &dtype, error);
+    tn_status status = infer_type(node, &dtype, error);
     if (status != TN_OK)
         return status;
     if (zero)
@@ -85,13 +87,10 @@ tn_status tn_quantize_infer(tn_node *node, tn_error *error)
 
 tn_status tn_dequantize_infer(tn_node *node, tn_error *error)
 {
-    quantize_plan plan;
     tn_shape shape = tn_op_shape(tn_op_input(node, 0));
     const tn_value *zero = tn_op_input(node, 2);
     int64_t dtype = TN_UNDEFINED;
-    tn_status status = infer_plan(node, &plan, error);
-    if (status == TN_OK)
-        status = tn_node_int(node, "output_dtype", TN_UNDEFINED, &dtype, error);
+    tn_status status = infer_type(node, &dtype, error);
     if (status != TN_OK)
         return status;
     tn_dtype own = node->inputs[0]->dtype;
