@@ -155,23 +155,16 @@ static tn_status read_piece(const tn_activation_store *store, const held *slot, 
 /* --- the device ---------------------------------------------------------------------------------
  */
 
-static tn_status take_in(const tn_activation_store *store, float *host, const float *data,
-                         size_t count, tn_error *error)
+/* Into the store's memory, or out of it, from or to the caller's, which may be a device's. */
+static tn_status carry(const tn_activation_store *store, bool in, float *dst, const float *src,
+                       size_t count, tn_error *error)
 {
     tn_device *device = store->device;
+    size_t bytes = count * sizeof *src;
     if (device)
-        return device->type->download(device, host, data, count * sizeof *data, error);
-    memcpy(host, data, count * sizeof *data);
-    return TN_OK;
-}
-
-static tn_status give_out(const tn_activation_store *store, float *data, const float *host,
-                          size_t count, tn_error *error)
-{
-    tn_device *device = store->device;
-    if (device)
-        return device->type->upload(device, data, host, count * sizeof *data, error);
-    memcpy(data, host, count * sizeof *data);
+        return in ? device->type->download(device, dst, src, bytes, error)
+                  : device->type->upload(device, dst, src, bytes, error);
+    memcpy(dst, src, bytes);
     return TN_OK;
 }
 
@@ -219,14 +212,14 @@ tn_status tn_activation_store_put(tn_activation_store *store, size_t key, const 
             store->used += count * sizeof *data;
     }
     if (slot->data)
-        return take_in(store, slot->data, data, count, error);
+        return carry(store, true, slot->data, data, count, error);
     tn_status status = store->file < 0 ? open_file(store, error) : TN_OK;
     if (fresh)
         slot->offset = take_piece(store, count);
     if (status == TN_OK && store->device) {
         status = reserve(store, count, error);
         if (status == TN_OK)
-            status = take_in(store, store->staging, data, count, error);
+            status = carry(store, true, store->staging, data, count, error);
         data = store->staging;
     }
     return status == TN_OK ? write_piece(store, slot, data, error) : status;
@@ -242,11 +235,11 @@ tn_status tn_activation_store_get(tn_activation_store *store, size_t key, float 
     if (count == 0)
         return TN_OK;
     if (slot->data)
-        return give_out(store, data, slot->data, count, error);
+        return carry(store, false, data, slot->data, count, error);
     if (!store->device)
         return read_piece(store, slot, data, error);
     tn_status status = reserve(store, count, error);
     if (status == TN_OK)
         status = read_piece(store, slot, store->staging, error);
-    return status == TN_OK ? give_out(store, data, store->staging, count, error) : status;
+    return status == TN_OK ? carry(store, false, data, store->staging, count, error) : status;
 }
