@@ -47,6 +47,8 @@ void tn_student_done(tn_student *student);
 tn_status tn_student_start(tn_student *student, const tn_conversion *start,
                            tn_error *error) TN_MUST_CHECK;
 
+/* --- a step: student_step.c ------------------------------------------------------------------- */
+
 /* Where the run stands, 0 (start) to 1, for what is annealed (parq, a growing sparsity). */
 void tn_student_anneal(tn_student *student, double progress);
 
