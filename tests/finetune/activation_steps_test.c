@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include "converter/pack.h"
 #include "core/memory.h"
 #include "finetune/activation_steps.h"
 #include "network/plan.h"
@@ -18,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { BATCH = 32, CLASSES = 10 };
 
@@ -30,9 +28,7 @@ static int setup(void **state)
 {
     (void)state;
     tn_error error = {0};
-    glyph_training_folder(&glyphs);
-    check(glyph_training_write(&glyphs, 320, 64, &error), &error);
-    check(glyph_training_open(&glyphs, &error), &error);
+    check(glyph_training_make(&glyphs, 320, 64, &error), &error);
     return 0;
 }
 
@@ -193,37 +189,8 @@ static tn_train_options options_with(const tn_activations *ranges, const char *s
 static void train(const tn_train_options *options, tn_trained *trained)
 {
     tn_error error = {0};
-    const tn_train_data data = {.train = glyphs.train,
-                                .val = glyphs.val,
-                                .preprocess = &glyphs.preprocess,
-                                .augment = &augment};
+    const tn_train_data data = glyph_training_data(&glyphs, &augment);
     check(tn_train(glyphs.network, &data, NULL, NULL, options, trained, &error), &error);
-}
-
-/* Packs, quantizes the activations, writes, reads back: bitwise the trained network's logits. */
-static void prove_export(const tn_trained *trained, const tn_train_options *options)
-{
-    tn_error error = {0};
-    tn_model *packed = NULL, *read = NULL;
-    const tn_pack_options pack = {0};
-    const tn_write_options write = {0};
-    tn_pack_item items[64];
-    char path[128];
-    const tn_train_data data = {
-        .train = glyphs.train, .val = glyphs.val, .preprocess = &glyphs.preprocess};
-    for (size_t k = 0; k < trained->conversion.count; k++)
-        items[k] = (tn_pack_item){.layer = trained->conversion.item[k].layer,
-                                  .weight = &trained->conversion.item[k].weight};
-    snprintf(path, sizeof path, "%s/out.onnx", glyphs.folder);
-    check(tn_pack(trained->graph, items, trained->conversion.count, &pack, NULL, &packed, &error),
-          &error);
-    check(tn_activations_write(&trained->activations, packed, &error), &error);
-    unlink(path);
-    check(tn_model_write(packed, path, &write, NULL, &error), &error);
-    check(tn_model_read(path, NULL, &read, &error), &error);
-    check(tn_trained_prove(trained, read, &data, options, &error), &error);
-    tn_model_destroy(read);
-    tn_model_destroy(packed);
 }
 
 static void training_moves_steps_and_exports_exactly(void **state)
@@ -234,6 +201,7 @@ static void training_moves_steps_and_exports_exactly(void **state)
         int bits;
     } cases[] = {{"lsq", 2}, {"lsq", 8}, {"pact", 4}, {"fixed", 4}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        tn_error error = {0};
         tn_activations ranges;
         tn_trained trained;
         measure(cases[k].bits, &ranges);
@@ -252,7 +220,7 @@ static void training_moves_steps_and_exports_exactly(void **state)
             assert_true(moved > ranges.count / 2);
         else
             assert_int_equal(moved, 0);
-        prove_export(&trained, &options);
+        check(glyph_training_prove(&glyphs, &trained, &options, &error), &error);
         tn_trained_done(&trained);
         tn_activations_done(&ranges);
     }

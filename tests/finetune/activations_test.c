@@ -82,14 +82,9 @@ static double written_error(const tn_model *model, const tn_conversion *conversi
         print_message("%s\n", error.message);
     assert_int_equal(error.code, TN_OK);
     network_output(copy, images, IMAGES, got);
-    double most = 0, apart = 0;
-    for (int i = 0; i < IMAGES * 10; i++) {
-        most = fmax(most, fabs((double)wanted[i]));
-        apart = fmax(apart, fabs((double)wanted[i] - (double)got[i]));
-    }
     tn_model_destroy(copy);
     tn_activations_done(&activations);
-    return apart / most;
+    return output_distance(got, wanted, IMAGES * 10);
 }
 
 static void more_bits_come_nearer(void **state)

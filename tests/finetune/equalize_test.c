@@ -141,18 +141,6 @@ static void run(const tn_model *model, float *output)
     network_output(model, images, BATCH, output);
 }
 
-/* max |a - b| / max |b| */
-static double apart(const float *a, const float *b)
-{
-    double most = 0, difference = 0;
-    for (int i = 0; i < OUTPUTS; i++) {
-        most = fmax(most, fabs((double)b[i]));
-        difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
-    }
-    assert_true(most > 0 && isfinite(most));
-    return difference / most;
-}
-
 static tn_equalized equalize(tn_model *model, const char *granularity, tn_equalize_when when)
 {
     const tn_policy policy = {.scheme = "fixed", .bits = "6", .granularity = granularity};
@@ -192,7 +180,7 @@ static double rounding_error(const tn_model *model, const char *granularity, con
     tn_conversion_done(&conversion);
     tn_graph_destroy(graph);
     tn_model_destroy(copy);
-    return apart(got, wanted);
+    return output_distance(got, wanted, OUTPUTS);
 }
 
 static void the_function_stays_and_rounding_costs_less(void **state)
@@ -211,9 +199,9 @@ static void the_function_stays_and_rounding_costs_less(void **state)
         run(model, got);
         double after = rounding_error(model, "tensor", wanted);
         print_message("seed %d: function %.1e, 6 bits per tensor %.3f -> %.3f\n", (int)seed,
-                      apart(got, wanted), before, after);
+                      output_distance(got, wanted, OUTPUTS), before, after);
         assert_true(memcmp(got, wanted, sizeof got) != 0);
-        assert_true(apart(got, wanted) < 1e-5);
+        assert_true(output_distance(got, wanted, OUTPUTS) < 1e-5);
         product[0] *= before;
         product[1] *= after;
         tn_model_destroy(model);
@@ -237,7 +225,7 @@ static void per_channel_only_when_asked(void **state)
     assert_int_equal(done.rows, 0);
     assert_int_equal(done.links, 2); /* a depthwise row has its own scale */
     run(model, got);
-    assert_true(apart(got, wanted) < 1e-5);
+    assert_true(output_distance(got, wanted, OUTPUTS) < 1e-5);
     tn_model_destroy(model);
 }
 
@@ -259,8 +247,8 @@ static void check_wrong_scales(bool tap, const char *const *changed)
             tn_substitute_values(wrong, changed[i], TN_FLOAT, old->rank, old->dims, values, NULL),
             TN_OK);
         run(wrong, got);
-        if (!(apart(got, wanted) > 1e-4))
-            fail_msg("%s as it was: %.1e apart", changed[i], apart(got, wanted));
+        if (!(output_distance(got, wanted, OUTPUTS) > 1e-4))
+            fail_msg("%s as it was: %.1e apart", changed[i], output_distance(got, wanted, OUTPUTS));
         tn_model_destroy(wrong);
     }
     tn_graph_destroy(graph);
@@ -289,7 +277,7 @@ static void values_with_other_users_stay(void **state)
     assert_int_equal(done.links, 2); /* dw's is out */
     assert_int_equal(done.rows, 1);
     run(model, got);
-    assert_true(apart(got, wanted) < 1e-5);
+    assert_true(output_distance(got, wanted, OUTPUTS) < 1e-5);
     tn_model_destroy(model);
 }
 

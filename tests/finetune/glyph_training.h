@@ -3,10 +3,7 @@
 #ifndef TERNION_TESTS_FINETUNE_GLYPH_TRAINING_H
 #define TERNION_TESTS_FINETUNE_GLYPH_TRAINING_H
 
-#include "data/dataset.h"
-#include "data/preprocess.h"
-#include "network/device.h"
-#include "onnx_io/model.h"
+#include "finetune/train.h"
 
 typedef struct glyph_training {
     char folder[64];
@@ -23,6 +20,14 @@ tn_status glyph_training_write(const glyph_training *training, size_t train, siz
                                tn_error *error) TN_MUST_CHECK;
 /* Opens all the rest, of pictures that are written. */
 tn_status glyph_training_open(glyph_training *training, tn_error *error) TN_MUST_CHECK;
+/* Folder, pictures and all the rest, by one process. */
+tn_status glyph_training_make(glyph_training *training, size_t train, size_t test,
+                              tn_error *error) TN_MUST_CHECK;
+tn_train_data glyph_training_data(const glyph_training *training,
+                                  const tn_augment_options *augment);
+/* Packs what was trained, writes it, reads it back, and demands its logits bit by bit. */
+tn_status glyph_training_prove(const glyph_training *training, const tn_trained *trained,
+                               const tn_train_options *options, tn_error *error) TN_MUST_CHECK;
 void glyph_training_close(glyph_training *training);
 /* 0 when a test's folder and all in it are gone. */
 int remove_folder(const char *folder);

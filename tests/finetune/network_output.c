@@ -8,6 +8,8 @@
 #include "network/plan.h"
 #include "tests/finetune/network_output.h"
 
+#include <math.h>
+
 void network_output(const tn_model *model, const float *images, int64_t count, float *output)
 {
     tn_graph *graph = NULL;
@@ -33,4 +35,15 @@ void network_output(const tn_model *model, const float *images, int64_t count, f
     tn_plan_destroy(plan);
     tn_graph_destroy(graph);
     tn_device_destroy(device);
+}
+
+double output_distance(const float *got, const float *wanted, int count)
+{
+    double most = 0, difference = 0;
+    for (int i = 0; i < count; i++) {
+        most = fmax(most, fabs((double)wanted[i]));
+        difference = fmax(difference, fabs((double)got[i] - (double)wanted[i]));
+    }
+    assert_true(most > 0 && isfinite(most));
+    return difference / most;
 }

@@ -8,4 +8,7 @@
  * than what tests look for). A network that does not run fails the test. */
 void network_output(const tn_model *model, const float *images, int64_t count, float *output);
 
+/* max |got - wanted| / max |wanted|, which must be a positive number. */
+double output_distance(const float *got, const float *wanted, int count);
+
 #endif

@@ -167,10 +167,7 @@ static void train(const tn_train_options *o, tn_epoch_figures *figures)
 {
     tn_error error = {0};
     tn_trained trained;
-    const tn_train_data data = {.train = glyphs.train,
-                                .val = glyphs.val,
-                                .preprocess = &glyphs.preprocess,
-                                .augment = &augment};
+    const tn_train_data data = glyph_training_data(&glyphs, &augment);
     must(tn_train(glyphs.network, &data, NULL, NULL, o, &trained, &error), &error);
     REQUIRE(!trained.model == (o->collective && o->collective->rank > 0),
             "the trained network belongs to rank 0 alone");

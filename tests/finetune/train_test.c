@@ -7,17 +7,14 @@
 
 #include <cmocka.h>
 
-#include "converter/pack.h"
 #include "core/threads.h"
 #include "data/glyphs.h"
-#include "finetune/train.h"
 #include "tests/finetune/check_status.h"
 #include "tests/finetune/glyph_training.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static glyph_training glyphs;
 static tn_augment_options augment = {.pad = 2};
@@ -26,9 +23,7 @@ static int setup(void **state)
 {
     (void)state;
     tn_error error = {0};
-    glyph_training_folder(&glyphs);
-    check(glyph_training_write(&glyphs, 320, 64, &error), &error);
-    check(glyph_training_open(&glyphs, &error), &error);
+    check(glyph_training_make(&glyphs, 320, 64, &error), &error);
     return 0;
 }
 
@@ -37,14 +32,6 @@ static int teardown(void **state)
     (void)state;
     glyph_training_close(&glyphs);
     return remove_folder(glyphs.folder);
-}
-
-static tn_train_data data(void)
-{
-    return (tn_train_data){.train = glyphs.train,
-                           .val = glyphs.val,
-                           .preprocess = &glyphs.preprocess,
-                           .augment = &augment};
 }
 
 static tn_train_options options(const char *scheme)
@@ -62,7 +49,7 @@ static void train(const tn_train_options *o, char *hash)
 {
     tn_error error = {0};
     tn_trained trained;
-    tn_train_data d = data();
+    tn_train_data d = glyph_training_data(&glyphs, &augment);
     check(tn_train(glyphs.network, &d, NULL, NULL, o, &trained, &error), &error);
     memcpy(hash, trained.last.state_hash, 33);
     tn_trained_done(&trained);
@@ -110,7 +97,7 @@ static void another_run_is_not_resumed(void **state)
     char run[128];
     tn_error error = {0};
     tn_trained trained;
-    tn_train_data d = data();
+    tn_train_data d = glyph_training_data(&glyphs, &augment);
     snprintf(run, sizeof run, "%s/run0", glyphs.folder);
     tn_train_options o = options(NULL);
     o.folder = run;
@@ -126,7 +113,7 @@ static void a_great_rate_diverges_cleanly(void **state)
     (void)state;
     tn_error error = {0};
     tn_trained trained;
-    tn_train_data d = data();
+    tn_train_data d = glyph_training_data(&glyphs, &augment);
     tn_train_options o = options("float");
     o.lr = 1e3;
     o.momentum = -1;
@@ -135,28 +122,6 @@ static void a_great_rate_diverges_cleanly(void **state)
     assert_int_equal(tn_train(glyphs.network, &d, NULL, NULL, &o, &trained, &error),
                      TN_ERROR_DIVERGED);
     assert_non_null(strstr(error.message, "--lr"));
-}
-
-/* Packs, writes, reads back, and demands the trained network's logits bit by bit. */
-static void prove_export(const tn_trained *trained, const char *path, const tn_train_options *o)
-{
-    tn_error error = {0};
-    tn_train_data d = data();
-    tn_model *packed = NULL, *read = NULL;
-    tn_pack_options pack = {0};
-    tn_write_options write = {0};
-    tn_pack_item items[64];
-    size_t count = trained->conversion.count;
-    for (size_t k = 0; k < count; k++)
-        items[k] = (tn_pack_item){.layer = trained->conversion.item[k].layer,
-                                  .weight = &trained->conversion.item[k].weight};
-    if (count)
-        check(tn_pack(trained->graph, items, count, &pack, NULL, &packed, &error), &error);
-    check(tn_model_write(packed ? packed : trained->model, path, &write, NULL, &error), &error);
-    check(tn_model_read(path, NULL, &read, &error), &error);
-    check(tn_trained_prove(trained, read, &d, o, &error), &error);
-    tn_model_destroy(read);
-    tn_model_destroy(packed);
 }
 
 /* A float network is trained, then every scheme from it; each must learn and export exactly. */
@@ -169,9 +134,8 @@ static void schemes_learn_and_export_exactly(void **state)
                  {"ttq", NULL, NULL},   {"ttq", NULL, "tensor"}, {"fixed", "3", NULL},
                  {"dorefa", "2", NULL}, {"parq", "1.58", NULL},  {"lsq", "1.58", "group:9"}};
     tn_error error = {0};
-    char path[128];
     tn_trained teacher;
-    tn_train_data d = data();
+    tn_train_data d = glyph_training_data(&glyphs, &augment);
     tn_train_options plain = options("float");
     plain.epochs = 24;
     plain.lr = 0.05;
@@ -179,8 +143,7 @@ static void schemes_learn_and_export_exactly(void **state)
     if (!(teacher.last.train_top1 > 0.4)) /* chance: 0.1 */
         fail_msg("float: %.3f right after 24 epochs", teacher.last.train_top1);
     assert_int_equal(teacher.conversion.count, 0);
-    snprintf(path, sizeof path, "%s/float.onnx", glyphs.folder);
-    prove_export(&teacher, path, &plain);
+    check(glyph_training_prove(&glyphs, &teacher, &plain, &error), &error);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tn_trained trained;
         tn_train_options o = options(cases[i].scheme);
@@ -192,8 +155,7 @@ static void schemes_learn_and_export_exactly(void **state)
             fail_msg("%s %s: %.3f right after 3 epochs", cases[i].scheme, cases[i].bits,
                      trained.last.train_top1);
         assert_true(trained.conversion.count > 0);
-        snprintf(path, sizeof path, "%s/out%zu.onnx", glyphs.folder, i);
-        prove_export(&trained, path, &o);
+        check(glyph_training_prove(&glyphs, &trained, &o, &error), &error);
         tn_trained_done(&trained);
     }
     tn_trained_done(&teacher);
