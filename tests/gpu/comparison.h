@@ -38,6 +38,12 @@ static inline double comparison_distance(const float *a, const float *b, size_t 
     return sqrt(difference / norm);
 }
 
+/* What a line of results says. */
+static inline const char *comparison_verdict(tn_status status, const tn_error *error, bool ok)
+{
+    return status != TN_OK ? error->message : ok ? "ok" : "DIFFERS";
+}
+
 /* 0, or what the program must exit with: 77 without a GPU. */
 static inline int comparison_open(tn_device **cpu, tn_device **cuda)
 {

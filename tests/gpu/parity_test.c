@@ -145,13 +145,11 @@ int main(int argc, char **argv)
                                    cpu, cuda, &worst, &own, &error);
         /* rounding alone: no worse than another device's */
         double most = own > 0.0 ? 1.5 * own : tolerance;
-        printf("%-16s %s  %.2e of %.0e\n", nets[i].id,
-               status != TN_OK ? error.message
-               : worst <= most ? "ok"
-                               : "DIFFERS",
+        bool ok = status == TN_OK && worst <= most;
+        printf("%-16s %s  %.2e of %.0e\n", nets[i].id, comparison_verdict(status, &error, ok),
                worst, most);
         fflush(stdout);
-        bad += status != TN_OK || !(worst <= most);
+        bad += !ok;
         tn_error_clear(&error);
     }
     tn_device_destroy(cuda);

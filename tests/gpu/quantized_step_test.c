@@ -211,11 +211,8 @@ int main(int argc, char **argv)
         bool ok = status == TN_OK && agree(&f);
         printf("%-14s %-4s %s  latents %.1e, scales %.1e, gradients %.1e, loss %.1e, of %lld codes "
                "%lld differ at a threshold, %lld elsewhere (%.1e from one), draw %d\n",
-               id, scheme ? scheme : "lsq",
-               status != TN_OK ? error.message
-               : ok            ? "ok"
-                               : "DIFFERS",
-               f.latents, f.scales, f.gradients, f.loss, (long long)f.codes, (long long)f.near,
+               id, scheme ? scheme : "lsq", comparison_verdict(status, &error, ok), f.latents,
+               f.scales, f.gradients, f.loss, (long long)f.codes, (long long)f.near,
                (long long)f.differ, f.farthest, draws);
         fflush(stdout);
         bad += !ok;

@@ -129,14 +129,11 @@ int main(int argc, char **argv)
         if (status == TN_OK)
             worst = fmax(comparison_distance(a.values, b.values, a.count),
                          fabs(a.norm - b.norm) / a.norm);
+        bool ok = status == TN_OK && worst <= 1e-3;
         printf("%-6s %-6s %-8s loss %.5f and %.5f  %s  %.2e\n",
                runs[i].scheme ? runs[i].scheme : "lsq", runs[i].optimizer, runs[i].granularity,
-               a.loss, b.loss,
-               status != TN_OK ? error.message
-               : worst <= 1e-3 ? "ok"
-                               : "DIFFERS",
-               worst);
-        bad += status != TN_OK || !(worst <= 1e-3);
+               a.loss, b.loss, comparison_verdict(status, &error, ok), worst);
+        bad += !ok;
         tn_free(a.values);
         tn_free(b.values);
         tn_error_clear(&error);
