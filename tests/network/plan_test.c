@@ -2,9 +2,8 @@
  * memory. Networks come from zoo/; their values are compared with themselves run another way. */
 #include "core/memory.h"
 #include "core/threads.h"
-#include "network/plan.h"
 #include "onnx_io/edit.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/network/zoo_plan.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,56 +14,7 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 4, CLASSES = 10, PIXELS = 3 * 32 * 32 };
-
-typedef struct fixture {
-    tn_model *model;
-    tn_graph *graph;
-    tn_device *device;
-    tn_plan *plan;
-    float input[BATCH * PIXELS];
-    int32_t labels[BATCH];
-} fixture;
-
-static tn_error error;
-
-static void ok(tn_status status)
-{
-    if (status != TN_OK)
-        print_error("%s\n", error.message);
-    assert_int_equal(status, TN_OK);
-}
-
-static void open_network(fixture *f, const char *id)
-{
-    tn_zoo_options zoo = {.classes = CLASSES, .input = {3, 32, 32}, .seed = 7};
-    tn_graph_options options = {.batch = BATCH};
-    memset(&error, 0, sizeof(error));
-    memset(f, 0, sizeof(*f));
-    ok(tn_zoo_create(id, &zoo, &f->model, &error));
-    ok(tn_graph_create(f->model, &options, &f->graph, &error));
-    ok(tn_device_create_cpu(&f->device, &error));
-    for (int i = 0; i < BATCH * PIXELS; i++)
-        f->input[i] = sinf((float)(i % 9973) * 0.37f) + 0.2f * cosf((float)(i % 101));
-    for (int i = 0; i < BATCH; i++)
-        f->labels[i] = (3 * i + 1) % CLASSES;
-}
-
-static void open_plan(fixture *f, const tn_plan_options *options)
-{
-    tn_plan_destroy(f->plan);
-    f->plan = NULL;
-    ok(tn_plan_create(f->graph, f->device, options, &f->plan, &error));
-    ok(tn_plan_write_input(f->plan, 0, f->input, BATCH, &error));
-}
-
-static void close_network(fixture *f)
-{
-    tn_plan_destroy(f->plan);
-    tn_device_destroy(f->device);
-    tn_graph_destroy(f->graph);
-    tn_model_destroy(f->model);
-}
+enum { BATCH = 4 };
 
 static float *read_value(tn_plan *plan, const char *name, size_t *count)
 {
@@ -92,22 +42,12 @@ static void loss_and_backward(fixture *f, bool accumulate)
     ok(tn_plan_backward(f->plan, 0, SIZE_MAX, accumulate, &error));
 }
 
-/* All gradients, copied. */
-static float *gradients(const fixture *f, int64_t *count)
-{
-    const float *from = tn_params_gradients(tn_plan_params(f->plan), count);
-    float *copy = malloc((size_t)*count * sizeof(float));
-    assert_non_null(copy);
-    memcpy(copy, from, (size_t)*count * sizeof(float));
-    return copy;
-}
-
 static void ranges_equal_the_whole(void **state)
 {
     (void)state;
     fixture f;
     float whole[BATCH * CLASSES], parts[BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.keep_all = true};
     open_plan(&f, &options);
     size_t n = tn_plan_step_count(f.plan);
@@ -133,7 +73,7 @@ static void taps_survive_fusion(void **state)
     (void)state;
     fixture f;
     float logits[BATCH * CLASSES], tapped[BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options plain = {.no_fusion = true, .keep_all = true, .precision = TN_PRECISION_FP32};
     open_plan(&f, &plain);
     run(&f, TN_RUN_INFERENCE, logits);
@@ -170,7 +110,7 @@ static void backward_in_parts_and_by_injection(void **state)
     int64_t n;
     size_t count;
     float logits[BATCH * CLASSES], seed[BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.training = true, .loss = true, .keep_all = true};
     open_plan(&f, &options);
     run(&f, TN_RUN_TRAINING, logits);
@@ -216,7 +156,7 @@ static void planned_memory_gives_the_same_gradients(void **state)
         fixture f;
         int64_t n;
         float logits[BATCH * CLASSES];
-        open_network(&f, ids[k]);
+        open_network(&f, ids[k], BATCH);
         tn_plan_options options = {.training = true, .loss = true, .keep_all = true};
         open_plan(&f, &options);
         ok(tn_plan_set_dropout(f.plan, 5, 1, 40, &error));
@@ -252,7 +192,7 @@ static void frozen_and_accumulated(void **state)
     fixture f;
     int64_t n;
     float logits[BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.training = true, .loss = true};
     open_plan(&f, &options);
     tn_params *params = tn_plan_params(f.plan);
@@ -289,7 +229,7 @@ static void plans_share_parameters(void **state)
     (void)state;
     fixture f;
     float four[BATCH * CLASSES], two[2 * CLASSES], before[BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     open_plan(&f, NULL);
     tn_params *params = tn_plan_params(f.plan);
     run(&f, TN_RUN_INFERENCE, before);
@@ -331,7 +271,7 @@ static void statistics_move(void **state)
     fixture f;
     size_t count, step = 0;
     tn_plan_step s = {0};
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.separate_bn = true, .keep_all = true, .bn_momentum = 0.75f};
     open_plan(&f, &options);
     for (;; step++) {
@@ -373,7 +313,7 @@ static void dropout_is_keyed(void **state)
     (void)state;
     fixture f;
     size_t count;
-    open_network(&f, "squeezenet1.1");
+    open_network(&f, "squeezenet1.1", BATCH);
     tn_plan_options options = {.training = true, .no_fusion = true, .keep_all = true};
     open_plan(&f, &options);
     tn_plan_step s = {0};
@@ -441,7 +381,7 @@ static void bf16_runs_or_is_refused(void **state)
     (void)state;
     fixture f;
     float exact[BATCH * CLASSES], rounded[BATCH * CLASSES], most = 0.0f;
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     open_plan(&f, NULL);
     assert_int_equal(tn_plan_precision(f.plan),
                      f.device->bf16 ? TN_PRECISION_BF16 : TN_PRECISION_FP32);
@@ -469,7 +409,7 @@ static void every_failing_allocation_is_survived(void **state)
 {
     (void)state;
     fixture f;
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.training = true, .loss = true};
     uint64_t live = tn_memory_stats_get().live;
     tn_status status = TN_ERROR_LIMIT;

@@ -2,8 +2,7 @@
  * threads, values that are read or written by name are there; 77 where the processor has no bf16.
  * Networks come from zoo/. */
 #include "core/threads.h"
-#include "network/plan.h"
-#include "onnx_io/zoo/zoo.h"
+#include "tests/network/zoo_plan.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,59 +13,7 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 16, CLASSES = 10, PIXELS = 3 * 32 * 32 };
-
-typedef struct fixture {
-    tn_model *model;
-    tn_graph *graph;
-    tn_device *device;
-    tn_plan *plan;
-    float input[BATCH * PIXELS];
-    int32_t labels[BATCH];
-} fixture;
-
-static tn_error error;
-
-static void ok(tn_status status)
-{
-    if (status != TN_OK)
-        print_error("%s\n", error.message);
-    assert_int_equal(status, TN_OK);
-}
-
-static void open_network(fixture *f, const char *id)
-{
-    tn_zoo_options zoo = {.classes = CLASSES, .input = {3, 32, 32}, .seed = 7};
-    tn_graph_options options = {.batch = BATCH};
-    memset(&error, 0, sizeof(error));
-    memset(f, 0, sizeof(*f));
-    ok(tn_zoo_create(id, &zoo, &f->model, &error));
-    ok(tn_graph_create(f->model, &options, &f->graph, &error));
-    ok(tn_device_create_cpu(&f->device, &error));
-    uint32_t state = 1;
-    for (int i = 0; i < BATCH * PIXELS; i++) {
-        state = state * 1664525u + 1013904223u;
-        f->input[i] = (float)(state >> 8) / (float)(1 << 23) - 1.0f;
-    }
-    for (int i = 0; i < BATCH; i++)
-        f->labels[i] = (3 * i + 1) % CLASSES;
-}
-
-static void open_plan(fixture *f, const tn_plan_options *options)
-{
-    tn_plan_destroy(f->plan);
-    f->plan = NULL;
-    ok(tn_plan_create(f->graph, f->device, options, &f->plan, &error));
-    ok(tn_plan_write_input(f->plan, 0, f->input, BATCH, &error));
-}
-
-static void close_network(fixture *f)
-{
-    tn_plan_destroy(f->plan);
-    tn_device_destroy(f->device);
-    tn_graph_destroy(f->graph);
-    tn_model_destroy(f->model);
-}
+enum { BATCH = 16 };
 
 static float *array(int64_t count)
 {
@@ -86,10 +33,7 @@ static float *step(fixture *f, tn_precision precision, tn_run_mode mode, int64_t
     ok(tn_plan_forward(f->plan, mode, 0, SIZE_MAX, &error));
     ok(tn_plan_loss(f->plan, &loss, NULL, &error));
     ok(tn_plan_backward(f->plan, 0, SIZE_MAX, false, &error));
-    const float *from = tn_params_gradients(tn_plan_params(f->plan), count);
-    float *copy = array(*count);
-    memcpy(copy, from, (size_t)*count * sizeof(float));
-    return copy;
+    return gradients(f, count);
 }
 
 /* |a - b| / |b|, Euclidean */
@@ -119,7 +63,7 @@ static void gradients_are_near(void **state)
         fixture f;
         int64_t n;
         double far[2], alone[2];
-        open_network(&f, networks[k].id);
+        open_network(&f, networks[k].id, BATCH);
         const uint32_t stores = f.device->bf16_stores;
         for (int batch = 0; batch < 2; batch++) {
             tn_run_mode mode = batch ? TN_RUN_BATCH_STATISTICS : TN_RUN_FROZEN_STATISTICS;
@@ -150,20 +94,20 @@ static void bits_do_not_depend_on_threads(void **state)
 {
     (void)state;
     for (size_t k = 0; k < N_NETWORKS; k++) {
-        float *gradients[3];
+        float *made[3];
         int64_t n;
         for (int threads = 1; threads <= 3; threads++) {
             fixture f;
             tn_threads_set(threads);
-            open_network(&f, networks[k].id);
-            gradients[threads - 1] = step(&f, TN_PRECISION_BF16, TN_RUN_TRAINING, &n);
+            open_network(&f, networks[k].id, BATCH);
+            made[threads - 1] = step(&f, TN_PRECISION_BF16, TN_RUN_TRAINING, &n);
             close_network(&f);
         }
         tn_threads_set(0);
-        assert_memory_equal(gradients[0], gradients[1], (size_t)n * sizeof(float));
-        assert_memory_equal(gradients[0], gradients[2], (size_t)n * sizeof(float));
+        assert_memory_equal(made[0], made[1], (size_t)n * sizeof(float));
+        assert_memory_equal(made[0], made[2], (size_t)n * sizeof(float));
         for (int i = 0; i < 3; i++)
-            free(gradients[i]);
+            free(made[i]);
     }
 }
 
@@ -194,7 +138,7 @@ static void values_can_be_read_and_written(void **state)
     const float *raw;
     bool channels_last;
     float logits[2][BATCH * CLASSES];
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.precision = TN_PRECISION_BF16};
     open_plan(&f, &options);
     tn_plan_step s = stored_step(&f, &at);
@@ -236,7 +180,7 @@ static void gradients_can_be_injected(void **state)
     fixture f;
     tn_extent extent;
     size_t at = 0;
-    open_network(&f, "resnet20");
+    open_network(&f, "resnet20", BATCH);
     tn_plan_options options = {.training = true, .precision = TN_PRECISION_BF16};
     open_plan(&f, &options);
     const char *name = stored_step(&f, &at).input;
