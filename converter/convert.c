@@ -41,17 +41,15 @@ static void note_scale(block_sums *sums, float scale)
     sums->scale_max = scale > sums->scale_max ? scale : sums->scale_max;
 }
 
-/* One row's values against its floats; first_scale is the index of its first scale. */
-static void measure_row(const tn_qweight *weight, int64_t first_scale, const float *w,
-                        const float *values, block_sums *sums)
+/* One row of a weight; first_scale is the index of its first scale. */
+static void sums_add_row(block_sums *sums, const tn_qweight *weight, int64_t first_scale,
+                         const tn_errors *errors)
 {
-    tn_errors errors = {0};
-    tn_sum_errors(w, values, weight->cols, &errors);
-    sums->energy += errors.energy;
-    sums->error += errors.error;
-    sums->zeros += errors.zeros;
-    if (errors.zeros == weight->cols) {
-        sums->dead += errors.energy > 0;
+    sums->energy += errors->energy;
+    sums->error += errors->error;
+    sums->zeros += errors->zeros;
+    if (errors->zeros == weight->cols) {
+        sums->dead += errors->energy > 0;
         return;
     }
     for (int64_t g = 0; weight->scale != NULL && g < weight->groups_per_row; g++) {
@@ -96,19 +94,7 @@ static void measure_codes_row(const tn_qweight *weight, int64_t row, const float
         tn_sum_errors(w + first, values, piece.cols, &errors);
         first = end;
     }
-    sums->energy += errors.energy;
-    sums->error += errors.error;
-    sums->zeros += errors.zeros;
-    if (errors.zeros == weight->cols) {
-        sums->dead += errors.energy > 0;
-        return;
-    }
-    int64_t first_scale = tn_qweight_scale_index(weight, row, 0);
-    for (int64_t g = first_scale; g < first_scale + weight->groups_per_row; g++) {
-        note_scale(sums, weight->scale[g]);
-        if (weight->scale_neg != NULL)
-            note_scale(sums, weight->scale_neg[g]);
-    }
+    sums_add_row(sums, weight, tn_qweight_scale_index(weight, row, 0), &errors);
 }
 
 void tn_weight_measure(const tn_qweight *weight, const float *w, tn_weight_figures *figures)
@@ -178,8 +164,11 @@ static void convert_block(work *job, int64_t block, float *buffer)
                                 .threshold = threshold};
     quantizer->fit(scheme, &part, rows, NULL, &state);
     quantizer->quantize(scheme, &part, rows, &state, part.codes, values);
-    for (int64_t r = 0; r < count; r++)
-        measure_row(&part, r * part.groups_per_row, rows + r * cols, values + r * cols, sums);
+    for (int64_t r = 0; r < count; r++) {
+        tn_errors errors = {0};
+        tn_sum_errors(rows + r * cols, values + r * cols, cols, &errors);
+        sums_add_row(sums, &part, r * part.groups_per_row, &errors);
+    }
 }
 
 static tn_status convert_blocks(work *job, tn_weight_figures *figures, tn_error *error)
