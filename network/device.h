@@ -17,6 +17,7 @@
 #ifndef TERNION_NETWORK_DEVICE_H
 #define TERNION_NETWORK_DEVICE_H
 
+#include "core/portable.h"
 #include "core/tensor.h"
 #include "network/calibration.h"
 #include "network/training.h"
@@ -213,6 +214,18 @@ typedef struct tn_pad_task { /* begin may be negative: crops */
     tn_pad_mode mode;
     float value;
 } tn_pad_task;
+
+/* The source index of an axis, by edge or reflection. */
+TN_BODY int64_t tn_padded_index(bool edge, int64_t at, int64_t size)
+{
+    if (edge)
+        return at < 0 ? 0 : at >= size ? size - 1 : at;
+    int64_t period = size > 1 ? 2 * (size - 1) : 1;
+    at %= period;
+    if (at < 0)
+        at += period;
+    return at < size ? at : period - at;
+}
 
 typedef struct tn_transpose_task { /* dst axis i is src axis permutation[i] */
     tn_extent src;

@@ -43,17 +43,6 @@ typedef struct tn_pad_args {
     int64_t src_dims[TN_BOX_RANK], dst_dims[TN_BOX_RANK], begin[TN_BOX_RANK];
 } tn_pad_args;
 
-TN_BODY int64_t tn_padded_index(bool edge, int64_t at, int64_t size)
-{
-    if (edge)
-        return at < 0 ? 0 : at >= size ? size - 1 : at;
-    int64_t period = size > 1 ? 2 * (size - 1) : 1;
-    at %= period;
-    if (at < 0)
-        at += period;
-    return at < size ? at : period - at;
-}
-
 TN_BODY void tn_pad_body(const tn_pad_args *k, int64_t i)
 {
     int64_t rest = i, from = 0, stride = 1;

@@ -119,18 +119,6 @@ tn_status tn_cpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel
     return TN_OK;
 }
 
-/* The source index of an axis for reflect and edge padding. */
-static int64_t padded_index(tn_pad_mode mode, int64_t at, int64_t size)
-{
-    if (mode == TN_PAD_EDGE)
-        return at < 0 ? 0 : at >= size ? size - 1 : at;
-    int64_t period = size > 1 ? 2 * (size - 1) : 1;
-    at %= period;
-    if (at < 0)
-        at += period;
-    return at < size ? at : period - at;
-}
-
 static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
 {
     int64_t stride[TN_MAX_RANK], count = tn_extent_count(&t->dst);
@@ -141,7 +129,7 @@ static void pad_mapped(const tn_pad_task *t, const float *src, float *dst)
         for (int d = t->dst.rank - 1; d >= 0; d--) {
             int64_t at = rest % t->dst.dims[d] - t->begin[d];
             rest /= t->dst.dims[d];
-            from += padded_index(t->mode, at, t->src.dims[d]) * stride[d];
+            from += tn_padded_index(t->mode == TN_PAD_EDGE, at, t->src.dims[d]) * stride[d];
         }
         dst[i] = src[from];
     }
