@@ -20,7 +20,7 @@ double tn_divergence_row(const float *f, const float *q, int64_t classes)
     return fmax(kl, 0); /* rounding alone makes it less */
 }
 
-static int64_t first_maximum(const float *row, int64_t classes)
+int64_t tn_first_maximum(const float *row, int64_t classes)
 {
     int64_t top = 0;
     for (int64_t i = 1; i < classes; i++)
@@ -36,7 +36,7 @@ void tn_divergence_mean(const float *f, const float *q, int64_t rows, int64_t cl
     int64_t agreed = 0;
     for (int64_t i = 0; i < rows; i++, f += classes, q += classes) {
         sum += tn_divergence_row(f, q, classes);
-        agreed += first_maximum(f, classes) == first_maximum(q, classes);
+        agreed += tn_first_maximum(f, classes) == tn_first_maximum(q, classes);
     }
     *kl = rows > 0 ? sum / (double)rows : 0;
     *agreement = rows > 0 ? (double)agreed / (double)rows : 0;

@@ -45,19 +45,10 @@ bool tn_probe_needs_hold_out(const tn_probe *probe)
     return probe->hold_out;
 }
 
-static int64_t top(const float *row, int64_t classes)
-{
-    int64_t best = 0;
-    for (int64_t i = 1; i < classes; i++)
-        if (row[i] > row[best])
-            best = i;
-    return best;
-}
-
 /* What it costs on average to name the class at q's top instead of that at f's. */
 static double loss_of(const float *f, const float *q, int64_t classes)
 {
-    int64_t top_f = top(f, classes), top_q = top(q, classes);
+    int64_t top_f = tn_first_maximum(f, classes), top_q = tn_first_maximum(q, classes);
     double sum = 0;
     for (int64_t i = 0; i < classes; i++)
         sum += exp((double)f[i] - (double)f[top_f]);
@@ -250,7 +241,7 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
             const float *q = probe->logits + i * classes;
             double loss = loss_of(f, q, classes);
             kl += tn_divergence_row(f, q, classes);
-            same += top(f, classes) == top(q, classes);
+            same += tn_first_maximum(f, classes) == tn_first_maximum(q, classes);
             sum += loss;
             square += loss * loss;
         }
