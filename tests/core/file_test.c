@@ -19,20 +19,6 @@
 
 #include <cmocka.h>
 
-static int setup(void **state)
-{
-    (void)state;
-    temp_folder_make();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_folder_remove();
-    return 0;
-}
-
 static tn_status write_text(const char *name, const char *text, bool replace)
 {
     tn_file_writer *writer = NULL;
@@ -306,16 +292,16 @@ static void allocations_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(writes_and_replaces, setup, teardown),
-        cmocka_unit_test_setup_teardown(nothing_before_commit, setup, teardown),
-        cmocka_unit_test_setup_teardown(large_and_small_blocks, setup, teardown),
-        cmocka_unit_test_setup_teardown(two_writers, setup, teardown),
-        cmocka_unit_test_setup_teardown(places_that_are_no_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(reading, setup, teardown),
-        cmocka_unit_test_setup_teardown(no_space, setup, teardown),
-        cmocka_unit_test_setup_teardown(killed, setup, teardown),
-        cmocka_unit_test_setup_teardown(named_temporaries, setup, teardown),
-        cmocka_unit_test_setup_teardown(allocations_fail, setup, teardown),
+        cmocka_unit_test_setup_teardown(writes_and_replaces, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(nothing_before_commit, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(large_and_small_blocks, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(two_writers, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(places_that_are_no_files, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(reading, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(no_space, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(killed, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(named_temporaries, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(allocations_fail, temp_make, temp_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

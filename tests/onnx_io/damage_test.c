@@ -13,20 +13,6 @@
 
 #include <cmocka.h>
 
-static int setup(void **state)
-{
-    (void)state;
-    temp_folder_make();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_folder_remove();
-    return 0;
-}
-
 /* Reads, builds the graph, looks at every constant; OK when all went well. The bytes lie at the end
  * of a heap block, so that a sanitizer sees one byte too many. */
 static tn_status use(const unsigned char *bytes, size_t size)
@@ -217,8 +203,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(truncated),
         cmocka_unit_test(flipped),
-        cmocka_unit_test_setup_teardown(allocations_fail, setup, teardown),
-        cmocka_unit_test_setup_teardown(external_allocations_fail, setup, teardown),
+        cmocka_unit_test_setup_teardown(allocations_fail, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(external_allocations_fail, temp_make, temp_remove),
         cmocka_unit_test(edit_allocations_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

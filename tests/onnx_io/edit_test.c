@@ -18,19 +18,16 @@ static wire file;
 
 static int setup(void **state)
 {
-    (void)state;
-    temp_folder_make();
+    temp_make(state);
     file = small_model(40);
     return (int)tn_model_read_bytes(file.bytes, file.size, NULL, &model, NULL);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
     tn_model_destroy(model);
     wire_free(&file);
-    temp_folder_remove();
-    return 0;
+    return temp_remove(state);
 }
 
 /* Written, read again and linked: the edited model is valid. The graph is the caller's. */

@@ -24,8 +24,7 @@ static float values[COUNT];
 
 static int setup(void **state)
 {
-    (void)state;
-    temp_folder_make();
+    temp_make(state);
     for (int i = 0; i < COUNT; i++)
         values[i] = (float)i * 0.25f;
     if (mkdir(temp_path("m"), 0777) != 0 || mkdir(temp_path("m/sub"), 0777) != 0)
@@ -33,13 +32,6 @@ static int setup(void **state)
     temp_write("m/w.bin", values, BYTES);
     temp_write("m/sub/w.bin", values, BYTES);
     temp_write("secret", values, BYTES);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_folder_remove();
     return 0;
 }
 
@@ -301,15 +293,15 @@ static void inputs_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(good_references, setup, teardown),
-        cmocka_unit_test_setup_teardown(escaping_locations, setup, teardown),
-        cmocka_unit_test_setup_teardown(links, setup, teardown),
-        cmocka_unit_test_setup_teardown(not_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(ranges, setup, teardown),
-        cmocka_unit_test_setup_teardown(no_file_of_its_own, setup, teardown),
-        cmocka_unit_test_setup_teardown(old_kernel, setup, teardown),
-        cmocka_unit_test_setup_teardown(writes_beside, setup, teardown),
-        cmocka_unit_test_setup_teardown(inputs_are_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(good_references, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(escaping_locations, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(links, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(not_files, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(ranges, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(no_file_of_its_own, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(old_kernel, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(writes_beside, setup, temp_remove),
+        cmocka_unit_test_setup_teardown(inputs_are_kept, setup, temp_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

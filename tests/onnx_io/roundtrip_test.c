@@ -13,20 +13,6 @@
 
 #include <cmocka.h>
 
-static int setup(void **state)
-{
-    (void)state;
-    temp_folder_make();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_folder_remove();
-    return 0;
-}
-
 /* `path` written to out.onnx, directly and from a copy, is the same file. */
 static void check(const char *path)
 {
@@ -97,8 +83,8 @@ static void shared_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(small_models, setup, teardown),
-        cmocka_unit_test_setup_teardown(shared_models, setup, teardown),
+        cmocka_unit_test_setup_teardown(small_models, temp_make, temp_remove),
+        cmocka_unit_test_setup_teardown(shared_models, temp_make, temp_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

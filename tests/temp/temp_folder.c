@@ -9,12 +9,14 @@
 
 static char folder[256];
 
-void temp_folder_make(void)
+int temp_make(void **state)
 {
+    (void)state;
     const char *base = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/ternion-test-XXXXXX", base ? base : "/tmp");
     if (!mkdtemp(folder))
         abort();
+    return 0;
 }
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *at)
@@ -25,9 +27,11 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
     return remove(path);
 }
 
-void temp_folder_remove(void)
+int temp_remove(void **state)
 {
+    (void)state;
     (void)nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    return 0;
 }
 
 const char *temp_path(const char *name)

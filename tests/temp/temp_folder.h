@@ -4,8 +4,9 @@
 
 #include <stddef.h>
 
-void temp_folder_make(void);
-void temp_folder_remove(void);
+/* cmocka's setup and teardown of a test; 0. */
+int temp_make(void **state);
+int temp_remove(void **state);
 
 /* FOLDER/name; valid until eight further calls. */
 const char *temp_path(const char *name);
