@@ -323,9 +323,7 @@ TN_BODY void tn_norm_spread(const tn_norm_args *k, tn_tile_shared *s, int64_t bl
     float scale[4], middle[4], slope[4], x[4][4], g[4][4];
     double slopes = 0.0;
     if (phase > 0) { /* codes alone have these phases */
-        slopes = tn_block_total(s, 0, thread, phase);
-        if (phase == 2 && thread == 0)
-            k->code_slopes[block] = slopes;
+        tn_block_finish(s, thread, phase, k->code_slopes + block);
         return;
     }
     if (can == TN_NORM_CODES)
