@@ -5,6 +5,7 @@
 #include "converter/layer_edges.h"
 #include "converter/unpack.h"
 #include "converter/weight_histogram.h"
+#include "finetune/exchange.h"
 
 typedef struct pair {
     const char *path[2];
@@ -138,13 +139,38 @@ static tn_status report_layers(const pair *p, const tn_layer_comparison *weights
         row->relmse = difference->relmse;
         row->sqnr_db = difference->sqnr_db;
         row->zeros = difference->zeros;
+        row->kl = -1;
     }
     return status == TN_OK ? report_edges(p, weights, report, error) : status;
 }
 
-static tn_status report_outputs(const pair *p, const tn_compare_request *request,
-                                const tn_reporter *reporter, tn_compare_report *report,
-                                tn_error *error)
+/* KL of each layer alone. */
+static tn_status report_sensitivity(const pair *p, const tn_layer_comparison *weights,
+                                    const tn_compare_request *request,
+                                    const tn_image_source *source, tn_compare_report *report,
+                                    tn_error *error)
+{
+    const tn_calibrate_options options = {.seed = request->images.seed,
+                                          .preprocess = source->evaluate.preprocess,
+                                          .output = request->images.output,
+                                          .reporter = source->evaluate.reporter};
+    tn_exchange *layers = tn_alloc_array(weights->count + 1, sizeof *layers);
+    if (!layers)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    for (size_t i = 0; i < weights->count; i++)
+        layers[i] = (tn_exchange){weights->layer[i].a, weights->layer[i].b, 0};
+    tn_status status =
+        tn_exchange_measure(p->file[0].model, source->dataset, &options, request->sensitivity,
+                            source->device, layers, weights->count, error);
+    for (size_t i = 0; i < weights->count && status == TN_OK; i++)
+        report->layers[i].kl = layers[i].kl;
+    tn_free(layers);
+    return status;
+}
+
+static tn_status report_outputs(const pair *p, const tn_layer_comparison *weights,
+                                const tn_compare_request *request, const tn_reporter *reporter,
+                                tn_compare_report *report, tn_error *error)
 {
     tn_image_source source = {.dataset = NULL};
     tn_comparison outputs = {.images = 0};
@@ -165,6 +191,8 @@ static tn_status report_outputs(const pair *p, const tn_compare_request *request
         report->kl = outputs.kl;
         report->drop_top1 = 100 * (outputs.a.top1 - outputs.b.top1);
     }
+    if (status == TN_OK && request->sensitivity > 0)
+        status = report_sensitivity(p, weights, request, &source, report, error);
     tn_comparison_done(&outputs);
     tn_image_source_close(&source);
     return status;
@@ -200,7 +228,7 @@ tn_status tn_compare_files(const char *a, const char *b, const tn_compare_reques
     if (status == TN_OK && request->histograms)
         status = report_histograms(&p, &weights, reporter, made, error);
     if (status == TN_OK && request->data)
-        status = report_outputs(&p, request, reporter, made, error);
+        status = report_outputs(&p, &weights, request, reporter, made, error);
     if (status == TN_OK)
         *report = made;
     else

@@ -180,6 +180,8 @@ typedef struct tn_layer_report {
     double relmse;           /* sum (w - w')^2 / sum w^2 against the input's values */
     double sqnr_db;          /* -10 log10(relmse); infinite when exact */
     double scale_min, scale_max;
+    double kl; /* compare, with request.sensitivity: KL(softmax a || softmax of a with this layer's
+                  weights of b alone in it), mean over images; < 0: not measured */
     int activation_bits, bias_bits;    /* of what it reads and of its bias, in the file; 0: float */
     const tn_weight_report *histogram; /* compare, when asked for; else NULL */
 } tn_layer_report;
@@ -407,7 +409,8 @@ typedef struct tn_compare_request {
     tn_input_options in;
     const char *data; /* NULL: weights alone */
     tn_image_options images;
-    bool histograms; /* of each layer's weights, and what they are stored in */
+    bool histograms;     /* of each layer's weights, and what they are stored in */
+    int64_t sensitivity; /* with data: on so many images, what each layer costs alone; 0: not */
 } tn_compare_request;
 
 /* Layer by layer, matched by name, then by position among layers of the same shape. MODEL when the

@@ -71,6 +71,8 @@ json_t *cli_json_compared_layers(const tn_compare_report *comparison)
         json_t *json = cli_json_converted_layer(layer);
         json_object_set_new(json, "op", json_string(layer->op));
         json_object_set_new(json, "weights", json_integer((json_int_t)layer->weights));
+        if (layer->kl >= 0)
+            json_object_set_new(json, "kl", cli_json_real(layer->kl));
         if (layer->histogram)
             json_object_set_new(json, "histogram", json_histogram(layer->histogram));
         json_array_append_new(layers, json);

@@ -5,6 +5,7 @@
 #include "cli/models_chart.h"
 #include "cli/report_page.h"
 #include "cli/run_journal.h"
+#include "cli/sensitivity_table.h"
 #include "cli/svg_chart.h"
 #include "cli/terminal.h"
 #include "cli/weight_charts.h"
@@ -72,6 +73,7 @@ void cli_models_page(FILE *out, const json_t *figures)
         cli_class_changes(out, json_object_get(comparison, "on_a"),
                           json_object_get(comparison, "on_b"), cli_figure_text(comparison, "a"),
                           cli_figure_text(comparison, "b"));
+        cli_sensitivity_table(out, json_object_get(comparison, "layers"));
         cli_graph_chart(out, json_object_get(comparison, "layers"),
                         json_object_get(comparison, "edges"));
         cli_weight_charts(out, json_object_get(comparison, "layers"));

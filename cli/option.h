@@ -57,7 +57,7 @@ typedef struct cli_arguments {
     /* single commands */
     bool tensors, man;
     const char *against, *completion;
-    int64_t classes, input[3], show, train_images, test_images;
+    int64_t classes, input[3], show, layer_images, train_images, test_images;
     double fail_if_drop;
     bool catalog;
     /* images */

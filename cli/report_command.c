@@ -167,6 +167,8 @@ static tn_status check_operands(const cli_arguments *arguments, bool *models, tn
         return cli_fail(error, TN_ERROR_USAGE,
                         "%s is a model, other arguments are none: a page is of runs or of models",
                         tn_escape(model, shown, sizeof shown));
+    if (arguments->layer_images > 0 && !arguments->data)
+        return cli_fail(error, TN_ERROR_USAGE, "--sensitivity is measured on images: give --data");
     if (!*models && arguments->data)
         return cli_fail(error, TN_ERROR_USAGE, "--data is for models: a run has its accuracies");
     return TN_OK;
@@ -179,7 +181,8 @@ static tn_status write_models(cli_context *context, const char *path)
     const tn_compare_request request = {.in = cli_input_options(arguments),
                                         .data = arguments->data,
                                         .images = cli_image_options(arguments),
-                                        .histograms = true};
+                                        .histograms = true,
+                                        .sensitivity = arguments->layer_images};
     char beside[4096];
     json_t *comparisons = json_array();
     tn_status status = find_beside(path, beside, &context->error); /* before any work */
@@ -247,6 +250,9 @@ static const cli_option report_options[] = {
      offsetof(cli_arguments, force)},
     {"data", 'd', CLI_TEXT, "DATA", "FILE", 0, 0, NULL,
      "run the models on a data set: accuracies, by class too", offsetof(cli_arguments, data)},
+    {"sensitivity", 0, CLI_INTEGER, "N", NULL, 1, 1000000, "not measured",
+     "with --data: what each layer costs alone, on N of the images",
+     offsetof(cli_arguments, layer_images)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 static const cli_group own = {"Page", report_options, false};
 static const cli_group *const groups[] = {&own, &cli_images, &cli_reading, NULL};
@@ -267,7 +273,9 @@ const cli_command cli_report_command = {
     "files are still there, the recipe, seed and hashes. Several runs stand side by side, with "
     "what their recipes differ in. Models (names ending in .onnx) are compared with the first of "
     "them: layers by bits, weights with thresholds and levels of the codes they became, and with "
-    "--data accuracy against bytes and bits, and by class. It holds no scripts and needs nothing "
+    "--data accuracy against bytes and bits, and by class; with --sensitivity what each layer "
+    "costs "
+    "alone. It holds no scripts and needs nothing "
     "else. The run may still be going on.",
     examples,
     groups,

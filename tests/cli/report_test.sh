@@ -85,6 +85,27 @@ run 0 report new.onnx t.onnx -o bare.html
 run 2 report new.onnx t.onnx -o bare.html
 says "exists"
 
+# what a layer costs alone: what the network with only that layer quantized is compared to have
+mkdir one
+head -c 3073 g/test_batch.bin >one/pixels
+cat one/pixels one/pixels >one/test_batch.bin
+cp one/test_batch.bin one/data_batch_1.bin
+cp g/batches.meta.txt one
+run 0 quantize f.onnx -o f4.onnx --scheme fixed --bits 4
+run 0 quantize f.onnx -o f4-one.onnx --scheme fixed --bits 4 --layer '.*=keep' --layer 'layer2.0.conv1.*=4'
+run 0 report f.onnx f4.onnx --data one --sensitivity 8 -o alone.html
+run 0 compare f.onnx f4-one.onnx --data one --json
+kl=$(value ".kl")
+one=$(value ".comparisons[0].layers[3].kl" alone.json)
+[ "$(value ".comparisons[0].layers[3].name" alone.json)" = layer2.0.conv1 ] || fail "alone.json: layer 3"
+kept=$(value ".comparisons[0].layers[0].kl" alone.json)
+[ "$kept" = 0.0 ] || fail "a layer that was kept costs $kept"
+awk "BEGIN { exit !($kl > 0 && ($kl - $one) ^ 2 < ($kl * 1e-3 + 1e-9) ^ 2) }" ||
+    fail "the layer costs $one alone, the network with it $kl"
+grep -q "Sensitivity, those that cost most" alone.html || fail "alone.html lacks the sensitivity"
+run 2 report f.onnx f4.onnx --sensitivity 8 -o never.html
+says "give --data"
+
 # side by side: a run, one with another rate and fewer epochs in a folder with a space, a hostile one
 run 0 finetune new.onnx -o t2.onnx --data g --batch-size 32 -e 2 --lr 0.01 --threads 1 \
     --checkpoint "run <2>" -q
@@ -111,7 +132,7 @@ absent none.html
 ! grep -qiE "<script|<img|<b>|nan|inf[' ,]|$esc" h.html || fail "hostile.html holds what it should not"
 [ "$(grep -c '<' h.html)" -gt 20 ] || fail "the page of a hostile journal is empty"
 if [ -n "${TERNION_PYTHON-}" ]; then
-    "$TERNION_PYTHON" - h.html t.html u.html runs.html models.html bare.html <<'PY' || fail "a page is not well formed, or not its figures"
+    "$TERNION_PYTHON" - h.html t.html u.html runs.html models.html bare.html alone.html <<'PY' || fail "a page is not well formed, or not its figures"
 import html.parser, json, re, sys
 class Page(html.parser.HTMLParser):
     def __init__(self):
