@@ -296,10 +296,11 @@ static double backward_distance(run *r, tn_arguments *args, bool accumulate, con
             has_gradient(o, i) ? upload(r, NULL, o->param_count[i], accumulate ? 2.0f : NAN) : NULL;
     if (r->kernel->type->backward(r->kernel, args, NULL) != TN_OK)
         worst = (double)INFINITY;
-    double offset = accumulate ? 2.0 : 0.0;
+    double offset = accumulate ? 2.0 : 0.0, gain = oracle_gain(o);
     for (int i = 0; i < o->n_src; i++)
         worst = fmax(worst, distance_as(r, r->dsrc[i], o->dsrc[i], m ? m->dsrc[i] : NULL,
-                                        o->src_count[i], offset, is_bf16(o, i)));
+                                        o->src_count[i], offset, is_bf16(o, i)) /
+                                gain);
     for (int i = 0; i < o->n_params; i++) {
         double summed = (double)(o->dst_count / o->param_count[i]);
         double scale = o->task->verb == TN_VERB_BATCH_NORM ? sqrt(summed) : 1.0;

@@ -5,7 +5,8 @@
 #include "oracle.h"
 
 /* `count` tasks of every verb, values and gradients, with and without accumulation; precision FP32
- * or BF16, the latter with operands stored as bf16 where the device takes them. Returns the number of tasks that differ, each described on stdout. */
+ * or BF16, the latter with operands stored as bf16 where the device takes them. Returns the number
+ * of tasks that differ, each described on stdout. */
 int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int count);
 
 /* The loss verb, with and without teacher. */

@@ -254,6 +254,17 @@ static void statistics(const oracle *o, int64_t c, double *mean, double *varianc
             pow(*batch_norm_source(o->src, t, r * t->channels + c) - *mean, 2.0) / (double)t->rows;
 }
 
+double oracle_gain(const oracle *o)
+{
+    const tn_batch_norm_task *t = &o->task->batch_norm;
+    double gain = 1.0, mean, variance;
+    for (int64_t c = 0; o->task->verb == TN_VERB_BATCH_NORM && c < t->channels; c++) {
+        statistics(o, c, &mean, &variance);
+        gain = fmax(gain, fabs(o->params[0][c]) / sqrt(variance + (double)t->epsilon));
+    }
+    return gain;
+}
+
 static double batch_norm_sum(const oracle *o, int64_t i, double mean, double variance)
 {
     const tn_batch_norm_task *t = &o->task->batch_norm;
@@ -583,7 +594,7 @@ void oracle_freeze(oracle *o, double *frozen)
 {
     const tn_fake_quantize_task *t = &o->task->fake_quantize;
     for (int64_t i = 0; i < t->count; i++) {
-        double v = o->src[0][i] / o->params[0][0];
+        double v = in_steps(o->src[0][i], o->params[0][0]);
         bool inside = v >= (double)t->low && v <= (double)t->high;
         frozen[i] = inside && !t->clip_only ? rint(v) - v : 0.0;
         frozen[t->count + i] = inside ? (double)NAN : v < 0 ? (double)t->low : (double)t->high;

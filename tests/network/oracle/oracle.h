@@ -24,6 +24,9 @@ void oracle_forward(oracle *o);
 void oracle_freeze(oracle *o, double *frozen);
 /* After forward. All gradients of src and params (statistics of BN excepted). */
 void oracle_backward(oracle *o);
+/* By how much BN at most enlarges what is rounded, where few rows happen to be close together; at
+ * least 1, and 1 for all others. */
+double oracle_gain(const oracle *o);
 /* Whether the verb with these parameters has a backward here. */
 bool oracle_has_backward(const tn_task *task);
 
