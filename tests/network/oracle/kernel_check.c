@@ -303,7 +303,7 @@ static double backward_distance(run *r, tn_arguments *args, bool accumulate, con
                                 gain);
     for (int i = 0; i < o->n_params; i++) {
         double summed = (double)(o->dst_count / o->param_count[i]);
-        double scale = o->task->verb == TN_VERB_BATCH_NORM ? sqrt(summed) : 1.0;
+        double scale = o->task->verb == TN_VERB_BATCH_NORM ? sqrt(summed) * gain : 1.0;
         if (!has_gradient(o, i))
             continue;
         worst = fmax(worst, distance(r, r->dparams[i], o->dparams[i], m ? m->dparams[i] : NULL,
