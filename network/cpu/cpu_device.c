@@ -187,11 +187,12 @@ static const char *refusal(tn_device *device, const tn_task *task)
 static bool cpu_supports(tn_device *device, const tn_task *task, char *why, size_t why_size)
 {
     const char *reason = refusal(device, task);
-    if (!reason && task->verb == TN_VERB_CONV && (task->bf16_src || task->bf16_dst)) {
+    bool doubtful = task->bf16_src || task->bf16_dst || task->conv.residual;
+    if (!reason && task->verb == TN_VERB_CONV && doubtful) {
         tn_kernel *kernel =
             NULL; /* as oneDNN remembers its primitives, preparing it is cheap then */
         if (tn_cpu_conv_prepare(device, task, &kernel, NULL) == TN_ERROR_DEVICE)
-            reason = "oneDNN does not have it in bf16";
+            reason = "oneDNN does not have it so";
         tn_kernel_destroy(kernel);
     }
     if (reason && why)

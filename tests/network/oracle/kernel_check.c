@@ -451,6 +451,38 @@ static void describe(const tn_task *task)
     printf("\n");
 }
 
+/* Whether a task that the device supports differs from the oracle, whose counts are there. */
+static int check_made(tn_device *device, tn_random *random, oracle *o, int k)
+{
+    const tn_task *task = o->task;
+    tn_error error = {0};
+    double forward, backward;
+    make(random, o);
+    run r = {.device = device, .o = o};
+    r.host = calloc((size_t)largest(o) + 1, sizeof(float));
+    int failed = 1;
+    if (!r.host || device->type->prepare(device, task, &r.kernel, &error) != TN_OK) {
+        printf("%s %d: %s\n", tn_verb_name(task->verb), k, error.message);
+        free(r.host);
+    } else {
+        bool has = task->backward && r.kernel->type->backward;
+        compare(&r, has, &forward, &backward);
+        double bound = bound_of(task);
+        /* rounding x / scale can tip over at a half: the oracle divides in fp32 too */
+        failed = forward > bound + stored_bound(task, false) ||
+                 backward > (bound > 1e-4 ? 1.0 : 2.0) * bound + stored_bound(task, true);
+        if (failed) {
+            printf("%s %d (%s, bf16 %#llx %d): forward %.2g, backward %.2g\n",
+                   tn_verb_name(task->verb), k, r.kernel->name, (unsigned long long)task->bf16_src,
+                   task->bf16_dst, forward, backward);
+            describe(task);
+        }
+        release(&r);
+    }
+    drop(o);
+    return failed;
+}
+
 static int check_task(tn_device *device, tn_precision precision, tn_verb verb, uint64_t seed, int k)
 {
     tn_random random = tn_random_make(seed, TN_PURPOSE_TEST, (uint32_t)verb, (uint64_t)k);
@@ -458,8 +490,6 @@ static int check_task(tn_device *device, tn_precision precision, tn_verb verb, u
     tn_task task;
     int64_t inner[4];
     oracle o;
-    tn_error error = {0};
-    double forward, backward;
     task_draw(&random, verb, fused, &task, inner, &o);
     task.precision = precision;
     task.backward = oracle_has_backward(&task);
@@ -467,32 +497,7 @@ static int check_task(tn_device *device, tn_precision precision, tn_verb verb, u
         draw_storage(&random, device, &task, o.n_src);
     if (!device->type->supports(device, &task, NULL, 0))
         drop_codes(&task, &o);
-    if (!device->type->supports(device, &task, NULL, 0))
-        return 0;
-    make(&random, &o);
-    run r = {.device = device, .o = &o};
-    r.host = calloc((size_t)largest(&o) + 1, sizeof(float));
-    int failed = 1;
-    if (!r.host || device->type->prepare(device, &task, &r.kernel, &error) != TN_OK) {
-        printf("%s %d: %s\n", tn_verb_name(verb), k, error.message);
-        free(r.host);
-    } else {
-        bool has = task.backward && r.kernel->type->backward;
-        compare(&r, has, &forward, &backward);
-        double bound = bound_of(&task);
-        /* rounding x / scale can tip over at a half: the oracle divides in fp32 too */
-        failed = forward > bound + stored_bound(&task, false) ||
-                 backward > (bound > 1e-4 ? 1.0 : 2.0) * bound + stored_bound(&task, true);
-        if (failed) {
-            printf("%s %d (%s, bf16 %#llx %d): forward %.2g, backward %.2g\n", tn_verb_name(verb),
-                   k, r.kernel->name, (unsigned long long)task.bf16_src, task.bf16_dst, forward,
-                   backward);
-            describe(&task);
-        }
-        release(&r);
-    }
-    drop(&o);
-    return failed;
+    return device->type->supports(device, &task, NULL, 0) ? check_made(device, &random, &o, k) : 0;
 }
 
 int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int count)
@@ -501,6 +506,60 @@ int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int c
     for (int v = 0; v < GRAPH_VERBS; v++)
         for (int k = 0; k < count; k++)
             failures += check_task(device, precision, (tn_verb)v, seed, k);
+    return failures;
+}
+
+/* 1x1 with odd channels (bf16: data gradient); over three axes (weight gradient); a residual where
+ * an axis has one element, and with groups: each refused, or computed in another way. */
+int conv_check(tn_device *device, tn_precision precision)
+{
+    static const struct {
+        int spatial, batch, in_channels, out_channels, group;
+        int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
+        bool residual;
+    } convs[] = {{2, 3, 9, 13, 1, {10, 6}, {10, 6}, {1, 1}, {1, 1}, {1, 1}, {0}, {0}, false},
+                 {3,
+                  1,
+                  3,
+                  60,
+                  3,
+                  {4, 9, 5},
+                  {3, 9, 3},
+                  {4, 1, 2},
+                  {2, 1, 2},
+                  {1, 2, 2},
+                  {3, 0, 1},
+                  {1, 0, 1},
+                  false},
+                 {2, 1, 7, 1, 1, {9, 5}, {3, 1}, {1, 3}, {3, 3}, {2, 2}, {0, 2}, {0}, true},
+                 {2, 5, 10, 22, 2, {11, 4}, {13, 2}, {4, 4}, {1, 3}, {1, 1}, {3, 3}, {2, 0}, true}};
+    int failures = 0;
+    for (int k = 0; k < (int)(sizeof convs / sizeof *convs); k++)
+        for (int stored = 0; stored < (precision == TN_PRECISION_BF16 ? 2 : 1); stored++) {
+            tn_random random = tn_random_make(1, TN_PURPOSE_TEST, TN_VERB_CONV, (uint64_t)k);
+            tn_task task = {.verb = TN_VERB_CONV, .precision = precision};
+            tn_conv_task *t = &task.conv;
+            t->spatial = convs[k].spatial;
+            t->batch = convs[k].batch;
+            t->in_channels = convs[k].in_channels;
+            t->out_channels = convs[k].out_channels;
+            t->group = convs[k].group;
+            t->residual = convs[k].residual;
+            memcpy(t->in, convs[k].in, sizeof t->in);
+            memcpy(t->out, convs[k].out, sizeof t->out);
+            memcpy(t->kernel, convs[k].kernel, sizeof t->kernel);
+            memcpy(t->stride, convs[k].stride, sizeof t->stride);
+            memcpy(t->dilation, convs[k].dilation, sizeof t->dilation);
+            memcpy(t->pad_begin, convs[k].begin, sizeof t->pad_begin);
+            memcpy(t->pad_end, convs[k].end, sizeof t->pad_end);
+            oracle o = {.task = &task};
+            task.backward = oracle_has_backward(&task);
+            task.bf16_dst = stored == 1;
+            task_count_conv(&task, &o);
+            o.n_params = 1;
+            if (device->type->supports(device, &task, NULL, 0))
+                failures += check_made(device, &random, &o, k);
+        }
     return failures;
 }
 

@@ -9,6 +9,9 @@
  * of tasks that differ, each described on stdout. */
 int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int count);
 
+/* Convolutions that some implementation of oneDNN 2.6 computes wrong, as they were found. */
+int conv_check(tn_device *device, tn_precision precision);
+
 /* The loss verb, with and without teacher. */
 int loss_check(tn_device *device, uint64_t seed, int count);
 

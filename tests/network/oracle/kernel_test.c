@@ -21,9 +21,11 @@ int main(int argc, char **argv)
     }
     int failures = oracle_check(seed, count);
     failures += kernel_check(cpu, TN_PRECISION_FP32, seed, count);
+    failures += conv_check(cpu, TN_PRECISION_FP32);
     failures += loss_check(cpu, seed, count);
     if (cpu->bf16 || cpu->bf16_runs)
-        failures += kernel_check(cpu, TN_PRECISION_BF16, seed, count);
+        failures +=
+            kernel_check(cpu, TN_PRECISION_BF16, seed, count) + conv_check(cpu, TN_PRECISION_BF16);
     if (cpu->tf32_runs)
         failures += kernel_check(cpu, TN_PRECISION_TF32, seed, count);
     tn_device_destroy(cpu);

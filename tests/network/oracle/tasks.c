@@ -109,6 +109,13 @@ static void draw_conv(tn_random *random, bool fused, tn_task *task, oracle *o)
         t->residual = coin(random);
         t->function = draw_function(random, &t->a, &t->b);
     }
+    task_count_conv(task, o);
+}
+
+void task_count_conv(const tn_task *task, oracle *o)
+{
+    const tn_conv_task *t = &task->conv;
+    int64_t per_in = t->in_channels / t->group;
     o->n_src = t->residual ? 2 : 1;
     o->dst_count = t->batch * t->out_channels * product(t->out, t->spatial);
     o->src_count[0] = t->batch * t->in_channels * product(t->in, t->spatial);

@@ -9,5 +9,7 @@
  * inner (room for 4) backs tn_concat_task. */
 void task_draw(tn_random *random, tn_verb verb, bool fused, tn_task *task, int64_t inner[4],
                oracle *o);
+/* Fills the counts of `o` for a convolution. */
+void task_count_conv(const tn_task *task, oracle *o);
 
 #endif
