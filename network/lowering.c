@@ -50,6 +50,7 @@ static const struct {
     {"Concat", tn_lower_concat},
     {"Slice", tn_lower_slice},
     {"Split", tn_lower_split},
+    {"Gather", tn_lower_gather},
     {"Pad", tn_lower_pad},
     {"Transpose", tn_lower_transpose},
     {"Reshape", tn_lower_reshape},

@@ -167,8 +167,8 @@ tn_status tn_lower_unsupported(const tn_node *node, tn_error *error, const char 
 
 tn_lower tn_lower_conv, tn_lower_gemm, tn_lower_matmul, tn_lower_batch_norm, tn_lower_pool,
     tn_lower_global_pool, tn_lower_unary, tn_lower_clip, tn_lower_cast, tn_lower_binary,
-    tn_lower_sum, tn_lower_concat, tn_lower_slice, tn_lower_split, tn_lower_pad, tn_lower_transpose,
-    tn_lower_reshape, tn_lower_identity, tn_lower_reduce, tn_lower_softmax, tn_lower_lrn,
-    tn_lower_quantize, tn_lower_dropout;
+    tn_lower_sum, tn_lower_concat, tn_lower_slice, tn_lower_split, tn_lower_gather, tn_lower_pad,
+    tn_lower_transpose, tn_lower_reshape, tn_lower_identity, tn_lower_reduce, tn_lower_softmax,
+    tn_lower_lrn, tn_lower_quantize, tn_lower_dropout;
 
 #endif

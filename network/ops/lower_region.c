@@ -1,4 +1,4 @@
-/* Concat, Slice, Split, Pad. */
+/* Concat, Slice, Split, Gather, Pad. */
 #include "core/checked.h"
 #include "network/lowering.h"
 
@@ -132,6 +132,75 @@ tn_status tn_lower_split(tn_plan *plan, const tn_node *node, tn_error *error)
         return tn_fail(error, TN_ERROR_MODEL, "node %s: its outputs do not make up its input",
                        tn_quote(tn_node_label(node)));
     return status;
+}
+
+/* First and step of the indices, which must be constant and evenly spaced: a slice in that case. */
+static tn_status read_spacing(const tn_node *node, tn_plan *plan, int64_t size, int64_t *n,
+                              int64_t *first, int64_t *step, tn_error *error)
+{
+    const tn_tensor *indices = node->inputs[1]->constant;
+    if (!indices)
+        return tn_lower_unsupported(node, error, "indices that are computed from its input");
+    int64_t count = tn_tensor_count(indices);
+    int64_t *list = tn_arena_array(&plan->arena, (size_t)count + 1, sizeof *list);
+    if (!list)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    tn_status status = tn_tensor_read_int64(indices, 0, count, list, error);
+    for (int64_t i = 0; status == TN_OK && i < count; i++) {
+        if (list[i] < -size || list[i] >= size)
+            status = tn_fail(error, TN_ERROR_MODEL, "node %s: index %lld of an axis of %lld",
+                             tn_quote(tn_node_label(node)), (long long)list[i], (long long)size);
+        else if (list[i] < 0)
+            list[i] += size;
+    }
+    if (status != TN_OK)
+        return status;
+    *n = count;
+    *first = count > 0 ? list[0] : 0;
+    *step = count > 1 ? list[1] - list[0] : 1;
+    for (int64_t i = 1; i < count; i++)
+        if (*step == 0 || list[i] - list[i - 1] != *step)
+            return tn_lower_unsupported(node, error, "indices that are not evenly spaced");
+    return TN_OK;
+}
+
+/* A slice, and where the indices are no list, a view of it. */
+tn_status tn_lower_gather(tn_plan *plan, const tn_node *node, tn_error *error)
+{
+    int64_t axis_value, n = 0, first = 0, step = 1;
+    int axis;
+    size_t src, dst;
+    bool same_rank = node->inputs[1]->rank == 1;
+    tn_status status = tn_node_int(node, "axis", 0, &axis_value, error);
+    if (status == TN_OK)
+        status = tn_lower_input(plan, node->inputs[0], same_rank ? TN_LAYOUT_ANY : TN_LAYOUT_PLAIN,
+                                &src, error);
+    if (status == TN_OK)
+        status = tn_lower_resolve(node, axis_value, plan->values[src].rank, &axis, error);
+    if (status == TN_OK)
+        status = read_spacing(node, plan, plan->values[src].dims[axis], &n, &first, &step, error);
+    if (status != TN_OK)
+        return status;
+    if (same_rank) {
+        status = tn_lower_output(plan, node, 0, layout_of(plan, src), &dst, error);
+    } else {
+        int64_t dims[TN_MAX_RANK];
+        int rank = plan->values[src].rank;
+        memcpy(dims, plan->values[src].dims, (size_t)rank * sizeof *dims);
+        dims[axis] = n;
+        status = tn_lower_temporary(plan, rank, dims, false, &dst, error);
+    }
+    if (status != TN_OK)
+        return status;
+    tn_task task = {.verb = TN_VERB_SLICE};
+    task.slice.src = tn_lower_extent(plan, src);
+    task.slice.dst = tn_lower_extent(plan, dst);
+    for (int i = 0; i < task.slice.src.rank; i++)
+        task.slice.step[i] = 1;
+    task.slice.start[tn_lower_axis(plan, src, axis)] = first;
+    task.slice.step[tn_lower_axis(plan, src, axis)] = step;
+    status = tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
+    return status == TN_OK && !same_rank ? tn_lower_view(plan, node, 0, dst, error) : status;
 }
 
 static tn_status pad_mode(const tn_node *node, tn_pad_mode *mode, tn_error *error)

@@ -19,17 +19,17 @@ import single_node as draw  # noqa: E402
 GENERATORS = [draw.unary, draw.binary, draw.variadic, draw.convolution, draw.convolution, draw.pool,
               draw.pool, draw.global_pool, draw.gemm, draw.matmul, draw.batch_normalization,
               draw.softmax, draw.clip, draw.norm, draw.reshape, draw.flatten, draw.squeeze,
-              draw.unsqueeze, draw.concat, draw.slices, draw.pad, draw.transpose, draw.reduce,
-              draw.quantize, draw.dequantize]
-SETTINGS = {"Reshape", "Slice", "Pad", "Clip", "Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum",
-            "ReduceMax", "Dropout"}
+              draw.unsqueeze, draw.concat, draw.slices, draw.gather, draw.pad, draw.transpose,
+              draw.reduce, draw.quantize, draw.dequantize]
+SETTINGS = {"Reshape", "Slice", "Gather", "Pad", "Clip", "Squeeze", "Unsqueeze", "ReduceMean",
+            "ReduceSum", "ReduceMax", "Dropout"}
 # operators whose gradient jumps are not where the function has its corners, or has none
 NO_GRADIENT = {"QuantizeLinear", "DequantizeLinear", "Floor", "Ceil", "Round", "ReduceMax", "Erf",
                "Softplus", "GlobalMaxPool", "Dropout"}
 # linear in each operand: differences of any size are exact, so ONNX Runtime can give them
-LINEAR = {"Conv", "Gemm", "MatMul", "Add", "Sub", "Sum", "Concat", "Slice", "Pad", "Transpose",
-          "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "ReduceMean", "ReduceSum",
-          "AveragePool", "GlobalAveragePool", "Neg"}
+LINEAR = {"Conv", "Gemm", "MatMul", "Add", "Sub", "Sum", "Concat", "Slice", "Gather", "Pad",
+          "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "ReduceMean",
+          "ReduceSum", "AveragePool", "GlobalAveragePool", "Neg"}
 ARITHMETIC = {"Conv", "Gemm", "MatMul", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool"}
 
 
