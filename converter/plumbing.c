@@ -120,7 +120,7 @@ tn_status tn_packer_flatten_plumbing(tn_packer *packer, tn_error *error)
     tn_model *model = packer->model;
     for (size_t i = 0; i < packer->graph->n_nodes; i++) {
         const tn_node *node = packer->graph->nodes[i];
-        if (!node->folded || !is_small(packer, node))
+        if (!node->folded || node->holder || !is_small(packer, node))
             continue;
         for (size_t k = 0; k < node->n_outputs; k++) {
             const tn_value *value = node->outputs[k];

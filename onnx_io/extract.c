@@ -9,8 +9,9 @@ static void mark_nodes(const tn_graph *graph, size_t first, size_t last, bool *k
     for (size_t i = 0; i < graph->n_nodes; i++) {
         if (!graph->nodes[i]->folded && (i < first || i >= last))
             continue;
+        const tn_node *node = graph->nodes[i];
         for (size_t k = 0; k < file->n_node; k++)
-            if (file->node[k] == graph->nodes[i]->proto)
+            if (file->node[k] == (node->holder ? node->holder : node->proto))
                 kept[k] = true;
     }
 }

@@ -1,10 +1,13 @@
 #include "onnx_io/graph.h"
 
+#include "onnx_io/branches.h"
 #include "onnx_io/infer.h"
 #include "onnx_io/names.h"
 #include "onnx_io/order.h"
 
 #include <string.h>
+
+enum { BRANCH_ROUNDS = 8 };
 
 struct tn_graph_store {
     tn_names names;
@@ -189,7 +192,8 @@ static tn_status add_sources(tn_graph *graph, const Onnx__GraphProto *proto,
     return status;
 }
 
-static tn_status add_node(tn_graph *graph, Onnx__NodeProto *proto, tn_error *error)
+static tn_status add_node(tn_graph *graph, Onnx__NodeProto *proto, Onnx__NodeProto *holder,
+                          tn_error *error)
 {
     tn_arena *arena = &graph->arena;
     tn_node *node = tn_arena_alloc(arena, sizeof *node);
@@ -200,6 +204,7 @@ static tn_status add_node(tn_graph *graph, Onnx__NodeProto *proto, tn_error *err
     node->domain = strcmp(tn_text(proto->domain), "ai.onnx") == 0 ? "" : tn_text(proto->domain);
     node->index = graph->n_nodes;
     node->proto = proto;
+    node->holder = holder;
     node->model = graph->model;
     node->n_inputs = proto->n_input;
     node->n_outputs = proto->n_output;
@@ -219,14 +224,16 @@ static tn_status add_node(tn_graph *graph, Onnx__NodeProto *proto, tn_error *err
     return TN_OK;
 }
 
-static tn_status add_nodes(tn_graph *graph, const Onnx__GraphProto *proto, tn_error *error)
+static tn_status add_nodes(tn_graph *graph, const tn_branches *source, tn_error *error)
 {
+    const Onnx__GraphProto *proto = source->proto;
     size_t *order = tn_alloc_array(proto->n_node + 1, sizeof *order);
     if (!order)
         return out_of_memory(error);
     tn_status status = tn_order_nodes(proto, order, error);
     for (size_t i = 0; status == TN_OK && i < proto->n_node; i++)
-        status = add_node(graph, proto->node[order[i]], error);
+        status = add_node(graph, proto->node[order[i]],
+                          source->holders ? source->holders[order[i]] : NULL, error);
     tn_free(order);
     return status;
 }
@@ -308,10 +315,11 @@ static tn_status link_outputs(tn_graph *graph, const Onnx__GraphProto *proto,
     return TN_OK;
 }
 
-tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options, tn_graph **graph,
-                          tn_error *error)
+/* The model's graph; with `before`, an earlier one, its decided `If` nodes are replaced. */
+static tn_status build(const tn_model *model, const tn_graph_options *options,
+                       const tn_graph *before, tn_graph **graph, tn_error *error)
 {
-    const Onnx__GraphProto *proto = model->proto->graph;
+    tn_branches source = {.proto = model->proto->graph};
     tn_graph *result = tn_alloc_zero(1, sizeof *result);
     if (!result)
         return out_of_memory(error);
@@ -323,15 +331,19 @@ tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options
         return out_of_memory(error);
     }
     tn_names_init(&result->store->names);
-    tn_status status = reserve(result, proto, error);
+    tn_status status = TN_OK;
+    if (before)
+        status = tn_branches_take(before, source.proto, &result->arena, &source, error);
     if (status == TN_OK)
-        status = add_sources(result, proto, options, error);
+        status = reserve(result, source.proto, error);
     if (status == TN_OK)
-        status = add_nodes(result, proto, error);
+        status = add_sources(result, source.proto, options, error);
+    if (status == TN_OK)
+        status = add_nodes(result, &source, error);
     if (status == TN_OK)
         status = link_nodes(result, error);
     if (status == TN_OK)
-        status = link_outputs(result, proto, options, error);
+        status = link_outputs(result, source.proto, options, error);
     if (status == TN_OK)
         status = tn_graph_infer(result, options, error);
     if (status != TN_OK) {
@@ -340,4 +352,22 @@ tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options
     }
     *graph = result;
     return TN_OK;
+}
+
+tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options, tn_graph **graph,
+                          tn_error *error)
+{
+    tn_graph *result = NULL;
+    tn_status status = build(model, options, NULL, &result, error);
+    /* one `If` may decide the next; each round costs as much as the graph itself */
+    for (int round = 0; status == TN_OK && round < BRANCH_ROUNDS && tn_branches_decided(result);
+         round++) {
+        tn_graph *next = NULL;
+        status = build(model, options, result, &next, error);
+        tn_graph_destroy(result);
+        result = next;
+    }
+    if (status == TN_OK)
+        *graph = result;
+    return status;
 }

@@ -37,8 +37,10 @@ struct tn_node {
     tn_value **outputs; /* NULL entries: unnamed */
     size_t n_outputs;
     Onnx__NodeProto *proto;
-    const tn_model *model; /* borrowed: opset, payloads of attribute tensors */
-    bool folded;           /* all outputs are constants */
+    Onnx__NodeProto *holder; /* the file's `If` whose branch the node comes from; NULL: proto itself
+                                stands in the file's main graph */
+    const tn_model *model;   /* borrowed: opset, payloads of attribute tensors */
+    bool folded;             /* all outputs are constants */
 };
 
 typedef struct tn_graph {
@@ -65,8 +67,8 @@ typedef struct tn_graph_options {
     const char *output;  /* use this output alone (SPEC: --output); NULL: all */
 } tn_graph_options;
 
-/* Links, sorts (iteratively; cycles are an error naming the nodes), infers shapes, folds. options
- * may be NULL. */
+/* Links, sorts (iteratively; cycles are an error naming the nodes), infers shapes, folds; `If`
+ * nodes that are decided then give way to their branch (branches.h). options may be NULL. */
 tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options, tn_graph **graph,
                           tn_error *error) TN_MUST_CHECK;
 void tn_graph_destroy(tn_graph *graph); /* NULL is fine */

@@ -1,5 +1,5 @@
 """foreign_exports.py TERNION: networks with the habits of other exporters (images [N, H, W, C], MatMul and
-Add for a linear layer, Split) through evaluate, quantize with images and finetune. ONNX Runtime is the
+Add for a linear layer, Split, Gather, If around a shape) through evaluate, quantize with images and finetune. ONNX Runtime is the
 oracle of the outputs; a network and its channels-last twin must get the same weights."""
 import os
 import subprocess
@@ -73,6 +73,50 @@ def split(path):
     b.save(path, b.linear(x, 32, CLASSES), [3, SIDE, SIDE])
 
 
+def branch(node, name):
+    return helper.make_graph([node], name, [], [onnx.ValueInfoProto(name=node.output[0])])
+
+
+def squeeze_if_one(b, x, names=""):
+    """As torch writes squeeze(1) where it does not know the size."""
+    size = b.op("Gather", b.op("Shape", x), b.constant(np.array([1])), axis=0)
+    then, other = names or f"then{len(b.nodes)}", names or f"else{len(b.nodes)}"
+    squeeze = helper.make_node("Squeeze", [x, b.constant(np.array([1]))], [then])
+    return b.op("If", b.op("Equal", size, b.constant(np.array([1]))), then_branch=branch(squeeze, "then"),
+                else_branch=branch(helper.make_node("Identity", [x], [other]), "else"))
+
+
+def branches(path, names=""):
+    """torch's LocalResponseNorm with a dynamic batch; the second If is decided by the first's output,
+    and takes its other branch."""
+    b = Builder(4)
+    x = b.conv("input", 3, 16)
+    batch = b.op("Slice", b.op("Shape", x), b.constant(np.array([0])), b.constant(np.array([1])))
+    planes = b.op("Concat", batch, b.constant(np.array([1, 16, 8, 8])), axis=0)
+    mean = b.op("AveragePool", b.op("Reshape", b.op("Mul", x, x), planes), kernel_shape=[5, 1, 1],
+                pads=[2, 0, 0, 2, 0, 0], count_include_pad=1)
+    mean = squeeze_if_one(b, squeeze_if_one(b, mean, names), names)
+    mean = b.op("Add", b.op("Mul", mean, b.constant(np.float32(0.5))), b.constant(np.float32(1)))
+    x = b.op("Div", x, b.op("Pow", mean, b.constant(np.float32(0.75))))
+    x = b.op("Flatten", b.op("GlobalAveragePool", b.conv(x, 16, 32)))
+    b.save(path, b.linear(x, 32, CLASSES), [3, SIDE, SIDE])
+
+
+def planes(path):
+    """torchvision's transform_input, and two ways of reversing channels."""
+    b = Builder(5)
+    parts = []
+    for channel, (factor, shift) in enumerate([(0.9, -0.1), (0.8, 0.1), (1.1, 0.2)]):
+        plane = b.op("Gather", "input", b.constant(np.array(channel)), axis=1)
+        plane = b.op("Unsqueeze", plane, b.constant(np.array([1])))
+        plane = b.op("Mul", plane, b.constant(np.float32(factor)))
+        parts.append(b.op("Add", plane, b.constant(np.float32(shift))))
+    x = b.op("Gather", b.op("Concat", *parts, axis=1), b.constant(np.array([2, 1, 0])), axis=1)
+    x = b.op("Gather", b.conv(x, 3, 16), b.constant(np.array([-2, 12, 10, 8])), axis=1)
+    x = b.op("Flatten", b.op("GlobalAveragePool", b.conv(x, 4, 32)))
+    b.save(path, b.linear(x, 32, CLASSES), [3, SIDE, SIDE])
+
+
 def ternion(*arguments):
     done = subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, timeout=300)
     if done.returncode:
@@ -96,25 +140,37 @@ def check_outputs(path, data, images, folder):
             sys.exit(f"{path}: image {row[0]} has logit {row[-1]}, ONNX Runtime says {logits.max()}")
 
 
+def check_refusal(path, data):
+    """Two branches with the same names cannot stand in one graph: named, not mixed up."""
+    branches(path, "same")
+    done = subprocess.run([sys.argv[1], "evaluate", path, "--data", data, *GREY, *COMMON],
+                          capture_output=True, text=True, timeout=300)
+    if done.returncode != 3 or "If; a conversion without images" not in done.stderr:
+        sys.exit(f"branches with the same names: exit code {done.returncode}\n{done.stderr}")
+
+
+NETWORKS = {"first.onnx": lambda path: dense(path, False), "last.onnx": lambda path: dense(path, True),
+            "split.onnx": split, "branches.onnx": branches, "planes.onnx": planes}
+
+
 def weights(path):
     return {i.name: numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
 
 
 def main():
+    onnxruntime.set_default_logger_severity(3)
     rng = np.random.default_rng(3)
     with tempfile.TemporaryDirectory() as folder:
         at = {name: os.path.join(folder, name) for name in
-              ("first.onnx", "last.onnx", "split.onnx", "quantized.onnx", "tuned.onnx", "data.npz")}
+              (*NETWORKS, "quantized.onnx", "tuned.onnx", "data.npz")}
         images = rng.integers(0, 256, (TRAIN + TEST, SIDE, SIDE, 3)).astype(np.uint8)
         labels = rng.integers(0, CLASSES, TRAIN + TEST)
         labels[:CLASSES] = np.arange(CLASSES)
         np.savez(at["data.npz"], x_train=images[:TRAIN], y_train=labels[:TRAIN], x_test=images[TRAIN:],
                  y_test=labels[TRAIN:])
-        dense(at["first.onnx"], False)
-        dense(at["last.onnx"], True)
-        split(at["split.onnx"])
         floats = []
-        for name in ("first.onnx", "last.onnx", "split.onnx"):
+        for name, make in NETWORKS.items():
+            make(at[name])
             check_outputs(at[name], at["data.npz"] + ":val", images[TRAIN:], folder)
             ternion("quantize", at[name], "-o", at["quantized.onnx"], "-f", "--form", "float",
                     "--calibration-data", at["data.npz"] + ":train", "--calibration-samples", "64", *GREY,
@@ -128,7 +184,8 @@ def main():
         assert floats[0].keys() == floats[1].keys(), "the twins' weights have different names"
         for name, values in floats[0].items():
             assert np.array_equal(values, floats[1][name]), f"weight {name} differs between the twins"
-    print("foreign exports: 3 networks")
+        check_refusal(at["branches.onnx"], at["data.npz"] + ":val")
+    print(f"foreign exports: {len(NETWORKS)} networks")
 
 
 main()
