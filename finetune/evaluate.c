@@ -129,9 +129,32 @@ static tn_status take_prepared(const tn_dataset *dataset, const tn_preprocess *a
     return status;
 }
 
+/* An input of integers takes pixels as they are: nothing else fits into it. */
+static tn_status take_integers(tn_preprocess *p, bool given, const tn_value *value, tn_error *error)
+{
+    bool plain = true;
+    for (int c = 0; c < 3; c++)
+        plain &= p->mean[c] == 0.0f && fabsf(p->scale / p->deviation[c] - 1.0f) < 1e-6f;
+    if (plain || !tn_dtype_is_integer(value->dtype))
+        return TN_OK;
+    if (given)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "input %s takes %s, pixels of 0 to 255: leave --preprocess, --scale, --mean "
+                       "and --std out, or say --scale 1 --mean 0,0,0 --std 1,1,1",
+                       tn_quote(value->name), tn_dtype_name(value->dtype));
+    for (int c = 0; c < 3; c++) {
+        p->mean[c] = 0.0f;
+        p->deviation[c] = 1.0f;
+    }
+    p->scale = 1.0f;
+    snprintf(p->preset, sizeof p->preset, "custom");
+    return TN_OK;
+}
+
 static tn_status choose_preprocess(const tn_model *model, const tn_dataset *dataset,
-                                   const tn_preprocess *asked, const image_input *input,
-                                   tn_preprocess *preprocess, char *source, tn_error *error)
+                                   const tn_preprocess *asked, const tn_value *value,
+                                   const image_input *input, tn_preprocess *preprocess,
+                                   char *source, tn_error *error)
 {
     char said[SOURCE_SIZE] = "asked for";
     tn_preprocess chosen;
@@ -150,6 +173,8 @@ static tn_status choose_preprocess(const tn_model *model, const tn_dataset *data
     }
     if (status == TN_OK)
         status = tn_preprocess_fit(&chosen, input->channels, input->height, input->width, error);
+    if (status == TN_OK)
+        status = take_integers(&chosen, asked || found, value, error);
     if (status != TN_OK)
         return status;
     *preprocess = chosen;
@@ -176,7 +201,7 @@ tn_status tn_evaluate_preprocess(const tn_model *model, const tn_dataset *datase
     if (status == TN_OK && tn_dataset_shape(dataset).prepared)
         status = take_prepared(dataset, asked, &input, preprocess, source, error);
     else if (status == TN_OK)
-        status = choose_preprocess(model, dataset, asked, &input, preprocess, source, error);
+        status = choose_preprocess(model, dataset, asked, value, &input, preprocess, source, error);
 done:
     tn_graph_destroy(graph);
     return status;
@@ -424,6 +449,33 @@ tn_status tn_evaluate_plan(tn_plan *plan, const tn_dataset *dataset,
     return status;
 }
 
+/* Creates the plan and looks whether its logits are the data set's classes; where the network has
+ * several outputs, the error names the others. */
+static tn_status make_plan(tn_evaluate_network *made, const tn_dataset *dataset, tn_device *device,
+                           const tn_plan_options *options, tn_error *error)
+{
+    const Onnx__GraphProto *file = made->graph->model->proto->graph;
+    tn_extent shape = {.rank = 0};
+    char list[200] = "";
+    size_t used = 0;
+    tn_status status = tn_plan_create(made->graph, device, options, &made->plan, error);
+    if (status == TN_OK)
+        status = tn_plan_shape(made->plan, tn_plan_logits(made->plan), &shape, error);
+    if (status == TN_OK && shape.rank >= 2 && shape.dims[1] <= INT32_MAX)
+        status = check_classes(dataset, (int)shape.dims[1], error);
+    if (status == TN_OK || !error || made->graph->n_outputs == 0)
+        return status;
+    for (size_t i = 0; i < file->n_output && used < sizeof list; i++)
+        if (strcmp(tn_text(file->output[i]->name), made->graph->outputs[0]->name) != 0)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "",
+                                     tn_quote(tn_text(file->output[i]->name)));
+    size_t length = strlen(error->message);
+    if (used > 0)
+        snprintf(error->message + length, sizeof error->message - length,
+                 "; --output takes another of its outputs: %s", list);
+    return status;
+}
+
 tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_device *device,
                            const tn_evaluate_options *options, tn_evaluate_network *network,
                            tn_error *error)
@@ -449,7 +501,7 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
         input.height = o->input_height > 0 ? o->input_height : o->input_width;
     }
     if (status == TN_OK)
-        status = choose_preprocess(model, dataset, o->preprocess, &input, &made.preprocess,
+        status = choose_preprocess(model, dataset, o->preprocess, value, &input, &made.preprocess,
                                    made.preprocess_source, error);
     if (status != TN_OK)
         goto done;
@@ -472,7 +524,7 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
         status = tn_graph_create(model, &graph_options, &made.graph, error);
     }
     if (status == TN_OK)
-        status = tn_plan_create(made.graph, device, &plan_options, &made.plan, error);
+        status = make_plan(&made, dataset, device, &plan_options, error);
     if (status == TN_OK) {
         tn_model_forget_pages(model);
         *network = made;
