@@ -96,6 +96,24 @@ static tn_status fit_preprocess(job *j, tn_error *error)
     return status;
 }
 
+/* Training needs a size before it starts; evaluation takes what the preprocessing gives. */
+static tn_status check_size(const job *j, tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_status status = tn_graph_create(j->model, NULL, &graph, error);
+    if (status != TN_OK)
+        return status;
+    const tn_value *input = graph->n_inputs > 0 ? graph->inputs[0] : NULL;
+    for (int d = 1; status == TN_OK && input && d < input->rank; d++)
+        if (input->dims[d] <= 0)
+            status = tn_fail(error, TN_ERROR_USAGE,
+                             "input %s leaves its size open: say which with --input CxHxW, as "
+                             "--input 3x224x224",
+                             tn_quote(input->name));
+    tn_graph_destroy(graph);
+    return status;
+}
+
 /* The usual augmentation of small pictures and of photographs. */
 static tn_status choose_augmentation(job *j, tn_error *error)
 {
@@ -123,6 +141,7 @@ static void fill_options(job *j)
     j->options = (tn_train_options){.policy = tn_packing_policy(&r->scheme),
                                     .activation_scheme = r->activation_scheme,
                                     .latents = j->latents,
+                                    .output = r->images.output,
                                     .epochs = (int)r->epochs,
                                     .batch = (int)r->images.batch,
                                     .accumulate = (int)r->accumulate,
@@ -187,7 +206,9 @@ static tn_status prepare(job *j, tn_error *error)
     if (status == TN_OK)
         status = open_val(j, error);
     if (status == TN_OK && r->classes > 0)
-        status = tn_new_head(j->model, r->classes, r->images.seed, error);
+        status = tn_new_head(j->model, r->classes, r->images.output, r->images.seed, error);
+    if (status == TN_OK)
+        status = check_size(j, error);
     if (status == TN_OK)
         status = fit_preprocess(j, error);
     if (status == TN_OK)

@@ -54,6 +54,8 @@ static void add_options(XXH3_state_t *hash, const tn_train_options *o)
     add_text(hash, o->optimizer);
     add_text(hash, o->schedule);
     add_text(hash, o->distill);
+    if (o->output)
+        add_text(hash, o->output);
     for (size_t i = 0; i < o->n_frozen; i++)
         add_text(hash, o->frozen[i]);
 }

@@ -86,30 +86,34 @@ static tn_status replace_bias(tn_model *model, const tn_value *bias, int64_t cla
     return status;
 }
 
-/* Shapes the file states for the head's values: the old number of classes is no longer true. */
-static void restate_outputs(tn_model *model, int64_t old_classes, int64_t classes)
+/* Shapes the file states for values behind the head: the old number of classes is no longer true.
+ */
+static void restate_outputs(tn_model *model, const tn_graph *changed)
 {
     Onnx__GraphProto *graph = model->proto->graph;
     for (size_t i = 0; i < graph->n_output; i++) {
         Onnx__TypeProto *type = graph->output[i]->type;
         Onnx__TensorShapeProto *shape = type && type->tensor_type ? type->tensor_type->shape : NULL;
-        for (size_t d = 1; shape && d < shape->n_dim; d++)
+        const tn_value *value = tn_graph_value(changed, tn_text(graph->output[i]->name));
+        for (size_t d = 1; shape && (int)shape->n_dim == value->rank && d < shape->n_dim; d++)
             if (shape->dim[d]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
-                shape->dim[d]->dim_value == old_classes)
-                shape->dim[d]->dim_value = classes;
+                value->dims[d] > 0)
+                shape->dim[d]->dim_value = value->dims[d];
     }
     graph->n_value_info = 0; /* optional, and perhaps wrong now */
 }
 
-tn_status tn_new_head(tn_model *model, int64_t classes, uint64_t seed, tn_error *error)
+tn_status tn_new_head(tn_model *model, int64_t classes, const char *output, uint64_t seed,
+                      tn_error *error)
 {
+    const tn_graph_options chosen = {.output = output};
     tn_graph *graph = NULL, *changed = NULL;
     tn_layers layers;
     const tn_policy policy = {.first_layer = "8", .last_layer = "8"}; /* any that selects all */
     if (classes < 2)
         return tn_fail(error, TN_ERROR_USAGE, "--classes %lld: expected at least 2",
                        (long long)classes);
-    tn_status status = tn_graph_create(model, NULL, &graph, error);
+    tn_status status = tn_graph_create(model, &chosen, &graph, error);
     if (status == TN_OK)
         status = tn_layers_select(graph, &policy, &layers, error);
     const tn_layer *last = NULL;
@@ -121,15 +125,15 @@ tn_status tn_new_head(tn_model *model, int64_t classes, uint64_t seed, tn_error 
     if (status != TN_OK)
         goto done;
     const tn_value *bias = find_bias(last);
-    int64_t old_classes = last->rows;
     status = replace_weight(model, last, classes, seed, error);
     if (status == TN_OK && bias)
         status = replace_bias(model, bias, classes, error);
     if (status != TN_OK)
         goto done;
-    restate_outputs(model, old_classes, classes);
     status = tn_graph_create(model, NULL, &changed, error); /* does it hold together? */
-    if (status != TN_OK)
+    if (status == TN_OK)
+        restate_outputs(model, changed);
+    else
         tn_error_prepend(error, "with a new head of %lld classes", (long long)classes);
 done:
     tn_graph_destroy(changed);

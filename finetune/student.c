@@ -17,11 +17,12 @@ static tn_status create_teacher(tn_student *student, const tn_model *teacher, tn
     if (status == TN_OK)
         status = tn_params_create(student->teacher_graph, options->device, &student->teacher_params,
                                   error);
-    tn_plan_options inference = {.precision = options->precision,
+    tn_plan_options inference = {.output = options->output,
+                                 .precision = options->precision,
                                  .params = student->teacher_params};
     const char *logits = NULL;
     if (status == TN_OK) { /* the logits may be fused away: ask for them */
-        const tn_value *output = student->teacher_graph->outputs[0];
+        const tn_value *output = tn_graph_output(student->teacher_graph, options->output);
         while (output->producer && (!strcmp(output->producer->type, "Softmax") ||
                                     !strcmp(output->producer->type, "LogSoftmax")))
             output = output->producer->inputs[0];
@@ -195,13 +196,16 @@ static tn_status create_plans(tn_student *student, tn_error *error)
     const tn_train_options *options = student->options;
     tn_plan_options training = {.training = true,
                                 .loss = true,
+                                .output = options->output,
                                 .clip_steps = !strcmp(options->activation_scheme, "pact"),
                                 .precision = options->precision,
                                 .params = student->params};
     tn_status status =
         tn_plan_create(student->graph, options->device, &training, &student->plan, error);
-    tn_plan_options inference = {
-        .loss = true, .precision = options->precision, .params = student->params};
+    tn_plan_options inference = {.loss = true,
+                                 .output = options->output,
+                                 .precision = options->precision,
+                                 .params = student->params};
     if (status == TN_OK)
         status =
             tn_plan_create(student->graph, options->device, &inference, &student->judge, error);
@@ -229,6 +233,10 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
     }
     if (status == TN_OK)
         status = tn_graph_create(model, &batch, &student.graph, error);
+    if (status == TN_OK && options->output &&
+        strcmp(tn_graph_output(student.graph, options->output)->name, options->output) != 0)
+        status =
+            tn_fail(error, TN_ERROR_USAGE, "the model has no output %s", tn_quote(options->output));
     bool plain = options->policy.scheme && !strcmp(options->policy.scheme, "float");
     if (status == TN_OK && !plain)
         status = tn_layers_select(student.graph, &options->policy, &student.layers, error);

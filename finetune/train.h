@@ -51,6 +51,7 @@ typedef struct tn_train_options {
     /* Float weights that latents start at, by the layer's weight or node name (borrowed; NULL: the
      * model's own). `start` then moves them to its codes. */
     const tn_model *latents;
+    const char *output; /* which of several outputs the logits are; NULL: the first */
     uint64_t seed;
     int threads_loader; /* [1] */
     tn_device *device;  /* borrowed */

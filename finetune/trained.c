@@ -230,8 +230,7 @@ static tn_status run_proof(tn_plan *plan, const tn_batch *batch, int64_t classes
     float *read = tn_alloc_array((size_t)(tn_plan_batch(plan) * classes), sizeof *read);
     if (!read)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for logits");
-    tn_status status =
-        tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
+    tn_status status = tn_plan_write_images(plan, 0, batch->values, (int64_t)batch->count, error);
     if (status == TN_OK)
         status = tn_plan_forward(plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)
@@ -240,38 +239,6 @@ static tn_status run_proof(tn_plan *plan, const tn_batch *batch, int64_t classes
         *logits = read;
     else
         tn_free(read);
-    return status;
-}
-
-tn_status tn_trained_collect(tn_student *student, const tn_model *model, const tn_train_data *data,
-                             const tn_train_options *options, tn_trained *out, tn_error *error)
-{
-    tn_trained trained = {.classes = student->classes};
-    tn_loader *loader = NULL;
-    const tn_batch *batch = NULL;
-    tn_status status = tn_model_copy(model, &trained.model, error);
-    if (status == TN_OK)
-        status = copy_params(student, trained.model, error);
-    if (status == TN_OK)
-        status = tn_graph_create(trained.model, NULL, &trained.graph, error);
-    if (status == TN_OK && student->layers.count > 0)
-        status = tn_layers_select(trained.graph, &options->policy, &trained.layers, error);
-    if (status == TN_OK)
-        status = collect_codes(student, &trained, error);
-    if (status == TN_OK && student->steps.model)
-        status = tn_activation_steps_export(&student->steps, student->params, &trained.activations,
-                                            error);
-    if (status == TN_OK)
-        status = proof_batch(data, options, &loader, &batch, error);
-    if (status == TN_OK) {
-        trained.proof_count = (int64_t)batch->count;
-        status = run_proof(student->judge, batch, student->classes, &trained.proof_logits, error);
-    }
-    tn_loader_destroy(loader);
-    if (status == TN_OK)
-        *out = trained;
-    else
-        tn_trained_done(&trained);
     return status;
 }
 
@@ -298,6 +265,39 @@ tn_status tn_trained_rebuild(tn_trained *trained, const tn_train_options *option
     trained->graph = graph;
     trained->layers = layers;
     return TN_OK;
+}
+
+/* The numbers as a file keeps them that holds `dtype`. */
+static tn_status round_to(tn_dtype dtype, float *numbers, int64_t count, tn_error *error)
+{
+    tn_tensor tensor = {.dtype = dtype, .rank = 1, .dims = {count}};
+    if (dtype == TN_FLOAT)
+        return TN_OK;
+    if (!tn_dtype_bytes(dtype, (uint64_t)count, &tensor.bytes) ||
+        !(tensor.data = tn_alloc_array(tensor.bytes, 1)))
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory to round %lld weights",
+                       (long long)count);
+    tn_status status = TN_OK;
+    for (int64_t i = 0; status == TN_OK && i < count; i++) {
+        const double value = (double)numbers[i];
+        status = tn_tensor_write_double(&tensor, i, 1, &value, error);
+    }
+    if (status == TN_OK)
+        status = tn_tensor_read_float(&tensor, 0, count, numbers, error);
+    tn_free(tensor.data);
+    return status;
+}
+
+/* Whether the file rounds what was trained: its weights are of a narrower type. */
+static bool is_narrow(const tn_student *student)
+{
+    for (size_t i = 0; i < tn_params_count(student->params); i++) {
+        const tn_param *param = tn_params_at(student->params, i);
+        const tn_value *value = tn_graph_value(student->graph, param->name);
+        if (value && (value->dtype == TN_FLOAT16 || value->dtype == TN_BFLOAT16))
+            return true;
+    }
+    return false;
 }
 
 /* A plan of the model with the items' dequantized values, run on the proof's images. */
@@ -329,11 +329,14 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
             break;
         }
         tn_qweight_dequantize(&item->weight, rows);
-        status = tn_params_set_rows(params, param, rows, error);
+        status = round_to(item->layer->weight->dtype, rows, item->weight.rows * item->weight.cols,
+                          error);
+        if (status == TN_OK)
+            status = tn_params_set_rows(params, param, rows, error);
         tn_free(rows);
     }
     const tn_plan_options inference = {
-        .loss = true, .precision = options->precision, .params = params};
+        .loss = true, .output = options->output, .precision = options->precision, .params = params};
     if (status == TN_OK)
         status = tn_plan_create(graph, options->device, &inference, &plan, error);
     if (status == TN_OK)
@@ -349,6 +352,40 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
     tn_params_destroy(params);
     tn_graph_destroy(graph);
     tn_activation_steps_done(&steps);
+    return status;
+}
+
+tn_status tn_trained_collect(tn_student *student, const tn_model *model, const tn_train_data *data,
+                             const tn_train_options *options, tn_trained *out, tn_error *error)
+{
+    tn_trained trained = {.classes = student->classes};
+    tn_loader *loader = NULL;
+    const tn_batch *batch = NULL;
+    tn_status status = tn_model_copy(model, &trained.model, error);
+    if (status == TN_OK)
+        status = copy_params(student, trained.model, error);
+    if (status == TN_OK)
+        status = tn_graph_create(trained.model, NULL, &trained.graph, error);
+    if (status == TN_OK && student->layers.count > 0)
+        status = tn_layers_select(trained.graph, &options->policy, &trained.layers, error);
+    if (status == TN_OK)
+        status = collect_codes(student, &trained, error);
+    if (status == TN_OK && student->steps.model)
+        status = tn_activation_steps_export(&student->steps, student->params, &trained.activations,
+                                            error);
+    if (status == TN_OK)
+        status = proof_batch(data, options, &loader, &batch, error);
+    if (status == TN_OK) {
+        trained.proof_count = (int64_t)batch->count;
+        status = run_proof(student->judge, batch, student->classes, &trained.proof_logits, error);
+    }
+    if (status == TN_OK && is_narrow(student))
+        status = tn_trained_reprove(&trained, data, options, error);
+    tn_loader_destroy(loader);
+    if (status == TN_OK)
+        *out = trained;
+    else
+        tn_trained_done(&trained);
     return status;
 }
 
@@ -376,7 +413,8 @@ tn_status tn_trained_prove(const tn_trained *trained, const tn_model *written,
     if (status != TN_OK)
         return status;
     tn_graph_options size = {.batch = tn_train_rank_batch(&resolved)};
-    tn_plan_options inference = {.loss = true, .precision = resolved.precision};
+    tn_plan_options inference = {
+        .loss = true, .output = resolved.output, .precision = resolved.precision};
     status = tn_graph_create(written, &size, &graph, error);
     if (status == TN_OK)
         status = tn_plan_create(graph, resolved.device, &inference, &plan, error);

@@ -57,16 +57,17 @@ static void forget_lists(tn_plan_options *o)
     o->taps = o->injections = o->gradients = NULL;
     o->n_taps = o->n_injections = o->n_gradients = 0;
     o->params = NULL;
+    o->output = NULL;
 }
 
 /* --- creation -------------------------------------------------------------------------------- */
 
-/* Behind the first output: Softmax and what only reshapes before or after it. */
-static const char *find_logits(const tn_graph *graph)
+/* Behind an output: Softmax and what only reshapes before or after it. */
+static const char *find_logits(const tn_graph *graph, const char *output)
 {
     if (graph->n_outputs == 0)
         return "";
-    const tn_value *out = graph->outputs[0], *at = out;
+    const tn_value *out = tn_graph_output(graph, output), *at = out;
     while (at->producer) {
         const char *type = at->producer->type;
         bool softmax = strcmp(type, "Softmax") == 0 || strcmp(type, "LogSoftmax") == 0;
@@ -135,7 +136,7 @@ static tn_status build(tn_plan *plan, const tn_plan_options *o, tn_error *error)
     }
     if (status == TN_OK && o->training)
         status = tn_params_place_gradients(plan->params, error);
-    plan->logits = find_logits(plan->graph);
+    plan->logits = find_logits(plan->graph, o->output);
     if (status == TN_OK)
         status = tn_plan_lower(plan, error);
     if (status == TN_OK && o->loss)

@@ -24,6 +24,7 @@ typedef struct tn_plan_options {
     bool keep_all;           /* no value shares memory: everything can be read, written, injected */
     bool input_gradient;     /* training: the gradient of the input is wanted */
     bool loss;               /* a loss head on tn_plan_logits (rank 2, [batch, classes]) */
+    const char *output;      /* the graph's output that the logits are; NULL: the first */
     tn_precision precision;  /* AUTO: bf16 only where tn_device.bf16; explicit BF16 elsewhere is an
                                 error that says so */
     const char *const *taps; /* values that stay readable after forward (never fused away) */

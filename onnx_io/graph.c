@@ -41,6 +41,14 @@ tn_value *tn_graph_value(const tn_graph *graph, const char *name)
     return name[0] ? tn_names_get(&graph->store->names, name) : NULL;
 }
 
+tn_value *tn_graph_output(const tn_graph *graph, const char *name)
+{
+    for (size_t i = 0; name && i < graph->n_outputs; i++)
+        if (strcmp(graph->outputs[i]->name, name) == 0)
+            return graph->outputs[i];
+    return graph->n_outputs > 0 ? graph->outputs[0] : NULL;
+}
+
 static bool is_channels(int64_t n)
 {
     return n == 1 || n == 3;

@@ -74,6 +74,8 @@ tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options
 void tn_graph_destroy(tn_graph *graph); /* NULL is fine */
 
 tn_value *tn_graph_value(const tn_graph *graph, const char *name); /* NULL when absent */
+/* The output of that name; without a name, or when it has none such, the first. */
+tn_value *tn_graph_output(const tn_graph *graph, const char *name);
 
 /* Whether an input takes images [N, H, W, C], as TensorFlow exports: only its last dimension is a
  * number of channels (1 or 3). */

@@ -1,6 +1,7 @@
 """foreign_exports.py TERNION: networks with the habits of other exporters (images [N, H, W, C], MatMul and
-Add for a linear layer, Split, Gather, If around a shape) through evaluate, quantize with images and finetune. ONNX Runtime is the
-oracle of the outputs; a network and its channels-last twin must get the same weights."""
+Add for a linear layer, Split, Gather, If around a shape, FLOAT16, bytes, two outputs) through evaluate,
+quantize with images and finetune. ONNX Runtime is the oracle of the outputs; a network and its
+channels-last twin must get the same weights."""
 import os
 import subprocess
 import sys
@@ -48,9 +49,11 @@ class Builder:
         bias = self.constant((self.rng.standard_normal(o) * 0.1).astype(np.float32))
         return self.op("Add", self.op("MatMul", x, self.weight(i, o)), bias)
 
-    def save(self, path, y, dims):
-        sizes = [("input", ["N", *dims]), (y, ["N", CLASSES])]
-        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in sizes]
+    def save(self, path, y, dims, kind=TensorProto.FLOAT, before=()):
+        values = [helper.make_tensor_value_info("input", kind, ["N", *dims])]
+        for name, size in [*before, (y, CLASSES)]:
+            result = kind if kind == TensorProto.FLOAT16 else TensorProto.FLOAT
+            values.append(helper.make_tensor_value_info(name, result, ["N", size]))
         graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], self.constants)
         onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]), path)
 
@@ -117,40 +120,94 @@ def planes(path):
     b.save(path, b.linear(x, 32, CLASSES), [3, SIDE, SIDE])
 
 
+def half(path):
+    """Trained in fp32, kept in half: what is written is rounded, and so is what it is compared with."""
+    b = Builder(6)
+    x = b.conv(b.conv("input", 3, 16), 16, 32)
+    b.constants = [numpy_helper.from_array(numpy_helper.to_array(k).astype(np.float16), k.name)
+                   for k in b.constants]
+    x = b.op("Flatten", b.op("GlobalAveragePool", x))
+    weight = b.constant((b.rng.standard_normal((32, CLASSES)) * 0.3).astype(np.float16))
+    b.save(path, b.op("MatMul", x, weight), [3, SIDE, SIDE], TensorProto.FLOAT16)
+
+
+def pixels(path):
+    """Bytes [N, H, W, C], the preprocessing inside."""
+    b = Builder(7)
+    x = b.op("Transpose", b.op("Cast", "input", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    x = b.op("Div", b.op("Sub", x, b.constant(np.float32(127.5))), b.constant(np.float32(63.75)))
+    x = b.op("Flatten", b.op("GlobalAveragePool", b.conv(b.conv(x, 3, 16), 16, 32)))
+    b.save(path, b.linear(x, 32, CLASSES), [SIDE, SIDE, 3], TensorProto.UINT8)
+
+
+def features(path):
+    """The logits are the second output."""
+    b = Builder(8)
+    x = b.conv(b.conv(b.conv("input", 3, 16), 16, 16, 1), 16, 8)
+    x = b.op("Flatten", b.op("GlobalAveragePool", x))
+    b.save(path, b.linear(x, 8, CLASSES), [3, SIDE, SIDE], before=[(x, 8)])
+
+
 def ternion(*arguments):
     done = subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, timeout=300)
     if done.returncode:
         sys.exit(f"ternion {' '.join(arguments)}\nexit code {done.returncode}\n{done.stderr}")
 
 
-def check_outputs(path, data, images, folder):
+def check_outputs(path, data, images, folder, options):
     """The top-1 class and logit of each image, against ONNX Runtime's."""
     written = os.path.join(folder, "predictions")
-    ternion("evaluate", path, "--data", data, "--predictions", written, *GREY, *COMMON)
+    ternion("evaluate", path, "--data", data, "--predictions", written, *options)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    fed = session.get_inputs()[0]
     x = ((images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)).astype(np.float32)
-    if session.get_inputs()[0].shape[1] == 3:
+    if fed.type == "tensor(uint8)":
+        x = images
+    elif fed.type == "tensor(float16)":
+        x = x.astype(np.float16)
+    if fed.shape[1] == 3:
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    want = session.run(None, {"input": x})[0]
+    want = session.run(None, {"input": x})[-1].astype(np.float64)
+    tolerance = 2e-3 if fed.type == "tensor(float16)" else 1e-4
     rows = [line.split() for line in open(written) if line.split()[0].isdigit()]
     assert len(rows) == len(images), f"{path}: {len(rows)} predictions"
     for row in rows:
         logits = want[int(row[0])]
-        if abs(float(row[-1]) - logits.max()) > 1e-4 * np.abs(want).max():
+        if abs(float(row[-1]) - logits.max()) > tolerance * np.abs(want).max():
             sys.exit(f"{path}: image {row[0]} has logit {row[-1]}, ONNX Runtime says {logits.max()}")
 
 
-def check_refusal(path, data):
-    """Two branches with the same names cannot stand in one graph: named, not mixed up."""
-    branches(path, "same")
-    done = subprocess.run([sys.argv[1], "evaluate", path, "--data", data, *GREY, *COMMON],
-                          capture_output=True, text=True, timeout=300)
-    if done.returncode != 3 or "If; a conversion without images" not in done.stderr:
-        sys.exit(f"branches with the same names: exit code {done.returncode}\n{done.stderr}")
+def refused(code, message, path, data, *options):
+    done = subprocess.run([sys.argv[1], "evaluate", path, "--data", data, *options], capture_output=True,
+                          text=True, timeout=300)
+    if done.returncode != code or message not in done.stderr:
+        sys.exit(f"{path} {options}: exit code {done.returncode}, not {code}: {message}\n{done.stderr}")
+
+
+def check_refusals(at, data, folder):
+    """Branches with the same names cannot stand in one graph; bytes take no mean; an output that is no
+    classifier's leads to the others."""
+    same = os.path.join(folder, "same.onnx")
+    branches(same, "same")
+    refused(3, "If; a conversion without images", same, data, *GREY, *COMMON)
+    refused(2, "pixels of 0 to 255", at["pixels.onnx"], data, *GREY, *COMMON)
+    outputs = [o.name for o in onnx.load(at["features.onnx"]).graph.output]
+    refused(4, f"--output takes another of its outputs: '{outputs[1]}'", at["features.onnx"], data,
+            "--output", outputs[0], *GREY, *COMMON)
+
+
+def check_head(at, data, folder):
+    """A new head where the chosen output is; the other keeps its shape."""
+    outputs = [o.name for o in onnx.load(at["features.onnx"]).graph.output]
+    ternion("finetune", at["features.onnx"], "-o", at["tuned.onnx"], "-f", "--data", data, "--epochs", "1",
+            "--batch-size", "32", "--output", outputs[1], "--classes", str(CLASSES), *GREY, *COMMON)
+    for value, size in zip(onnx.load(at["tuned.onnx"]).graph.output, (8, CLASSES)):
+        assert value.type.tensor_type.shape.dim[1].dim_value == size, f"{value.name} is not [N, {size}]"
 
 
 NETWORKS = {"first.onnx": lambda path: dense(path, False), "last.onnx": lambda path: dense(path, True),
-            "split.onnx": split, "branches.onnx": branches, "planes.onnx": planes}
+            "split.onnx": split, "branches.onnx": branches, "planes.onnx": planes, "half.onnx": half,
+            "pixels.onnx": pixels, "features.onnx": features}
 
 
 def weights(path):
@@ -171,20 +228,25 @@ def main():
         floats = []
         for name, make in NETWORKS.items():
             make(at[name])
-            check_outputs(at[name], at["data.npz"] + ":val", images[TRAIN:], folder)
+            options = [*([] if name == "pixels.onnx" else GREY), *COMMON]
+            if name == "features.onnx":
+                options += ["--output", onnx.load(at[name]).graph.output[1].name]
+            check = [at["data.npz"] + ":val", images[TRAIN:], folder, options]
+            check_outputs(at[name], *check)
             ternion("quantize", at[name], "-o", at["quantized.onnx"], "-f", "--form", "float",
-                    "--calibration-data", at["data.npz"] + ":train", "--calibration-samples", "64", *GREY,
-                    *COMMON)
-            check_outputs(at["quantized.onnx"], at["data.npz"] + ":val", images[TRAIN:], folder)
+                    "--calibration-data", at["data.npz"] + ":train", "--calibration-samples", "64",
+                    *options)
+            check_outputs(at["quantized.onnx"], *check)
             floats.append(weights(at["quantized.onnx"]))
             # finetune ends with an error where the written file computes other bits than were trained
             ternion("finetune", at[name], "-o", at["tuned.onnx"], "-f", "--data", at["data.npz"], "--epochs",
-                    "1", "--batch-size", "32", "--lr", "0.001", *GREY, *COMMON)
-            check_outputs(at["tuned.onnx"], at["data.npz"] + ":val", images[TRAIN:], folder)
+                    "1", "--batch-size", "32", "--lr", "0.001", *options)
+            check_outputs(at["tuned.onnx"], *check)
         assert floats[0].keys() == floats[1].keys(), "the twins' weights have different names"
         for name, values in floats[0].items():
             assert np.array_equal(values, floats[1][name]), f"weight {name} differs between the twins"
-        check_refusal(at["branches.onnx"], at["data.npz"] + ":val")
+        check_refusals(at, at["data.npz"] + ":val", folder)
+        check_head(at, at["data.npz"], folder)
     print(f"foreign exports: {len(NETWORKS)} networks")
 
 
