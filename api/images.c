@@ -55,6 +55,28 @@ static tn_status resolve_preprocess(const tn_model *model, const tn_image_option
     return status;
 }
 
+/* Batch statistics are a runtime's way with such a file; here the running ones count. */
+static void warn_of_training_mode(const tn_model *model, const tn_reporter *reporter)
+{
+    const Onnx__GraphProto *graph = model->proto->graph;
+    for (size_t i = 0; i < graph->n_node; i++) {
+        const Onnx__NodeProto *node = graph->node[i];
+        if (strcmp(tn_text(node->op_type), "BatchNormalization") != 0)
+            continue;
+        for (size_t k = 0; k < node->n_attribute; k++) {
+            if (strcmp(tn_text(node->attribute[k]->name), "training_mode") != 0 ||
+                node->attribute[k]->i == 0)
+                continue;
+            tn_log(reporter, TN_LOG_WARNING,
+                   "node %s is in training mode: runtimes will normalize by each batch and give "
+                   "other outputs than here; export the network again in evaluation mode "
+                   "(torch: model.eval())",
+                   tn_quote(tn_text(node->name)));
+            return;
+        }
+    }
+}
+
 tn_status tn_image_source_open(const char *data, tn_split split, bool allow_unlabelled,
                                const tn_model *model, const tn_image_options *options,
                                const tn_reporter *reporter, tn_image_source *source,
@@ -74,6 +96,7 @@ tn_status tn_image_source_open(const char *data, tn_split split, bool allow_unla
         tn_image_source_close(source);
         return status;
     }
+    warn_of_training_mode(model, reporter);
     tn_log(reporter, TN_LOG_INFO, "%s", tn_dataset_description(source->dataset));
     tn_log(reporter, TN_LOG_DEBUG, "device %s: %s", source->device->id, source->device->summary);
     source->evaluate =

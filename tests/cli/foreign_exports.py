@@ -177,7 +177,7 @@ def check_outputs(path, data, images, folder, options):
             sys.exit(f"{path}: image {row[0]} has logit {row[-1]}, ONNX Runtime says {logits.max()}")
 
 
-def refused(code, message, path, data, *options):
+def expect(code, message, path, data, *options):
     done = subprocess.run([sys.argv[1], "evaluate", path, "--data", data, *options], capture_output=True,
                           text=True, timeout=300)
     if done.returncode != code or message not in done.stderr:
@@ -189,11 +189,24 @@ def check_refusals(at, data, folder):
     classifier's leads to the others."""
     same = os.path.join(folder, "same.onnx")
     branches(same, "same")
-    refused(3, "If; a conversion without images", same, data, *GREY, *COMMON)
-    refused(2, "pixels of 0 to 255", at["pixels.onnx"], data, *GREY, *COMMON)
+    expect(3, "If; a conversion without images", same, data, *GREY, *COMMON)
+    expect(2, "pixels of 0 to 255", at["pixels.onnx"], data, *GREY, *COMMON)
     outputs = [o.name for o in onnx.load(at["features.onnx"]).graph.output]
-    refused(4, f"--output takes another of its outputs: '{outputs[1]}'", at["features.onnx"], data,
+    expect(4, f"--output takes another of its outputs: '{outputs[1]}'", at["features.onnx"], data,
             "--output", outputs[0], *GREY, *COMMON)
+
+
+def check_warning(data, folder):
+    """An export in training mode: what a runtime makes of it depends on the batch."""
+    path = os.path.join(folder, "training.onnx")
+    b = Builder(9)
+    numbers = [b.constant(np.full(16, k, np.float32)) for k in (1, 0, 0.5, 2)]
+    x = b.op("BatchNormalization", b.conv("input", 3, 16), *numbers, outputs=3, training_mode=1)[0]
+    b.save(path, b.linear(b.op("Flatten", b.op("GlobalAveragePool", x)), 16, CLASSES), [3, SIDE, SIDE])
+    model = onnx.load(path)
+    model.opset_import[0].version = 15
+    onnx.save(model, path)
+    expect(0, "is in training mode", path, data, *GREY, *COMMON)
 
 
 def check_head(at, data, folder):
@@ -246,6 +259,7 @@ def main():
         for name, values in floats[0].items():
             assert np.array_equal(values, floats[1][name]), f"weight {name} differs between the twins"
         check_refusals(at, at["data.npz"] + ":val", folder)
+        check_warning(at["data.npz"] + ":val", folder)
         check_head(at, at["data.npz"], folder)
     print(f"foreign exports: {len(NETWORKS)} networks")
 
