@@ -185,6 +185,7 @@ static void sum_block(wide_fit *wide, int64_t first, int64_t width)
     tn_gram *gram = &wide->gram;
     bool failed = false;
     gram->cols = width;
+    gram->count = (double)wide->positions;
 #pragma omp parallel for schedule(dynamic) reduction(|| : failed)
     for (int64_t t = 0; t < tiles_of(width); t++) {
         int64_t i0 = t * TILE, m = width - i0 < TILE ? width - i0 : TILE;

@@ -8,6 +8,7 @@
 
 #include <dnnl.h>
 #include <omp.h>
+#include <math.h>
 #include <string.h>
 
 enum { MAX_BLOCK = 192, MAX_CHUNKS = 4, SUPER_TILES = 16 };
@@ -472,13 +473,29 @@ void tn_gram_center_cross(tn_gram *gram)
     }
 }
 
+/* rho / (1 - rho) of the shrinkage (1 - rho) S + rho (mean diagonal) I, from the traces of S and
+ * S^2; 0 where there are positions enough. */
+static double shrinkage(const tn_gram *gram, const double *inner, double trace)
+{
+    const double n = gram->count, d = (double)gram->cols, most = 0.25;
+    double squares = 0;
+    if (!(n > 0) || n >= 2 * d || d < 2)
+        return 0;
+    for (int64_t i = 0; i < gram->cols * gram->cols; i++)
+        squares += inner[i] * inner[i];
+    double excess = squares - trace * trace / d;
+    double rho =
+        excess > 0 ? ((1 - 2 / d) * squares + trace * trace) / ((n + 1 - 2 / d) * excess) : 1;
+    return rho < most / (1 + most) ? rho / (1 - rho) : most;
+}
+
 void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping)
 {
     for (int64_t g = 0; g < gram->groups; g++) {
         double *inner = gram->inner + g * gram->cols * gram->cols, sum = 0;
         for (int64_t i = 0; i < gram->cols; i++)
             sum += inner[i * (gram->cols + 1)];
-        damping[g] = fraction * sum / (double)gram->cols;
+        damping[g] = fmax(fraction, shrinkage(gram, inner, sum)) * sum / (double)gram->cols;
         for (int64_t i = 0; i < gram->cols; i++)
             inner[i * (gram->cols + 1)] += damping[g];
     }

@@ -75,7 +75,10 @@ void tn_gram_center_cross(tn_gram *gram);
 
 /* Pulls towards the latent weights w [rows, cols]: with l = fraction x mean diagonal of each group,
  * inner += l I and cross += l w. inner and cross are done separately, inner first: the second call
- * is given the l that the first one returned in `damping` [groups]. */
+ * is given the l that the first one returned in `damping` [groups].
+ * Where fewer than two positions a column were summed (linear layers: one an image), inner is far
+ * from what more would give: the fraction is then at least what oracle approximating shrinkage
+ * (Chen et al. 2010, eq. 23) gives, up to 0.25; more than that helps many bits and harms few. */
 void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping);
 void tn_gram_damp_cross(tn_gram *gram, const float *w, const double *damping);
 
