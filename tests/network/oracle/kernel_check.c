@@ -182,6 +182,8 @@ int oracle_check(uint64_t seed, int count)
 
 /* --- a device -------------------------------------------------------------------------------- */
 
+enum { BEHIND = 128 }; /* bytes */
+
 typedef struct run {
     tn_device *device;
     tn_kernel *kernel;
@@ -191,11 +193,11 @@ typedef struct run {
     void *saved, *state, *workspace;
 } run;
 
-/* Memory in the type that it is stored as. */
+/* Memory in the type that it is stored as, with NaN behind it: what is read there shows. */
 static float *upload_as(run *r, const double *values, int64_t count, float fallback, bool bf16)
 {
     size_t bytes = (size_t)count * (bf16 ? sizeof(uint16_t) : sizeof(float));
-    float *memory = r->device->type->alloc(r->device, bytes + 1);
+    float *memory = r->device->type->alloc(r->device, bytes + BEHIND);
     for (int64_t i = 0; i < count; i++) {
         float x = values ? (float)values[i] : fallback;
         if (bf16)
@@ -203,7 +205,9 @@ static float *upload_as(run *r, const double *values, int64_t count, float fallb
         else
             r->host[i] = x;
     }
-    if (!memory || r->device->type->upload(r->device, memory, r->host, bytes, NULL) != TN_OK)
+    memset((char *)r->host + bytes, 0xff, BEHIND);
+    if (!memory ||
+        r->device->type->upload(r->device, memory, r->host, bytes + BEHIND, NULL) != TN_OK)
         abort();
     return memory;
 }
@@ -318,11 +322,16 @@ static double backward_distance(run *r, tn_arguments *args, bool accumulate, con
     return worst;
 }
 
+/* Memory that holds NaN: what is read before it is written shows. */
 static void *reserve(run *r, size_t bytes)
 {
-    void *memory = r->device->type->alloc(r->device, bytes + 1);
-    if (!memory)
+    void *memory = r->device->type->alloc(r->device, bytes + 1), *poison = malloc(bytes + 1);
+    if (!memory || !poison)
         abort();
+    memset(poison, 0xff, bytes + 1);
+    if (r->device->type->upload(r->device, memory, poison, bytes + 1, NULL) != TN_OK)
+        abort();
+    free(poison);
     return memory;
 }
 
@@ -459,7 +468,7 @@ static int check_made(tn_device *device, tn_random *random, oracle *o, int k)
     double forward, backward;
     make(random, o);
     run r = {.device = device, .o = o};
-    r.host = calloc((size_t)largest(o) + 1, sizeof(float));
+    r.host = calloc((size_t)largest(o) * sizeof(float) + BEHIND, 1);
     int failed = 1;
     if (!r.host || device->type->prepare(device, task, &r.kernel, &error) != TN_OK) {
         printf("%s %d: %s\n", tn_verb_name(task->verb), k, error.message);
@@ -509,7 +518,8 @@ int kernel_check(tn_device *device, tn_precision precision, uint64_t seed, int c
     return failures;
 }
 
-/* 1x1 with odd channels (bf16: data gradient); over three axes (weight gradient); a residual where
+/* Elements of the kernel that meet only padding (bf16: weight gradient); 1x1 with odd channels
+ * (bf16: data gradient); over three axes (weight gradient); a residual where
  * an axis has one element, and with groups: each refused, or computed in another way. */
 int conv_check(tn_device *device, tn_precision precision)
 {
@@ -517,7 +527,8 @@ int conv_check(tn_device *device, tn_precision precision)
         int spatial, batch, in_channels, out_channels, group;
         int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
         bool residual;
-    } convs[] = {{2, 3, 9, 13, 1, {10, 6}, {10, 6}, {1, 1}, {1, 1}, {1, 1}, {0}, {0}, false},
+    } convs[] = {{2, 2, 7, 3, 1, {8, 2}, {6, 1}, {4, 2}, {1, 3}, {1, 1}, {1, 1}, {0, 1}, false},
+                 {2, 3, 9, 13, 1, {10, 6}, {10, 6}, {1, 1}, {1, 1}, {1, 1}, {0}, {0}, false},
                  {3,
                   1,
                   3,
@@ -608,7 +619,7 @@ static int check_loss(tn_device *device, uint64_t seed, int k)
         shares[i] = (double)mix[i];
     }
     run r = {.device = device, .o = &o};
-    r.host = calloc(COUNT + 1, sizeof(float));
+    r.host = calloc(COUNT * sizeof(float) + BEHIND, 1);
     if (!r.host || device->type->prepare(device, &task, &r.kernel, NULL) != TN_OK)
         abort();
     double *keep = o.src[1];
