@@ -336,10 +336,11 @@ static void compare_calibrations(const run *r)
     tn_calibration a = calibrate(model, r, cpu), b = calibrate(model, r, cuda);
     double scales, differ = 1 - equal_codes(&a, &b, &scales);
     double layers = compare_layers(&a, &b), kl = fabs(a.kl - b.kl) / a.kl;
+    const bool spread = differ > 0.002; /* scales are those of the codes */
     bool ok = a.conversion.count == b.conversion.count && a.conversion.count > 0 &&
-              differ <= (r->independent ? 0.002 : 0.15) && layers <= 0.01 && kl <= 0.03 &&
-              scales <= 0.01 && a.bn == b.bn && a.params_changed == b.params_changed &&
-              (a.spilled > 0) == (b.spilled > 0);
+              differ <= (r->independent ? 0.002 : 0.15) && layers <= 0.01 &&
+              kl <= (spread ? 0.1 : 0.03) && scales <= (spread ? 0.1 : 0.01) && a.bn == b.bn &&
+              a.params_changed == b.params_changed && (a.spilled > 0) == (b.spilled > 0);
     printf(
         "%-14s %-8s %-10s %s  %.3f %% of codes differ, scales %.1e, layers' errors %.1e, KL %.5f "
         "and %.5f\n",
