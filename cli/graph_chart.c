@@ -4,7 +4,6 @@
 #include "cli/svg_chart.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { WIDTH = 640, BOX = 210, BOX_WIDTH = 22, ROW = 18, TOP = 6, KEPT_BITS = 32, MOST = 4096 };
 

@@ -5,7 +5,6 @@
 #include "cli/terminal.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { WIDTH = 640, HEIGHT = 300, LEFT = 56, RIGHT = 110, TOP = 14, BOTTOM = 30, TICKS = 4 };

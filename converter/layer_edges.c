@@ -7,7 +7,6 @@
 #define NOBODY SIZE_MAX
 
 typedef struct walk {
-    const tn_layers *layers;
     size_t *layer_of; /* each node's, or NOBODY */
     size_t *owner;    /* of each value, or NOBODY: an input's, a constant's */
     tn_layer_edges *edges;
@@ -74,7 +73,7 @@ tn_status tn_layer_edges_find(const tn_graph *graph, const tn_layers *layers, tn
     for (size_t i = 0; i < graph->n_nodes; i++)
         uses += graph->nodes[i]->n_inputs;
     *edges = (tn_layer_edges){tn_alloc_array(uses, sizeof *edges->edge), 0};
-    walk w = {layers, tn_alloc_array(graph->n_nodes + 1, sizeof *w.layer_of),
+    walk w = {tn_alloc_array(graph->n_nodes + 1, sizeof *w.layer_of),
               tn_alloc_array(graph->n_values + 1, sizeof *w.owner), edges};
     bool complete = edges->edge && w.layer_of && w.owner;
     for (size_t i = 0; i < graph->n_nodes && complete; i++)
@@ -90,6 +89,7 @@ tn_status tn_layer_edges_find(const tn_graph *graph, const tn_layers *layers, tn
     tn_free(w.owner);
     if (!complete) {
         tn_free(edges->edge);
+        *edges = (tn_layer_edges){NULL, 0};
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the layers");
     }
     keep_one_of_each(edges);

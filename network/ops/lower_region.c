@@ -53,6 +53,17 @@ static int64_t clamp(int64_t x, int64_t low, int64_t high)
     return x < low ? low : x > high ? high : x;
 }
 
+/* From the first element of every axis on, each one. */
+static tn_task whole_slice(const tn_plan *plan, size_t src, size_t dst)
+{
+    tn_task task = {.verb = TN_VERB_SLICE};
+    task.slice.src = tn_lower_extent(plan, src);
+    task.slice.dst = tn_lower_extent(plan, dst);
+    for (int i = 0; i < task.slice.src.rank; i++)
+        task.slice.step[i] = 1;
+    return task;
+}
+
 tn_status tn_lower_slice(tn_plan *plan, const tn_node *node, tn_error *error)
 {
     enum { ROOM = 2 * TN_MAX_RANK };
@@ -71,11 +82,7 @@ tn_status tn_lower_slice(tn_plan *plan, const tn_node *node, tn_error *error)
         status = tn_lower_output(plan, node, 0, layout_of(plan, src), &dst, error);
     if (status != TN_OK)
         return status;
-    tn_task task = {.verb = TN_VERB_SLICE};
-    task.slice.src = tn_lower_extent(plan, src);
-    task.slice.dst = tn_lower_extent(plan, dst);
-    for (int i = 0; i < task.slice.src.rank; i++)
-        task.slice.step[i] = 1;
+    tn_task task = whole_slice(plan, src, dst);
     for (int i = 0; i < n; i++) {
         int axis;
         status =
@@ -119,11 +126,7 @@ tn_status tn_lower_split(tn_plan *plan, const tn_node *node, tn_error *error)
         status = tn_lower_output(plan, node, k, layout_of(plan, src), &dst, error);
         if (status != TN_OK)
             break;
-        tn_task task = {.verb = TN_VERB_SLICE};
-        task.slice.src = tn_lower_extent(plan, src);
-        task.slice.dst = tn_lower_extent(plan, dst);
-        for (int i = 0; i < task.slice.src.rank; i++)
-            task.slice.step[i] = 1;
+        tn_task task = whole_slice(plan, src, dst);
         task.slice.start[tn_lower_axis(plan, src, axis)] = start;
         start += plan->values[dst].dims[axis];
         status = tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
@@ -192,11 +195,7 @@ tn_status tn_lower_gather(tn_plan *plan, const tn_node *node, tn_error *error)
     }
     if (status != TN_OK)
         return status;
-    tn_task task = {.verb = TN_VERB_SLICE};
-    task.slice.src = tn_lower_extent(plan, src);
-    task.slice.dst = tn_lower_extent(plan, dst);
-    for (int i = 0; i < task.slice.src.rank; i++)
-        task.slice.step[i] = 1;
+    tn_task task = whole_slice(plan, src, dst);
     task.slice.start[tn_lower_axis(plan, src, axis)] = first;
     task.slice.step[tn_lower_axis(plan, src, axis)] = step;
     status = tn_lower_step(plan, node, &task, &src, 1, dst, NULL, 0, error);
