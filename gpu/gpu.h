@@ -1,5 +1,4 @@
-/* What the files of the CUDA device share: the device, the plain kernel, launching, one prepare
- * function per verb. */
+/* What the files of the CUDA device share: the device, launching, one prepare function per verb. */
 #ifndef TERNION_GPU_GPU_H
 #define TERNION_GPU_GPU_H
 
@@ -12,18 +11,6 @@ typedef struct tn_gpu_device {
     void *staging; /* for import and export, grown when needed */
     size_t staging_bytes;
 } tn_gpu_device;
-
-/* Kernels of the plain kind need nothing beyond their task; others embed it first. */
-typedef struct tn_gpu_task {
-    tn_kernel base;
-    tn_task task;
-} tn_gpu_task;
-
-/* Zeroed, `bytes` >= sizeof(tn_gpu_task). */
-tn_status tn_gpu_task_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
-                             const char *name, size_t bytes, tn_kernel **kernel,
-                             tn_error *error) TN_MUST_CHECK;
-void tn_gpu_task_destroy(tn_kernel *kernel); /* the class's destroy of the plain kind */
 
 static inline tn_gpu *tn_gpu_of(const tn_kernel *kernel)
 {

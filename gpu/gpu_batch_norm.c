@@ -1,7 +1,7 @@
 #include "gpu/gpu.h"
 
 typedef struct norm_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_tiles sums, spread;
     bool batch_statistics; /* of the last forward */
     int parts;
@@ -10,7 +10,7 @@ typedef struct norm_kernel {
 
 #define PASS(k, pass) ((k)->parts > 1 ? TN_GPU_norm_parts_##pass : TN_GPU_norm_##pass)
 #define CODES_PASS(k, pass)                                                                        \
-    ((k)->plain.task.batch_norm.codes ? TN_GPU_norm_codes_##pass : PASS(k, pass))
+    ((k)->base.task.batch_norm.codes ? TN_GPU_norm_codes_##pass : PASS(k, pass))
 
 const char *tn_gpu_batch_norm_refusal(const tn_batch_norm_task *task)
 {
@@ -27,7 +27,7 @@ static size_t factor_bytes(int64_t channels)
 
 static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     tn_norm_args n = {.parts = k->parts,
                       .gamma = args->params[0],
                       .saved = args->saved,
@@ -36,9 +36,9 @@ static tn_norm_args shared_args(const norm_kernel *k, const tn_arguments *args)
                       .residual = t->residual ? args->src[1] : NULL,
                       .sums = k->sums,
                       .spread = k->spread,
-                      .x_bf16 = k->plain.task.bf16_src & 1,
-                      .y_bf16 = k->plain.task.bf16_dst,
-                      .residual_bf16 = k->plain.task.bf16_src >> 1 & 1,
+                      .x_bf16 = k->base.task.bf16_src & 1,
+                      .y_bf16 = k->base.task.bf16_dst,
+                      .residual_bf16 = k->base.task.bf16_src >> 1 & 1,
                       .gated = t->function != TN_FUNCTION_NONE,
                       .epsilon = t->epsilon,
                       .low = t->function == TN_FUNCTION_NONE   ? -INFINITY
@@ -105,7 +105,7 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     const norm_kernel *k = (const norm_kernel *)kernel;
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_norm_args n = shared_args(k, args);
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     float *dstep = t->codes ? args->dparams[4] : NULL;
     n.y = kernel->reads_dst ? args->dst : NULL;
     n.dy = args->ddst;
@@ -133,7 +133,7 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     return status;
 }
 
-static const tn_kernel_class norm_class = {tn_gpu_task_destroy, NULL, norm_forward, norm_backward};
+static const tn_kernel_class norm_class = {tn_kernel_free, NULL, norm_forward, norm_backward};
 
 tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                     tn_error *error)
@@ -141,7 +141,7 @@ tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     const tn_batch_norm_task *t = &task->batch_norm;
     tn_kernel *created;
     tn_status status =
-        tn_gpu_task_create(device, task, &norm_class, "cuda", sizeof(norm_kernel), &created, error);
+        tn_kernel_create(device, task, &norm_class, "cuda", sizeof(norm_kernel), &created, error);
     if (status != TN_OK)
         return status;
     norm_kernel *k = (norm_kernel *)created;

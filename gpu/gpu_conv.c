@@ -7,7 +7,7 @@
 enum { COLUMN_BYTES = 32 << 20, ALIGN = 256, PAD = 8 };
 
 typedef struct conv_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_conv_shape s;
     bool bf16, direct, depthwise, by_library;
     tn_conv_library library;
@@ -37,17 +37,17 @@ static tn_gpu_product product_of(const conv_kernel *k, part which, int64_t image
     int64_t row = s->group * s->ld, filters = out * s->ld;
     switch (which) {
     case FORWARD:
-        return (tn_gpu_product){false, true,  k->plain.task.precision, rows,     out,   s->ld,
-                                row,   s->ld, s->out_channels,         s->group, s->ld, filters,
+        return (tn_gpu_product){false, true,  k->base.task.precision, rows,     out,   s->ld,
+                                row,   s->ld, s->out_channels,        s->group, s->ld, filters,
                                 out};
     case DATA:
-        return (tn_gpu_product){false,    false, k->plain.task.precision,
+        return (tn_gpu_product){false,    false, k->base.task.precision,
                                 rows,     s->ld, out,
                                 k->dy_ld, s->ld, row,
                                 s->group, out,   filters,
                                 s->ld};
     default:
-        return (tn_gpu_product){true,     false, k->plain.task.precision,
+        return (tn_gpu_product){true,     false, k->base.task.precision,
                                 out,      s->ld, rows,
                                 k->dy_ld, row,   s->ld,
                                 s->group, out,   s->ld,
@@ -63,7 +63,7 @@ static void *at(const tn_arguments *args, size_t offset)
 static tn_status conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     tn_weights_args w = {.weight = args->params[0],
                          .bias = t->bias ? args->params[1] : NULL,
                          .packed = args->state,
@@ -93,7 +93,7 @@ static tn_status make_columns(const conv_kernel *k, const tn_arguments *args, in
                               int64_t images, const void **columns, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    const bool src_bf16 = k->plain.task.bf16_src & 1;
+    const bool src_bf16 = k->base.task.bf16_src & 1;
     const void *src = tn_gpu_element(args->src[0], first * s->in_pixels * s->channels, src_bf16);
     *columns = src;
     if (k->direct)
@@ -104,40 +104,40 @@ static tn_status make_columns(const conv_kernel *k, const tn_arguments *args, in
                          .bf16 = k->bf16,
                          .src_bf16 = src_bf16};
     *columns = c.columns;
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_columns, &c,
+    return tn_gpu_launch(tn_gpu_of(&k->base), TN_GPU_columns, &c,
                          images * s->out_pixels * s->group * s->ld, error);
 }
 
 static tn_status depthwise_forward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
-    int64_t batch = k->plain.task.conv.batch;
+    int64_t batch = k->base.task.conv.batch;
     tn_depthwise_args d = {.s = k->s,
                            .src = args->src[0],
                            .weight = args->state,
                            .dst = args->dst,
                            .images = batch,
-                           .src_bf16 = k->plain.task.bf16_src & 1,
-                           .dst_bf16 = k->plain.task.bf16_dst};
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_depthwise, &d,
+                           .src_bf16 = k->base.task.bf16_src & 1,
+                           .dst_bf16 = k->base.task.bf16_dst};
+    return tn_gpu_launch(tn_gpu_of(&k->base), TN_GPU_depthwise, &d,
                          batch * k->s.out_pixels * k->s.out_channels, error);
 }
 
 static tn_status product_forward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
-    int64_t batch = k->plain.task.conv.batch;
+    tn_gpu *gpu = tn_gpu_of(&k->base);
+    int64_t batch = k->base.task.conv.batch;
     tn_status status = TN_OK;
     for (int64_t i = 0; i < batch && status == TN_OK; i += k->images) {
         int64_t images = batch - i < k->images ? batch - i : k->images;
         tn_gpu_product p = product_of(k, FORWARD, images);
         int64_t first = i * s->out_pixels * s->out_channels;
-        float *y = k->plain.task.bf16_dst ? at(args, k->dst_at) : args->dst + first;
+        float *y = k->base.task.bf16_dst ? at(args, k->dst_at) : args->dst + first;
         const void *columns;
         status = make_columns(k, args, i, images, &columns, error);
         if (status == TN_OK)
             status = tn_gpu_multiply(gpu, &p, 1.0f, columns, args->state, 0.0f, y, error);
-        if (status == TN_OK && k->plain.task.bf16_dst)
+        if (status == TN_OK && k->base.task.bf16_dst)
             status = tn_gpu_convert(gpu, y, false, tn_gpu_element(args->dst, first, true), true,
                                     images * s->out_pixels * s->out_channels, false, error);
     }
@@ -147,7 +147,7 @@ static tn_status product_forward(const conv_kernel *k, const tn_arguments *args,
 static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     const float *bias =
         t->fold   ? (const float *)(const void *)((const char *)args->state + k->packed_bytes)
         : t->bias ? args->params[1]
@@ -166,8 +166,8 @@ static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
                                        .function = t->function,
                                        .a = t->a,
                                        .b = t->b,
-                                       .bf16 = k->plain.task.bf16_dst,
-                                       .residual_bf16 = k->plain.task.bf16_src >> 1 & 1};
+                                       .bf16 = k->base.task.bf16_dst,
+                                       .residual_bf16 = k->base.task.bf16_src >> 1 & 1};
     return tn_gpu_epilogue(tn_gpu_of(kernel), &epilogue,
                            t->batch * k->s.out_pixels * t->out_channels, error);
 }
@@ -178,13 +178,12 @@ static tn_status unpack_weights(const conv_kernel *k, const tn_arguments *args, 
     const tn_conv_shape *s = &k->s;
     tn_unpack_args u = {packed, args->dparams[0],        s->cells, s->per_group, s->k,
                         s->ld,  args->accumulate_params, bf16};
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_unpack, &u, s->out_channels * s->k,
-                         error);
+    return tn_gpu_launch(tn_gpu_of(&k->base), TN_GPU_unpack, &u, s->out_channels * s->k, error);
 }
 
 static tn_status library_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
+    tn_gpu *gpu = tn_gpu_of(&k->base);
     tn_status status = TN_OK;
     if (args->dsrc[0])
         status = tn_conv_library_data(&k->library, gpu, args->workspace, args->ddst, args->state,
@@ -200,8 +199,8 @@ static tn_status library_backward(const conv_kernel *k, const tn_arguments *args
 static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
-    int64_t batch = k->plain.task.conv.batch, count = s->out_channels * s->cells;
+    tn_gpu *gpu = tn_gpu_of(&k->base);
+    int64_t batch = k->base.task.conv.batch, count = s->out_channels * s->cells;
     tn_depthwise_args d = {.s = *s,
                            .src = args->src[0],
                            .weight = args->state,
@@ -211,8 +210,8 @@ static tn_status depthwise_backward(const conv_kernel *k, const tn_arguments *ar
                            .images = batch,
                            .chunks = k->chunks,
                            .accumulate = args->dsrc[0] && args->accumulate[0],
-                           .src_bf16 = k->plain.task.bf16_src & 1,
-                           .dst_bf16 = k->plain.task.bf16_dst};
+                           .src_bf16 = k->base.task.bf16_src & 1,
+                           .dst_bf16 = k->base.task.bf16_dst};
     tn_status status = TN_OK;
     if (args->dsrc[0])
         status = tn_gpu_launch(gpu, TN_GPU_depthwise_data, &d, batch * s->in_pixels * s->channels,
@@ -230,7 +229,7 @@ static tn_status make_dy(const conv_kernel *k, const tn_arguments *args, int64_t
                          int64_t images, const void **dy, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     const void *from = tn_gpu_element(args->ddst, first * s->out_pixels * s->out_channels, bf16);
     *dy = from;
     if (!k->bf16)
@@ -238,17 +237,17 @@ static tn_status make_dy(const conv_kernel *k, const tn_arguments *args, int64_t
     tn_operand_args o = {from, at(args, k->dy_at), s->out_channels, s->out_channels, k->dy_ld, true,
                          bf16};
     *dy = o.dst;
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_operand, &o,
-                         images * s->out_pixels * k->dy_ld, error);
+    return tn_gpu_launch(tn_gpu_of(&k->base), TN_GPU_operand, &o, images * s->out_pixels * k->dy_ld,
+                         error);
 }
 
 static tn_status data_chunk(const conv_kernel *k, const tn_arguments *args, int64_t first,
                             int64_t images, const void *dy, tn_error *error)
 {
     const tn_conv_shape *s = &k->s;
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
+    tn_gpu *gpu = tn_gpu_of(&k->base);
     tn_gpu_product p = product_of(k, DATA, images);
-    const bool bf16 = k->plain.task.bf16_src & 1;
+    const bool bf16 = k->base.task.bf16_src & 1;
     float *dx = tn_gpu_element(args->dsrc[0], first * s->in_pixels * s->channels, bf16);
     float *columns = k->direct ? dx : at(args, k->back_at);
     float beta = k->direct && args->accumulate[0] ? 1.0f : 0.0f;
@@ -265,7 +264,7 @@ static tn_status data_chunk(const conv_kernel *k, const tn_arguments *args, int6
 
 static tn_status product_backward(const conv_kernel *k, const tn_arguments *args, tn_error *error)
 {
-    int64_t batch = k->plain.task.conv.batch;
+    int64_t batch = k->base.task.conv.batch;
     tn_status status = TN_OK;
     for (int64_t i = 0; i < batch && status == TN_OK; i += k->images) {
         int64_t images = batch - i < k->images ? batch - i : k->images;
@@ -278,7 +277,7 @@ static tn_status product_backward(const conv_kernel *k, const tn_arguments *args
         tn_gpu_product p = product_of(k, WEIGHTS, images);
         status = make_columns(k, args, i, images, &columns, error);
         if (status == TN_OK)
-            status = tn_gpu_multiply(tn_gpu_of(&k->plain.base), &p, 1.0f, dy, columns,
+            status = tn_gpu_multiply(tn_gpu_of(&k->base), &p, 1.0f, dy, columns,
                                      i > 0 ? 1.0f : 0.0f, at(args, k->weights_at), error);
     }
     return status == TN_OK && args->dparams[0]
@@ -289,13 +288,13 @@ static tn_status product_backward(const conv_kernel *k, const tn_arguments *args
 static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     tn_status status = k->depthwise    ? depthwise_backward(k, args, error)
                        : k->by_library ? library_backward(k, args, error)
                                        : product_backward(k, args, error);
     if (status == TN_OK && t->bias && args->dparams[1])
         status =
-            tn_gpu_column_sums(tn_gpu_of(kernel), args->ddst, k->plain.task.bf16_dst,
+            tn_gpu_column_sums(tn_gpu_of(kernel), args->ddst, k->base.task.bf16_dst,
                                t->batch * k->s.out_pixels, t->out_channels, at(args, k->partial_at),
                                args->dparams[1], 1.0f, args->accumulate_params, error);
     return status;
@@ -304,7 +303,7 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
 static void conv_destroy(tn_kernel *kernel)
 {
     tn_conv_library_done(&((conv_kernel *)kernel)->library);
-    tn_gpu_task_destroy(kernel);
+    tn_kernel_free(kernel);
 }
 
 static const tn_kernel_class conv_class = {conv_destroy, conv_pack, conv_forward, conv_backward};
@@ -319,7 +318,7 @@ static bool reads_activations(const conv_kernel *k)
 
 static void set_shape(conv_kernel *k)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     tn_conv_shape *s = &k->s;
     s->channels = t->in_channels;
     s->out_channels = t->out_channels;
@@ -350,7 +349,7 @@ static void set_shape(conv_kernel *k)
 static void place(conv_kernel *k, bool backward)
 {
     const tn_conv_shape *s = &k->s;
-    int64_t batch = k->plain.task.conv.batch, image = s->out_pixels * s->group * s->ld;
+    int64_t batch = k->base.task.conv.batch, image = s->out_pixels * s->group * s->ld;
     size_t total = 0;
     k->images = k->direct ? batch : COLUMN_BYTES / (int64_t)sizeof(float) / (image ? image : 1);
     k->images = k->images < 1 ? 1 : k->images > batch ? batch : k->images;
@@ -360,7 +359,7 @@ static void place(conv_kernel *k, bool backward)
         k->columns_at = total;
         total += round_up((size_t)(k->images * image) * element(k));
         k->dst_at = total; /* results before they are stored as bf16 */
-        if (k->plain.task.bf16_dst)
+        if (k->base.task.bf16_dst)
             total +=
                 round_up((size_t)(k->images * s->out_pixels * s->out_channels) * sizeof(float));
     }
@@ -383,7 +382,7 @@ static void place(conv_kernel *k, bool backward)
         k->partial_at = total;
         total += round_up(sums);
     }
-    k->plain.base.workspace_bytes = total;
+    k->base.workspace_bytes = total;
 }
 
 /* Gradients by cuDNN 9.19 of convolutions with a stride and a dilation in one axis were wrong on an
@@ -398,7 +397,7 @@ static bool library_serves(const conv_kernel *k)
 
 static tn_status prepare_products(const conv_kernel *k, tn_gpu *gpu, bool backward, tn_error *error)
 {
-    int64_t batch = k->plain.task.conv.batch, sizes[2] = {k->images, batch % k->images};
+    int64_t batch = k->base.task.conv.batch, sizes[2] = {k->images, batch % k->images};
     tn_status status = TN_OK;
     for (int i = 0; i < 2; i++)
         for (part which = FORWARD; which <= (backward ? WEIGHTS : FORWARD); which++) {
@@ -413,8 +412,8 @@ tn_status tn_gpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
                               tn_error *error)
 {
     tn_kernel *created;
-    tn_status status = tn_gpu_task_create(device, task, &conv_class, "cuBLASLt",
-                                          sizeof(conv_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &conv_class, "cuBLASLt", sizeof(conv_kernel),
+                                        &created, error);
     if (status != TN_OK)
         return status;
     conv_kernel *k = (conv_kernel *)created;

@@ -288,22 +288,3 @@ bool tn_device_cuda_built(void)
 {
     return true;
 }
-
-tn_status tn_gpu_task_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
-                             const char *name, size_t bytes, tn_kernel **kernel, tn_error *error)
-{
-    tn_gpu_task *k = tn_alloc_zero(1, bytes);
-    if (!k)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
-    k->base.device = device;
-    k->base.type = type;
-    k->base.name = name;
-    k->task = *task;
-    *kernel = &k->base;
-    return TN_OK;
-}
-
-void tn_gpu_task_destroy(tn_kernel *kernel)
-{
-    tn_free(kernel);
-}

@@ -7,7 +7,7 @@
 
 static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_unary_task *t = &((tn_gpu_task *)kernel)->task.unary;
+    const tn_unary_task *t = &kernel->task.unary;
     tn_unary_args k = {args->src[0],
                        args->dst,
                        t->function,
@@ -15,13 +15,13 @@ static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
                        t->b,
                        t->count,
                        tn_gpu_aligned(args->src[0], args->dst),
-                       ((tn_gpu_task *)kernel)->task.bf16_dst};
+                       kernel->task.bf16_dst};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_unary, &k, (t->count + 3) / 4, error);
 }
 
 static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_unary_task *t = &((tn_gpu_task *)kernel)->task.unary;
+    const tn_unary_task *t = &kernel->task.unary;
     if (!args->dsrc[0])
         return TN_OK;
     tn_unary_backward_args k = {kernel->reads_src ? args->src[0] : NULL,
@@ -32,13 +32,12 @@ static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_
                                 t->a,
                                 t->b,
                                 args->accumulate[0],
-                                ((tn_gpu_task *)kernel)->task.bf16_dst};
+                                kernel->task.bf16_dst};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_unary_backward, &k, t->count, error);
 }
 
-static const tn_kernel_class unary_class = {tn_gpu_task_destroy, NULL, unary_forward,
-                                            unary_backward};
-static const tn_kernel_class unary_forward_class = {tn_gpu_task_destroy, NULL, unary_forward, NULL};
+static const tn_kernel_class unary_class = {tn_kernel_free, NULL, unary_forward, unary_backward};
+static const tn_kernel_class unary_forward_class = {tn_kernel_free, NULL, unary_forward, NULL};
 
 bool tn_gpu_function_has_backward(tn_function function)
 {
@@ -51,8 +50,8 @@ tn_status tn_gpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel
     bool backward = tn_gpu_function_has_backward(task->unary.function);
     tn_kernel *k;
     tn_status status =
-        tn_gpu_task_create(device, task, backward ? &unary_class : &unary_forward_class, "cuda",
-                           sizeof(tn_gpu_task), &k, error);
+        tn_kernel_create(device, task, backward ? &unary_class : &unary_forward_class, "cuda",
+                         sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = tn_function_by_source(task->unary.function);
@@ -72,7 +71,7 @@ tn_status tn_gpu_epilogue(tn_gpu *gpu, const tn_epilogue_args *epilogue, int64_t
 /* --- binary --- */
 
 typedef struct binary_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_binary_args args; /* shapes; the pointers come with each run */
     int64_t count, counts[2];
     int chunks[2];
@@ -150,8 +149,7 @@ static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return status;
 }
 
-static const tn_kernel_class binary_class = {tn_gpu_task_destroy, NULL, binary_forward,
-                                             binary_backward};
+static const tn_kernel_class binary_class = {tn_kernel_free, NULL, binary_forward, binary_backward};
 
 tn_status tn_gpu_binary_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                 tn_error *error)
@@ -159,8 +157,8 @@ tn_status tn_gpu_binary_prepare(tn_device *device, const tn_task *task, tn_kerne
     const tn_binary_task *t = &task->binary;
     int64_t dims[TN_MAX_RANK], a[TN_MAX_RANK], b[TN_MAX_RANK];
     tn_kernel *created;
-    tn_status status = tn_gpu_task_create(device, task, &binary_class, "cuda",
-                                          sizeof(binary_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &binary_class, "cuda", sizeof(binary_kernel),
+                                        &created, error);
     if (status != TN_OK)
         return status;
     binary_kernel *k = (binary_kernel *)created;
@@ -204,7 +202,7 @@ tn_status tn_gpu_convert(tn_gpu *gpu, const void *src, bool src_bf16, void *dst,
 
 static tn_status quantize_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_task *task = &((tn_gpu_task *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_quantize_task *t = &task->quantize;
     tn_affine_args k = {args->src[0], args->src[1], t->zero ? args->src[2] : NULL,
                         args->dst,    t->axis,      t->inner,
@@ -213,11 +211,11 @@ static tn_status quantize_forward(tn_kernel *kernel, const tn_arguments *args, t
                          error);
 }
 
-static const tn_kernel_class quantize_class = {tn_gpu_task_destroy, NULL, quantize_forward, NULL};
+static const tn_kernel_class quantize_class = {tn_kernel_free, NULL, quantize_forward, NULL};
 
 tn_status tn_gpu_quantize_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                   tn_error *error)
 {
-    return tn_gpu_task_create(device, task, &quantize_class, "cuda", sizeof(tn_gpu_task), kernel,
-                              error);
+    return tn_kernel_create(device, task, &quantize_class, "cuda", sizeof(tn_kernel), kernel,
+                            error);
 }

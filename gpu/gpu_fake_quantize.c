@@ -12,7 +12,7 @@ static tn_fake_quantize_args arguments(const tn_fake_quantize_task *t, const tn_
 
 static tn_status fake_quantize_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_fake_quantize_task *t = &((tn_gpu_task *)kernel)->task.fake_quantize;
+    const tn_fake_quantize_task *t = &kernel->task.fake_quantize;
     tn_fake_quantize_args k = arguments(t, args);
     k.dst = args->dst;
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_fake_quantize, &k, t->count, error);
@@ -21,7 +21,7 @@ static tn_status fake_quantize_forward(tn_kernel *kernel, const tn_arguments *ar
 static tn_status fake_quantize_backward(tn_kernel *kernel, const tn_arguments *args,
                                         tn_error *error)
 {
-    const tn_fake_quantize_task *t = &((tn_gpu_task *)kernel)->task.fake_quantize;
+    const tn_fake_quantize_task *t = &kernel->task.fake_quantize;
     tn_gpu *gpu = tn_gpu_of(kernel);
     tn_fake_quantize_args k = arguments(t, args);
     tn_status status = TN_OK;
@@ -42,15 +42,15 @@ static tn_status fake_quantize_backward(tn_kernel *kernel, const tn_arguments *a
     return status;
 }
 
-static const tn_kernel_class fake_quantize_class = {tn_gpu_task_destroy, NULL,
-                                                    fake_quantize_forward, fake_quantize_backward};
+static const tn_kernel_class fake_quantize_class = {tn_kernel_free, NULL, fake_quantize_forward,
+                                                    fake_quantize_backward};
 
 tn_status tn_gpu_fake_quantize_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                        tn_error *error)
 {
     tn_kernel *k;
-    tn_status status = tn_gpu_task_create(device, task, &fake_quantize_class, "cuda",
-                                          sizeof(tn_gpu_task), &k, error);
+    tn_status status =
+        tn_kernel_create(device, task, &fake_quantize_class, "cuda", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = true;

@@ -9,7 +9,7 @@ typedef struct operand { /* a matrix as it is stored, batched */
 } operand;
 
 typedef struct gemm_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     bool bf16;
     operand a, b, dy;
     size_t a_at, b_at, dy_at, gate_at, partial_at; /* workspace */
@@ -32,35 +32,35 @@ typedef enum part { FORWARD, INTO_A, INTO_B } part;
  * shared b are one per matrix, added in order. */
 static tn_gpu_product product_of(const gemm_kernel *k, part which)
 {
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     int64_t b_stride = t->shared_b ? 0 : k->b.stride, ab = t->m * t->k;
     int64_t batch = which == INTO_B && t->shared_b ? 1 : t->batch, bb = t->k * t->n;
     const operand *a = &k->a, *b = &k->b, *d = &k->dy;
     if (which == FORWARD)
-        return (tn_gpu_product){t->trans_a, t->trans_b, k->plain.task.precision,
+        return (tn_gpu_product){t->trans_a, t->trans_b, k->base.task.precision,
                                 t->m,       t->n,       t->k,
                                 a->ld,      b->ld,      t->n,
                                 batch,      a->stride,  b_stride,
                                 t->m * t->n};
     if (which == INTO_A && !t->trans_a)
-        return (tn_gpu_product){false, !t->trans_b, k->plain.task.precision,
+        return (tn_gpu_product){false, !t->trans_b, k->base.task.precision,
                                 t->m,  t->k,        t->n,
                                 d->ld, b->ld,       t->k,
                                 batch, d->stride,   b_stride,
                                 ab};
     if (which == INTO_A)
-        return (tn_gpu_product){t->trans_b, true,     k->plain.task.precision,
+        return (tn_gpu_product){t->trans_b, true,     k->base.task.precision,
                                 t->k,       t->m,     t->n,
                                 b->ld,      d->ld,    t->m,
                                 batch,      b_stride, d->stride,
                                 ab};
     if (!t->trans_b)
-        return (tn_gpu_product){!t->trans_a, false,     k->plain.task.precision,
+        return (tn_gpu_product){!t->trans_a, false,     k->base.task.precision,
                                 t->k,        t->n,      t->m,
                                 a->ld,       d->ld,     t->n,
                                 batch,       a->stride, d->stride,
                                 bb};
-    return (tn_gpu_product){true,  t->trans_a, k->plain.task.precision,
+    return (tn_gpu_product){true,  t->trans_a, k->base.task.precision,
                             t->n,  t->k,       t->m,
                             d->ld, a->ld,      t->k,
                             batch, d->stride,  a->stride,
@@ -91,14 +91,13 @@ static tn_status convert(const gemm_kernel *k, const float *from, const operand 
                          void *to, tn_error *error)
 {
     tn_operand_args args = {from, to, o->cols, o->cols, o->ld, true, false};
-    return tn_gpu_launch(tn_gpu_of(&k->plain.base), TN_GPU_operand, &args, batch * o->stride,
-                         error);
+    return tn_gpu_launch(tn_gpu_of(&k->base), TN_GPU_operand, &args, batch * o->stride, error);
 }
 
 static tn_status gemm_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const gemm_kernel *k = (const gemm_kernel *)kernel;
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     if (!k->bf16 || !t->const_b)
         return TN_OK;
     return convert(k, args->params[find(t).b_param], &k->b, t->shared_b ? 1 : t->batch, args->state,
@@ -109,7 +108,7 @@ static tn_status gemm_pack(tn_kernel *kernel, const tn_arguments *args, tn_error
 static tn_status make_operands(const gemm_kernel *k, const tn_arguments *args, const void **a,
                                const void **b, tn_error *error)
 {
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     places p = find(t);
     char *workspace = args->workspace;
     *a = args->src[0];
@@ -131,7 +130,7 @@ static tn_status make_operands(const gemm_kernel *k, const tn_arguments *args, c
 static tn_status gemm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const gemm_kernel *k = (const gemm_kernel *)kernel;
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     tn_gpu *gpu = tn_gpu_of(kernel);
     int64_t count = t->batch * t->m * t->n;
     tn_gpu_product p = product_of(k, FORWARD);
@@ -162,8 +161,8 @@ static tn_status gemm_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
 static tn_status backward_c(const gemm_kernel *k, const tn_arguments *args, const float *dy,
                             tn_error *error)
 {
-    const tn_gemm_task *t = &k->plain.task.gemm;
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
+    const tn_gemm_task *t = &k->base.task.gemm;
+    tn_gpu *gpu = tn_gpu_of(&k->base);
     places p = find(t);
     float *dc = p.c_param >= 0 ? args->dparams[p.c_param]
                 : p.c_src >= 0 ? args->dsrc[p.c_src]
@@ -182,14 +181,14 @@ static tn_status backward_c(const gemm_kernel *k, const tn_arguments *args, cons
 static tn_status backward_b(const gemm_kernel *k, const void *a, const void *dy, float *db,
                             bool add, tn_error *error)
 {
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     tn_gpu_product p = product_of(k, INTO_B);
     size_t element = k->bf16 ? sizeof(tn_bf16) : sizeof(float);
     tn_status status = TN_OK;
     for (int64_t i = 0; i < (t->shared_b ? t->batch : 1) && status == TN_OK; i++) {
         const char *ai = (const char *)a + (size_t)(i * k->a.stride) * element;
         const char *di = (const char *)dy + (size_t)(i * k->dy.stride) * element;
-        status = tn_gpu_multiply(tn_gpu_of(&k->plain.base), &p, t->alpha, t->trans_b ? di : ai,
+        status = tn_gpu_multiply(tn_gpu_of(&k->base), &p, t->alpha, t->trans_b ? di : ai,
                                  t->trans_b ? ai : di, add || i > 0 ? 1.0f : 0.0f, db, error);
     }
     return status;
@@ -198,7 +197,7 @@ static tn_status backward_b(const gemm_kernel *k, const void *a, const void *dy,
 static tn_status gemm_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const gemm_kernel *k = (const gemm_kernel *)kernel;
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     tn_gpu *gpu = tn_gpu_of(kernel);
     places at = find(t);
     float *db = at.b_param >= 0 ? args->dparams[at.b_param] : args->dsrc[at.b_src];
@@ -230,12 +229,11 @@ static tn_status gemm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     return status == TN_OK ? backward_c(k, args, dy, error) : status;
 }
 
-static const tn_kernel_class gemm_class = {tn_gpu_task_destroy, gemm_pack, gemm_forward,
-                                           gemm_backward};
+static const tn_kernel_class gemm_class = {tn_kernel_free, gemm_pack, gemm_forward, gemm_backward};
 
 static void place(gemm_kernel *k, bool backward)
 {
-    const tn_gemm_task *t = &k->plain.task.gemm;
+    const tn_gemm_task *t = &k->base.task.gemm;
     int64_t b_batch = t->shared_b ? 1 : t->batch;
     size_t total = 0;
     if (k->bf16) {
@@ -244,7 +242,7 @@ static void place(gemm_kernel *k, bool backward)
         k->b_at = total;
         total += t->const_b ? 0 : round_up((size_t)(b_batch * k->b.stride) * sizeof(tn_bf16));
         if (t->const_b)
-            k->plain.base.state_bytes = round_up((size_t)(b_batch * k->b.stride) * sizeof(tn_bf16));
+            k->base.state_bytes = round_up((size_t)(b_batch * k->b.stride) * sizeof(tn_bf16));
     }
     if (backward) {
         k->dy_at = total;
@@ -256,7 +254,7 @@ static void place(gemm_kernel *k, bool backward)
         k->partial_at = total;
         total += round_up(tn_gpu_column_sums_bytes(t->batch * t->m, t->n));
     }
-    k->plain.base.workspace_bytes = total;
+    k->base.workspace_bytes = total;
 }
 
 tn_status tn_gpu_gemm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -264,8 +262,8 @@ tn_status tn_gpu_gemm_prepare(tn_device *device, const tn_task *task, tn_kernel 
 {
     const tn_gemm_task *t = &task->gemm;
     tn_kernel *created;
-    tn_status status = tn_gpu_task_create(device, task, &gemm_class, "cuBLASLt",
-                                          sizeof(gemm_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &gemm_class, "cuBLASLt", sizeof(gemm_kernel),
+                                        &created, error);
     if (status != TN_OK)
         return status;
     gemm_kernel *k = (gemm_kernel *)created;
@@ -280,7 +278,7 @@ tn_status tn_gpu_gemm_prepare(tn_device *device, const tn_task *task, tn_kernel 
             status = tn_gpu_product_prepare(tn_gpu_of(created), &p, error);
     }
     if (status != TN_OK) {
-        tn_gpu_task_destroy(created);
+        tn_kernel_free(created);
         return status;
     }
     created->reads_src = true;

@@ -5,7 +5,7 @@
 enum { ALIGN = 256, MOST_TILES = 16, MOST_PRODUCTS = 1 << 26 };
 
 typedef struct gram_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_gram_layout layout;
     int64_t tiles, present_ld;                /* tiles at a time */
     size_t products_at, present_at, parts_at; /* workspace; tiles are first */
@@ -42,7 +42,7 @@ static tn_gpu_product present_product(const gram_kernel *k, int64_t tiles)
     return (tn_gpu_product){.trans_b = true,
                             .precision = TN_PRECISION_FP32,
                             .m = tiles * TN_GRAM_TILE,
-                            .n = k->plain.task.gram.outputs,
+                            .n = k->base.task.gram.outputs,
                             .k = l->cols,
                             .lda = l->width,
                             .ldb = l->y_at,
@@ -52,7 +52,7 @@ static tn_gpu_product present_product(const gram_kernel *k, int64_t tiles)
 
 static tn_gram_args arguments(const gram_kernel *k, const tn_arguments *args)
 {
-    const tn_gram_task *t = &k->plain.task.gram;
+    const tn_gram_task *t = &k->base.task.gram;
     const float *const *p = args->params;
     char *workspace = args->workspace;
     tn_gram_args a = {.l = k->layout,
@@ -94,13 +94,13 @@ static tn_gram_args arguments(const gram_kernel *k, const tn_arguments *args)
 static tn_status add_tiles(const gram_kernel *k, tn_gram_args *a, const float *values,
                            int64_t tiles, tn_error *error)
 {
-    tn_gpu *gpu = tn_gpu_of(&k->plain.base);
+    tn_gpu *gpu = tn_gpu_of(&k->base);
     const tn_gram_layout *l = &k->layout;
     const tn_gpu_product sums = sums_product(k, tiles), present = present_product(k, tiles);
     a->tiles_count = tiles;
     tn_status status =
         tn_gpu_launch(gpu, TN_GPU_gram_tile, a, tiles * TN_GRAM_TILE * l->width, error);
-    if (status == TN_OK && k->plain.task.gram.relaxed) {
+    if (status == TN_OK && k->base.task.gram.relaxed) {
         status =
             tn_gpu_multiply(gpu, &present, 1.0f, a->tiles, values + a->group * a->outputs * l->y_at,
                             0.0f, (float *)(uintptr_t)a->present, error);
@@ -121,7 +121,7 @@ static tn_status add_tiles(const gram_kernel *k, tn_gram_args *a, const float *v
 static tn_status gram_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const gram_kernel *k = (const gram_kernel *)kernel;
-    const tn_gram_task *t = &k->plain.task.gram;
+    const tn_gram_task *t = &k->base.task.gram;
     const tn_gram_layout *l = &k->layout;
     tn_gram_args a = arguments(k, args);
     double *sums = (double *)(void *)args->dst;
@@ -143,11 +143,11 @@ static tn_status gram_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     return status;
 }
 
-static const tn_kernel_class gram_class = {tn_gpu_task_destroy, NULL, gram_forward, NULL};
+static const tn_kernel_class gram_class = {tn_kernel_free, NULL, gram_forward, NULL};
 
 static void place(gram_kernel *k)
 {
-    const tn_gram_task *t = &k->plain.task.gram;
+    const tn_gram_task *t = &k->base.task.gram;
     const tn_gram_layout *l = &k->layout;
     int64_t product = l->cols * l->sum_width, most = MOST_PRODUCTS / product;
     k->tiles = most < 1 ? 1 : most > MOST_TILES ? MOST_TILES : most;
@@ -157,7 +157,7 @@ static void place(gram_kernel *k)
     k->present_at = k->products_at + round_up(k->tiles * product * (int64_t)sizeof(float));
     k->parts_at =
         k->present_at + (t->relaxed ? round_up(rows * k->present_ld * (int64_t)sizeof(float)) : 0);
-    k->plain.base.workspace_bytes =
+    k->base.workspace_bytes =
         k->parts_at + round_up(k->tiles * 2 * t->outputs * (int64_t)sizeof(double));
 }
 
@@ -165,8 +165,8 @@ tn_status tn_gpu_gram_prepare(tn_device *device, const tn_task *task, tn_kernel 
                               tn_error *error)
 {
     tn_kernel *created;
-    tn_status status = tn_gpu_task_create(device, task, &gram_class, "cuBLASLt",
-                                          sizeof(gram_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &gram_class, "cuBLASLt", sizeof(gram_kernel),
+                                        &created, error);
     if (status != TN_OK)
         return status;
     gram_kernel *k = (gram_kernel *)created;
@@ -184,6 +184,6 @@ tn_status tn_gpu_gram_prepare(tn_device *device, const tn_task *task, tn_kernel 
     if (status == TN_OK)
         *kernel = created;
     else
-        tn_gpu_task_destroy(created);
+        tn_kernel_free(created);
     return status;
 }

@@ -8,7 +8,7 @@ static size_t part_bytes(const tn_loss_task *t)
 
 static tn_status loss_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_loss_task *t = &((tn_gpu_task *)kernel)->task.loss;
+    const tn_loss_task *t = &kernel->task.loss;
     tn_gpu *gpu = tn_gpu_of(kernel);
     bool backward = args->dsrc && args->dsrc[0];
     tn_criterion_args k = {.logits = args->src[0],
@@ -41,14 +41,14 @@ static tn_status loss_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     return status;
 }
 
-static const tn_kernel_class loss_class = {tn_gpu_task_destroy, NULL, loss_forward, NULL};
+static const tn_kernel_class loss_class = {tn_kernel_free, NULL, loss_forward, NULL};
 
 tn_status tn_gpu_loss_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
 {
     tn_kernel *k;
     tn_status status =
-        tn_gpu_task_create(device, task, &loss_class, "cuda", sizeof(tn_gpu_task), &k, error);
+        tn_kernel_create(device, task, &loss_class, "cuda", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->workspace_bytes = part_bytes(&task->loss) + (size_t)task->loss.rows * 4 * sizeof(double);

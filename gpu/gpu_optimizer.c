@@ -5,7 +5,7 @@
 #include "core/memory.h"
 
 typedef struct optimizer_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_update_entry *entries; /* [n] */
     const void *filled;       /* the state that has them */
     int64_t elements, chunks;
@@ -15,7 +15,7 @@ static const size_t header_bytes = (sizeof(tn_update) + 63) / 64 * 64;
 
 static tn_update_args arguments(const optimizer_kernel *k, const tn_arguments *args)
 {
-    const tn_optimizer_task *t = &k->plain.task.optimizer;
+    const tn_optimizer_task *t = &k->base.task.optimizer;
     const char *state = args->state;
     return (tn_update_args){.header = args->state,
                             .step = args->step,
@@ -35,7 +35,7 @@ static tn_status optimizer_pack(tn_kernel *kernel, const tn_arguments *args, tn_
     tn_status status = TN_OK;
     if (k->filled != args->state)
         status = tn_gpu_copy(gpu, (char *)args->state + header_bytes, k->entries,
-                             (size_t)k->plain.task.optimizer.n * sizeof(*k->entries), TN_GPU_UPLOAD,
+                             (size_t)k->base.task.optimizer.n * sizeof(*k->entries), TN_GPU_UPLOAD,
                              error);
     if (status == TN_OK)
         k->filled = args->state;
@@ -75,7 +75,7 @@ static const tn_kernel_class norm_class = {optimizer_destroy, optimizer_pack, no
 
 static void lay_out(optimizer_kernel *k)
 {
-    const tn_optimizer_task *t = &k->plain.task.optimizer;
+    const tn_optimizer_task *t = &k->base.task.optimizer;
     for (int i = 0; i < t->n; i++) {
         const tn_optimizer_item *item = &t->items[i];
         k->entries[i] = (tn_update_entry){.element = k->elements,
@@ -92,9 +92,9 @@ static void lay_out(optimizer_kernel *k)
         k->elements += item->count;
         k->chunks += (item->count + TN_NORM_CHUNK - 1) / TN_NORM_CHUNK;
     }
-    k->plain.task.optimizer.items = NULL; /* the caller's */
-    k->plain.base.workspace_bytes = (size_t)k->chunks * sizeof(double);
-    k->plain.base.state_bytes = header_bytes + (size_t)t->n * sizeof(*k->entries);
+    k->base.task.optimizer.items = NULL; /* the caller's */
+    k->base.workspace_bytes = (size_t)k->chunks * sizeof(double);
+    k->base.state_bytes = header_bytes + (size_t)t->n * sizeof(*k->entries);
 }
 
 tn_status tn_gpu_optimizer_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -104,7 +104,7 @@ tn_status tn_gpu_optimizer_prepare(tn_device *device, const tn_task *task, tn_ke
     const tn_kernel_class *type = task->verb == TN_VERB_NORM ? &norm_class : &optimizer_class;
     size_t n = (size_t)task->optimizer.n;
     tn_status status =
-        tn_gpu_task_create(device, task, type, "cuda", sizeof(optimizer_kernel), &created, error);
+        tn_kernel_create(device, task, type, "cuda", sizeof(optimizer_kernel), &created, error);
     if (status != TN_OK)
         return status;
     optimizer_kernel *k = (optimizer_kernel *)created;
@@ -129,17 +129,16 @@ static tn_status judge_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
 {
     const tn_step_args k = {.state = args->step,
                             .squares = (const double *)(const void *)args->src[0],
-                            .clip = ((tn_gpu_task *)kernel)->task.judge.clip};
+                            .clip = kernel->task.judge.clip};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_judge, &k, 1, error);
 }
 
-static const tn_kernel_class tally_class = {tn_gpu_task_destroy, NULL, tally_forward, NULL};
-static const tn_kernel_class judge_class = {tn_gpu_task_destroy, NULL, judge_forward, NULL};
+static const tn_kernel_class tally_class = {tn_kernel_free, NULL, tally_forward, NULL};
+static const tn_kernel_class judge_class = {tn_kernel_free, NULL, judge_forward, NULL};
 
 tn_status tn_gpu_step_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
 {
-    return tn_gpu_task_create(device, task,
-                              task->verb == TN_VERB_TALLY ? &tally_class : &judge_class, "cuda",
-                              sizeof(tn_gpu_task), kernel, error);
+    return tn_kernel_create(device, task, task->verb == TN_VERB_TALLY ? &tally_class : &judge_class,
+                            "cuda", sizeof(tn_kernel), kernel, error);
 }

@@ -1,7 +1,7 @@
 #include "gpu/gpu.h"
 
 typedef struct pool_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_pooling_args args; /* shapes; the pointers come with each run */
 } pool_kernel;
 
@@ -13,7 +13,7 @@ static tn_status pool_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     pool.dst = args->dst;
     pool.index = kernel->saved_bytes ? args->saved : NULL;
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_pooling, &pool,
-                         k->plain.task.pool.batch * pool.out_pixels * pool.channels / pool.width,
+                         k->base.task.pool.batch * pool.out_pixels * pool.channels / pool.width,
                          error);
 }
 
@@ -28,11 +28,11 @@ static tn_status pool_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     pool.index = args->saved;
     pool.accumulate = args->accumulate[0];
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_pooling_backward, &pool,
-                         k->plain.task.pool.batch * pool.in_pixels * pool.channels / pool.width,
+                         k->base.task.pool.batch * pool.in_pixels * pool.channels / pool.width,
                          error);
 }
 
-static const tn_kernel_class pool_class = {tn_gpu_task_destroy, NULL, pool_forward, pool_backward};
+static const tn_kernel_class pool_class = {tn_kernel_free, NULL, pool_forward, pool_backward};
 
 tn_status tn_gpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
@@ -40,7 +40,7 @@ tn_status tn_gpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel 
     const tn_pool_task *t = &task->pool;
     tn_kernel *created;
     tn_status status =
-        tn_gpu_task_create(device, task, &pool_class, "cuda", sizeof(pool_kernel), &created, error);
+        tn_kernel_create(device, task, &pool_class, "cuda", sizeof(pool_kernel), &created, error);
     if (status != TN_OK)
         return status;
     tn_pooling_args *p = &((pool_kernel *)created)->args;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct quantizer_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_quantizer_item *items; /* [n] */
     tn_latent_entry *entries; /* [n]: what pack uploads */
     int n;
@@ -132,8 +132,8 @@ static void lay_out(quantizer_kernel *k)
     k->slopes_at = (size_t)parts * sizeof(tn_latent_part);
     k->keys_at = k->slopes_at + (size_t)slopes * 2 * sizeof(double);
     k->cuts_at = k->keys_at + (size_t)keys * sizeof(uint32_t);
-    k->plain.base.workspace_bytes = k->cuts_at + (size_t)cuts * sizeof(uint32_t);
-    k->plain.base.state_bytes = (size_t)k->n * sizeof(*k->entries);
+    k->base.workspace_bytes = k->cuts_at + (size_t)cuts * sizeof(uint32_t);
+    k->base.state_bytes = (size_t)k->n * sizeof(*k->entries);
 }
 
 static tn_status quantizer_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
@@ -165,7 +165,7 @@ static tn_status launch_all(const quantizer_kernel *k, const tn_arguments *args,
                             .cuts = (uint32_t *)(void *)(workspace + k->cuts_at)};
     tn_status status = TN_OK;
     for (int i = 0; i < n && status == TN_OK; i++)
-        status = tn_gpu_launch(tn_gpu_of(&k->plain.base), passes[i].kernel, &a,
+        status = tn_gpu_launch(tn_gpu_of(&k->base), passes[i].kernel, &a,
                                k->threads[passes[i].walk] * passes[i].threads, error);
     return status;
 }
@@ -203,8 +203,8 @@ tn_status tn_gpu_quantizer_prepare(tn_device *device, const tn_task *task, tn_ke
 {
     tn_kernel *created;
     const tn_quantizer_task *t = &task->quantizer;
-    tn_status status = tn_gpu_task_create(device, task, &quantizer_class, "cuda",
-                                          sizeof(quantizer_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &quantizer_class, "cuda",
+                                        sizeof(quantizer_kernel), &created, error);
     if (status != TN_OK)
         return status;
     quantizer_kernel *k = (quantizer_kernel *)created;

@@ -80,7 +80,7 @@ tn_status tn_gpu_column_sums(tn_gpu *gpu, const void *src, bool bf16, int64_t ro
 
 static tn_status reduce_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_task *task = &((tn_gpu_task *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_reduce_task *t = &task->reduce;
     tn_reduce_args k = {args->src[0], args->dst,          t->kind,       t->reduced, t->inner,
                         false,        task->bf16_src & 1, task->bf16_dst};
@@ -89,7 +89,7 @@ static tn_status reduce_forward(tn_kernel *kernel, const tn_arguments *args, tn_
 
 static tn_status reduce_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_task *task = &((tn_gpu_task *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_reduce_task *t = &task->reduce;
     if (!args->dsrc[0])
         return TN_OK;
@@ -99,30 +99,29 @@ static tn_status reduce_backward(tn_kernel *kernel, const tn_arguments *args, tn
                          t->outer * t->reduced * t->inner, error);
 }
 
-static const tn_kernel_class reduce_class = {tn_gpu_task_destroy, NULL, reduce_forward,
-                                             reduce_backward};
-static const tn_kernel_class reduce_max_class = {tn_gpu_task_destroy, NULL, reduce_forward, NULL};
+static const tn_kernel_class reduce_class = {tn_kernel_free, NULL, reduce_forward, reduce_backward};
+static const tn_kernel_class reduce_max_class = {tn_kernel_free, NULL, reduce_forward, NULL};
 
 tn_status tn_gpu_reduce_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                 tn_error *error)
 {
     bool max = task->reduce.kind == TN_REDUCE_MAX;
-    return tn_gpu_task_create(device, task, max ? &reduce_max_class : &reduce_class, "cuda",
-                              sizeof(tn_gpu_task), kernel, error);
+    return tn_kernel_create(device, task, max ? &reduce_max_class : &reduce_class, "cuda",
+                            sizeof(tn_kernel), kernel, error);
 }
 
 /* --- softmax --- */
 
 static tn_status softmax_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_softmax_task *t = &((tn_gpu_task *)kernel)->task.softmax;
+    const tn_softmax_task *t = &kernel->task.softmax;
     tn_softmax_args k = {args->src[0], NULL, args->dst, t->axis, t->inner, t->log, false};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_softmax, &k, t->outer * t->inner, error);
 }
 
 static tn_status softmax_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_softmax_task *t = &((tn_gpu_task *)kernel)->task.softmax;
+    const tn_softmax_task *t = &kernel->task.softmax;
     if (!args->dsrc[0])
         return TN_OK;
     tn_softmax_args k = {args->dst, args->ddst, args->dsrc[0],      t->axis,
@@ -131,7 +130,7 @@ static tn_status softmax_backward(tn_kernel *kernel, const tn_arguments *args, t
                          error);
 }
 
-static const tn_kernel_class softmax_class = {tn_gpu_task_destroy, NULL, softmax_forward,
+static const tn_kernel_class softmax_class = {tn_kernel_free, NULL, softmax_forward,
                                               softmax_backward};
 
 tn_status tn_gpu_softmax_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -139,7 +138,7 @@ tn_status tn_gpu_softmax_prepare(tn_device *device, const tn_task *task, tn_kern
 {
     tn_kernel *k;
     tn_status status =
-        tn_gpu_task_create(device, task, &softmax_class, "cuda", sizeof(tn_gpu_task), &k, error);
+        tn_kernel_create(device, task, &softmax_class, "cuda", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_dst = true;
@@ -151,7 +150,7 @@ tn_status tn_gpu_softmax_prepare(tn_device *device, const tn_task *task, tn_kern
 
 static tn_status lrn_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_lrn_task *t = &((tn_gpu_task *)kernel)->task.lrn;
+    const tn_lrn_task *t = &kernel->task.lrn;
     tn_lrn_args k = {args->src[0], NULL,    args->dst, t->channels, t->size,
                      t->alpha,     t->beta, t->bias,   false};
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_lrn, &k, t->rows * t->channels, error);
@@ -159,7 +158,7 @@ static tn_status lrn_forward(tn_kernel *kernel, const tn_arguments *args, tn_err
 
 static tn_status lrn_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_lrn_task *t = &((tn_gpu_task *)kernel)->task.lrn;
+    const tn_lrn_task *t = &kernel->task.lrn;
     if (!args->dsrc[0])
         return TN_OK;
     tn_lrn_args k = {args->src[0], args->ddst, args->dsrc[0], t->channels,        t->size,
@@ -167,14 +166,14 @@ static tn_status lrn_backward(tn_kernel *kernel, const tn_arguments *args, tn_er
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_lrn_backward, &k, t->rows * t->channels, error);
 }
 
-static const tn_kernel_class lrn_class = {tn_gpu_task_destroy, NULL, lrn_forward, lrn_backward};
+static const tn_kernel_class lrn_class = {tn_kernel_free, NULL, lrn_forward, lrn_backward};
 
 tn_status tn_gpu_lrn_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                              tn_error *error)
 {
     tn_kernel *k;
     tn_status status =
-        tn_gpu_task_create(device, task, &lrn_class, "cuda", sizeof(tn_gpu_task), &k, error);
+        tn_kernel_create(device, task, &lrn_class, "cuda", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = true;

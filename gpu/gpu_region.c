@@ -3,7 +3,7 @@
 
 /* A box: offsets into source and destination and their strides, of the forward direction. */
 typedef struct region_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     tn_move_args box;
     int64_t src_first, dst_first, count, src_count, dst_count;
 } region_kernel;
@@ -39,17 +39,17 @@ static tn_status launch_move(tn_gpu *gpu, tn_move_args *move, tn_error *error)
 static tn_status copy_box(const region_kernel *k, const float *src, float *dst, tn_error *error)
 {
     tn_move_args move = k->box;
-    move.bf16 = k->plain.task.bf16_dst;
+    move.bf16 = k->base.task.bf16_dst;
     move.src = tn_gpu_element(src, k->src_first, move.bf16);
     move.dst = tn_gpu_element(dst, k->dst_first, move.bf16);
-    return launch_move(tn_gpu_of(&k->plain.base), &move, error);
+    return launch_move(tn_gpu_of(&k->base), &move, error);
 }
 
 static tn_status region_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const region_kernel *k = (const region_kernel *)kernel;
-    if (k->plain.task.verb == TN_VERB_PAD && k->count < k->dst_count) {
-        tn_fill_args fill = {args->dst, k->plain.task.pad.value, k->plain.task.bf16_dst};
+    if (k->base.task.verb == TN_VERB_PAD && k->count < k->dst_count) {
+        tn_fill_args fill = {args->dst, k->base.task.pad.value, k->base.task.bf16_dst};
         tn_status status =
             tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_fill, &fill, k->dst_count, error);
         if (status != TN_OK)
@@ -62,7 +62,7 @@ static tn_status region_backward(tn_kernel *kernel, const tn_arguments *args, tn
 {
     const region_kernel *k = (const region_kernel *)kernel;
     tn_gpu *gpu = tn_gpu_of(kernel);
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     tn_status status = TN_OK;
     if (!args->dsrc[0])
         return TN_OK;
@@ -82,15 +82,14 @@ static tn_status region_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return status == TN_OK ? launch_move(gpu, &move, error) : status;
 }
 
-static const tn_kernel_class region_class = {tn_gpu_task_destroy, NULL, region_forward,
-                                             region_backward};
+static const tn_kernel_class region_class = {tn_kernel_free, NULL, region_forward, region_backward};
 
 static tn_status region_create(tn_device *device, const tn_task *task, const tn_extent *src,
                                const tn_extent *dst, region_kernel **region, tn_kernel **kernel,
                                tn_error *error)
 {
-    tn_status status = tn_gpu_task_create(device, task, &region_class, "cuda",
-                                          sizeof(region_kernel), kernel, error);
+    tn_status status =
+        tn_kernel_create(device, task, &region_class, "cuda", sizeof(region_kernel), kernel, error);
     if (status != TN_OK)
         return status;
     *region = (region_kernel *)*kernel;
@@ -123,7 +122,7 @@ tn_status tn_gpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel
 
 static tn_status pad_mapped_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_pad_task *t = &((tn_gpu_task *)kernel)->task.pad;
+    const tn_pad_task *t = &kernel->task.pad;
     tn_pad_args k = {
         .src = args->src[0], .dst = args->dst, .rank = t->src.rank, .edge = t->mode == TN_PAD_EDGE};
     for (int i = 0; i < t->src.rank; i++) {
@@ -134,8 +133,7 @@ static tn_status pad_mapped_forward(tn_kernel *kernel, const tn_arguments *args,
     return tn_gpu_launch(tn_gpu_of(kernel), TN_GPU_pad, &k, tn_extent_count(&t->dst), error);
 }
 
-static const tn_kernel_class pad_mapped_class = {tn_gpu_task_destroy, NULL, pad_mapped_forward,
-                                                 NULL};
+static const tn_kernel_class pad_mapped_class = {tn_kernel_free, NULL, pad_mapped_forward, NULL};
 
 tn_status tn_gpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                              tn_error *error)
@@ -144,8 +142,8 @@ tn_status tn_gpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel *
     region_kernel *k;
     tn_kernel *created;
     if (t->mode != TN_PAD_CONSTANT)
-        return tn_gpu_task_create(device, task, &pad_mapped_class, "cuda", sizeof(tn_gpu_task),
-                                  kernel, error);
+        return tn_kernel_create(device, task, &pad_mapped_class, "cuda", sizeof(tn_kernel), kernel,
+                                error);
     tn_status status = region_create(device, task, &t->src, &t->dst, &k, &created, error);
     if (status != TN_OK)
         return status;
@@ -191,7 +189,7 @@ tn_status tn_gpu_transpose_prepare(tn_device *device, const tn_task *task, tn_ke
 /* --- concat --- */
 
 typedef struct concat_kernel {
-    tn_gpu_task plain;
+    tn_kernel base;
     int64_t total; /* sum of inner */
     int64_t inner[];
 } concat_kernel;
@@ -199,13 +197,13 @@ typedef struct concat_kernel {
 static tn_status concat_run(const concat_kernel *k, const tn_arguments *args, bool backward,
                             tn_error *error)
 {
-    const tn_concat_task *t = &k->plain.task.concat;
+    const tn_concat_task *t = &k->base.task.concat;
     int64_t at = 0;
     tn_status status = TN_OK;
     for (int i = 0; i < t->n && status == TN_OK; at += k->inner[i++]) {
         if (backward && !args->dsrc[i])
             continue;
-        const bool bf16 = k->plain.task.bf16_dst;
+        const bool bf16 = k->base.task.bf16_dst;
         tn_move_args move = {.rank = 2, .dims = {t->outer, k->inner[i]}, .bf16 = bf16};
         move.src = backward ? tn_gpu_element(args->ddst, at, bf16) : args->src[i];
         move.dst = backward ? args->dsrc[i] : tn_gpu_element(args->dst, at, bf16);
@@ -213,7 +211,7 @@ static tn_status concat_run(const concat_kernel *k, const tn_arguments *args, bo
         move.to[0] = backward ? k->inner[i] : k->total;
         move.from[1] = move.to[1] = 1;
         move.accumulate = backward && args->accumulate[i];
-        status = launch_move(tn_gpu_of(&k->plain.base), &move, error);
+        status = launch_move(tn_gpu_of(&k->base), &move, error);
     }
     return status;
 }
@@ -228,8 +226,7 @@ static tn_status concat_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return concat_run((const concat_kernel *)kernel, args, true, error);
 }
 
-static const tn_kernel_class concat_class = {tn_gpu_task_destroy, NULL, concat_forward,
-                                             concat_backward};
+static const tn_kernel_class concat_class = {tn_kernel_free, NULL, concat_forward, concat_backward};
 
 tn_status tn_gpu_concat_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                 tn_error *error)
@@ -237,8 +234,8 @@ tn_status tn_gpu_concat_prepare(tn_device *device, const tn_task *task, tn_kerne
     const tn_concat_task *t = &task->concat;
     tn_kernel *created;
     tn_status status =
-        tn_gpu_task_create(device, task, &concat_class, "cuda",
-                           sizeof(concat_kernel) + (size_t)t->n * sizeof(int64_t), &created, error);
+        tn_kernel_create(device, task, &concat_class, "cuda",
+                         sizeof(concat_kernel) + (size_t)t->n * sizeof(int64_t), &created, error);
     if (status != TN_OK)
         return status;
     concat_kernel *k = (concat_kernel *)created;
@@ -246,7 +243,7 @@ tn_status tn_gpu_concat_prepare(tn_device *device, const tn_task *task, tn_kerne
         k->inner[i] = t->inner[i];
         k->total += t->inner[i];
     }
-    k->plain.task.concat.inner = k->inner;
+    k->base.task.concat.inner = k->inner;
     *kernel = created;
     return TN_OK;
 }

@@ -1,5 +1,7 @@
 #include "network/device.h"
 
+#include "core/memory.h"
+
 const char *tn_verb_name(tn_verb verb)
 {
     static const char *const names[TN_N_VERBS] = {
@@ -96,4 +98,23 @@ void tn_kernel_destroy(tn_kernel *kernel)
 {
     if (kernel)
         kernel->type->destroy(kernel);
+}
+
+tn_status tn_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
+                           const char *name, size_t bytes, tn_kernel **kernel, tn_error *error)
+{
+    tn_kernel *k = tn_alloc_zero(1, bytes);
+    if (!k)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
+    k->device = device;
+    k->task = *task;
+    k->type = type;
+    k->name = name;
+    *kernel = k;
+    return TN_OK;
+}
+
+void tn_kernel_free(tn_kernel *kernel)
+{
+    tn_free(kernel);
 }

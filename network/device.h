@@ -355,9 +355,11 @@ typedef struct tn_arguments {
     const tn_augmentation *augmentations;
 } tn_arguments;
 
-/* A prepared task. Implementations embed it first in their own struct. */
+/* A prepared task. Implementations that need more than the task embed it first in their own struct.
+ */
 struct tn_kernel {
     tn_device *device; /* borrowed */
+    tn_task task;
     size_t saved_bytes, state_bytes, workspace_bytes;
     bool reads_src;   /* backward reads src */
     bool reads_dst;   /* backward reads dst */
@@ -444,5 +446,12 @@ tn_status tn_device_create_cpu(tn_device **device, tn_error *error) TN_MUST_CHEC
 void tn_device_destroy(tn_device *device); /* NULL is fine; plans on it must be gone */
 
 void tn_kernel_destroy(tn_kernel *kernel); /* NULL is fine */
+
+/* For implementations: zeroed, of `bytes` >= sizeof(tn_kernel). tn_kernel_free is the class's
+ * destroy where nothing else is owned. */
+tn_status tn_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
+                           const char *name, size_t bytes, tn_kernel **kernel,
+                           tn_error *error) TN_MUST_CHECK;
+void tn_kernel_free(tn_kernel *kernel);
 
 #endif

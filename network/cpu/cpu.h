@@ -1,5 +1,4 @@
-/* What the files of the CPU device share: the device, the plain kernel, one prepare function per
- * verb. Kernels of the plain kind need nothing beyond their task. */
+/* What the files of the CPU device share: the device, one prepare function per verb. */
 #ifndef TERNION_NETWORK_CPU_CPU_H
 #define TERNION_NETWORK_CPU_CPU_H
 
@@ -12,11 +11,6 @@ typedef struct tn_cpu_device {
     tn_dnnl *dnnl;
 } tn_cpu_device;
 
-typedef struct tn_cpu_kernel {
-    tn_kernel base;
-    tn_task task;
-} tn_cpu_kernel;
-
 enum {
     TN_CPU_GRAIN = 8192, /* elements one parallel piece should have at least */
     TN_CPU_CHUNKS = 16   /* pieces of a sum over the batch: fixed, so that bits are */
@@ -27,12 +21,6 @@ static inline int64_t tn_cpu_piece(int64_t count, int64_t at)
 {
     return count - at < TN_CPU_GRAIN ? count - at : TN_CPU_GRAIN;
 }
-
-/* Zeroed, with `bytes` >= sizeof(tn_cpu_kernel) for kernels that embed it first. */
-tn_status tn_cpu_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
-                               const char *name, size_t bytes, tn_kernel **kernel,
-                               tn_error *error) TN_MUST_CHECK;
-void tn_cpu_kernel_destroy(tn_kernel *kernel); /* the class's destroy of the plain kind */
 
 typedef tn_status tn_cpu_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                  tn_error *error);

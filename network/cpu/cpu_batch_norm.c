@@ -13,7 +13,7 @@
 enum { LANES = 256, VECTOR = 16, BLOCK = 4096, LEAST_ROWS = 32 };
 
 typedef struct batch_norm_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     int chunks;
     int64_t lanes, block;  /* elements, rows */
     bool bf16;             /* how all operands are stored */
@@ -27,7 +27,7 @@ typedef enum gate_kind { GATE_NONE, GATE_BY_X, GATE_BY_Y } gate_kind;
 /* `saved` [channels] mean, 1 / sqrt(var + epsilon), var; [lanes] mean, scale, shift. */
 static float *lane_mean(const batch_norm_kernel *k, const tn_arguments *args)
 {
-    return (float *)args->saved + 3 * k->plain.task.batch_norm.channels;
+    return (float *)args->saved + 3 * k->base.task.batch_norm.channels;
 }
 
 static float *lane_scale(const batch_norm_kernel *k, const tn_arguments *args)
@@ -64,7 +64,7 @@ typedef struct part {
 /* The part after `p`; the first one after {-1}. False: there is none. */
 static bool next_part(const batch_norm_kernel *k, part *p)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     p->first = p->index < 0 ? 0 : p->first + p->n;
     p->index++;
     if (p->index >= (t->n_parts ? t->n_parts : 1))
@@ -77,7 +77,7 @@ static bool next_part(const batch_norm_kernel *k, part *p)
 /* Elements between lane rows of dst. */
 static int64_t row_step(const batch_norm_kernel *k, const part *p)
 {
-    return p->lanes / p->n * k->plain.task.batch_norm.channels;
+    return p->lanes / p->n * k->base.task.batch_norm.channels;
 }
 
 #define EACH_PART(k, p) for (part p = {.index = -1}; next_part(k, &(p));)
@@ -143,7 +143,7 @@ static void merge(double *mean, double *square, double count, const float *block
 /* Workspace of a chunk: doubles of two sums per channel; floats of two per lane. */
 static size_t chunk_bytes(const batch_norm_kernel *k)
 {
-    return (size_t)k->plain.task.batch_norm.channels * 2 * sizeof(double) +
+    return (size_t)k->base.task.batch_norm.channels * 2 * sizeof(double) +
            (size_t)((k->lanes + 1) / 2 * 2) * 2 * sizeof(float);
 }
 
@@ -162,7 +162,7 @@ static int64_t block_rows(int64_t lanes, int64_t channels)
 static void part_statistics(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
                             int chunk)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     double *mean = chunk_memory(k, args, chunk), *square = mean + t->channels;
     float *block = (float *)(square + t->channels), *squares = block + k->lanes;
     int64_t first = t->rows * chunk / k->chunks, last = t->rows * (chunk + 1) / k->chunks;
@@ -192,7 +192,7 @@ static void chunk_statistics(const batch_norm_kernel *k, const tn_arguments *arg
 /* mean, 1 / sqrt(var + epsilon), var of the batch into saved. */
 static void batch_statistics(const batch_norm_kernel *k, const tn_arguments *args)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     float *saved = args->saved;
     int64_t channels = t->channels;
     int chunks = k->chunks;
@@ -220,7 +220,7 @@ static void batch_statistics(const batch_norm_kernel *k, const tn_arguments *arg
 
 static void move_running(const batch_norm_kernel *k, const tn_arguments *args)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     const float *saved = args->saved;
     double keep = (double)args->keep, rows = (double)t->rows;
     double unbias = rows > 1.0 ? rows / (rows - 1.0) : 1.0;
@@ -277,7 +277,7 @@ static void bounds(const tn_batch_norm_task *t, float *low, float *high)
 static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, int64_t first,
                         int64_t n)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     const float *scale = lane_scale(k, args), *shift = lane_shift(k, args);
     float low, high;
     bounds(t, &low, &high);
@@ -292,7 +292,7 @@ static void apply_block(const batch_norm_kernel *k, const tn_arguments *args, in
 /* Mean, scale and shift of the lanes, from the statistics in saved. */
 static void set_lanes(const batch_norm_kernel *k, const tn_arguments *args)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     const float *gamma = args->params[0], *beta = args->params[1], *saved = args->saved;
     float *lanes[] = {lane_mean(k, args), lane_scale(k, args), lane_shift(k, args)};
     for (int64_t c = 0; c < t->channels; c++) {
@@ -309,7 +309,7 @@ static tn_status batch_norm_forward(tn_kernel *kernel, const tn_arguments *args,
 {
     (void)error;
     batch_norm_kernel *k = (batch_norm_kernel *)kernel;
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     float *saved = args->saved;
     k->batch_statistics = args->training;
     if (args->training) {
@@ -460,7 +460,7 @@ static gate_kind gate_of(const tn_batch_norm_task *t)
 static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args, const part *p,
                            int64_t first, int64_t n)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     int64_t to = first * t->channels + p->first;
     rows_view v = {.x = tn_place(args->src[p->index], first * p->n, k->bf16),
                    .y = tn_place(args->dst, to, k->bf16),
@@ -477,7 +477,7 @@ static rows_view view_rows(const batch_norm_kernel *k, const tn_arguments *args,
 
 static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunk)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     int64_t channels = t->channels, last = t->rows * (chunk + 1) / k->chunks;
     double *sum = chunk_memory(k, args, chunk);
     float *lanes[2] = {(float *)(sum + 2 * channels), (float *)(sum + 2 * channels) + k->lanes};
@@ -500,7 +500,7 @@ static void chunk_sums(const batch_norm_kernel *k, const tn_arguments *args, int
 static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, int chunks,
                         float *lanes)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     int64_t channels = t->channels;
     const float *saved = args->saved;
     for (int64_t c = 0; c < channels; c++) {
@@ -529,7 +529,7 @@ static void finish_sums(const batch_norm_kernel *k, const tn_arguments *args, in
 static void chunk_spread(const batch_norm_kernel *k, const tn_arguments *args, const float *lanes,
                          int chunk)
 {
-    const tn_batch_norm_task *t = &k->plain.task.batch_norm;
+    const tn_batch_norm_task *t = &k->base.task.batch_norm;
     int64_t last = t->rows * (chunk + 1) / k->chunks;
     for (int64_t r = t->rows * chunk / k->chunks; r < last; r += k->block)
         EACH_PART(k, p)
@@ -564,12 +564,12 @@ static tn_status batch_norm_backward(tn_kernel *kernel, const tn_arguments *args
     return TN_OK;
 }
 
-static const tn_kernel_class batch_norm_class = {tn_cpu_kernel_destroy, NULL, batch_norm_forward,
+static const tn_kernel_class batch_norm_class = {tn_kernel_free, NULL, batch_norm_forward,
                                                  batch_norm_backward};
 
 static void set_block(batch_norm_kernel *k)
 {
-    int64_t channels = k->plain.task.batch_norm.channels, rows = 1;
+    int64_t channels = k->base.task.batch_norm.channels, rows = 1;
     while (rows * channels < LANES || (rows * channels % VECTOR && rows < VECTOR))
         rows *= 2;
     k->lanes = rows * channels;
@@ -582,7 +582,7 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     const tn_batch_norm_task *t = &task->batch_norm;
     size_t channels = (size_t)t->channels;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(
+    tn_status status = tn_kernel_create(
         device, task, &batch_norm_class, "omp",
         sizeof(batch_norm_kernel) + (size_t)t->n_parts * sizeof(int64_t), &created, error);
     if (status != TN_OK)
@@ -590,7 +590,7 @@ tn_status tn_cpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     batch_norm_kernel *k = (batch_norm_kernel *)created;
     for (int i = 0; i < t->n_parts; i++)
         k->parts[i] = t->parts[i];
-    k->plain.task.batch_norm.parts = k->parts;
+    k->base.task.batch_norm.parts = k->parts;
     k->chunks = t->rows < TN_CPU_CHUNKS ? (t->rows > 0 ? (int)t->rows : 1) : TN_CPU_CHUNKS;
     k->bf16 = task->bf16_dst;
     set_block(k);

@@ -8,7 +8,7 @@
 
 /* Broadcast axes merged: dims of dst, strides of a and b (0 where broadcast). */
 typedef struct binary_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     int rank;
     int64_t dims[TN_MAX_RANK], a_stride[TN_MAX_RANK], b_stride[TN_MAX_RANK];
     int64_t count, a_count, b_count;
@@ -81,7 +81,7 @@ TN_HOT static void sum_piece(const void *a, const void *b, void *dst, int64_t n,
 
 static void sum_bf16(const binary_kernel *k, const tn_arguments *args)
 {
-    const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
+    const bool relu = k->base.task.binary.function == TN_FUNCTION_RELU;
 #pragma omp parallel for schedule(static) if (k->count > TN_CPU_GRAIN)
     for (int64_t at = 0; at < k->count; at += TN_CPU_GRAIN)
         sum_piece(tn_place(args->src[0], at, true), tn_place(args->src[1], at, true),
@@ -92,8 +92,8 @@ static tn_status binary_forward(tn_kernel *kernel, const tn_arguments *args, tn_
 {
     (void)error;
     const binary_kernel *k = (const binary_kernel *)kernel;
-    const tn_binary_task *t = &k->plain.task.binary;
-    if (k->plain.task.bf16_dst) {
+    const tn_binary_task *t = &k->base.task.binary;
+    if (k->base.task.bf16_dst) {
         sum_bf16(k, args);
         return TN_OK;
     }
@@ -155,7 +155,7 @@ static void factors(tn_binary_kind kind, float x, float y, float *fa, float *fb)
 /* One operand of the shape of dst: elementwise. `which` 0: a. */
 static void backward_full(const binary_kernel *k, const tn_arguments *args, int which)
 {
-    const tn_binary_task *t = &k->plain.task.binary;
+    const tn_binary_task *t = &k->base.task.binary;
     int64_t inner = k->dims[k->rank - 1], rows = inner ? k->count / inner : 0;
     int64_t a_last = k->a_stride[k->rank - 1], b_last = k->b_stride[k->rank - 1];
     bool accumulate = args->accumulate[which];
@@ -180,7 +180,7 @@ static void backward_full(const binary_kernel *k, const tn_arguments *args, int 
 /* One broadcast operand: sums in double over fixed chunks of rows, added in chunk order. */
 static void backward_broadcast(const binary_kernel *k, const tn_arguments *args, int which)
 {
-    const tn_binary_task *t = &k->plain.task.binary;
+    const tn_binary_task *t = &k->base.task.binary;
     int64_t inner = k->dims[k->rank - 1], rows = inner ? k->count / inner : 0;
     int64_t count = which ? k->b_count : k->a_count, last = k->rank - 1;
     bool relu = t->function == TN_FUNCTION_RELU;
@@ -222,7 +222,7 @@ TN_HOT static void gate_piece(const void *y, const void *dy, void *dx, int64_t n
 
 static void sum_backward_bf16(const binary_kernel *k, const tn_arguments *args, int which)
 {
-    const bool relu = k->plain.task.binary.function == TN_FUNCTION_RELU;
+    const bool relu = k->base.task.binary.function == TN_FUNCTION_RELU;
 #pragma omp parallel for schedule(static) if (k->count > TN_CPU_GRAIN)
     for (int64_t at = 0; at < k->count; at += TN_CPU_GRAIN)
         gate_piece(tn_place(args->dst, at, true), tn_place(args->ddst, at, true),
@@ -237,7 +237,7 @@ static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn
     for (int i = 0; i < 2; i++) {
         if (!args->dsrc[i])
             continue;
-        if (k->plain.task.bf16_dst)
+        if (k->base.task.bf16_dst)
             sum_backward_bf16(k, args, i);
         else if ((i ? k->b_count : k->a_count) == k->count)
             backward_full(k, args, i);
@@ -247,12 +247,11 @@ static tn_status binary_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return TN_OK;
 }
 
-static const tn_kernel_class binary_class = {tn_cpu_kernel_destroy, NULL, binary_forward,
-                                             binary_backward};
+static const tn_kernel_class binary_class = {tn_kernel_free, NULL, binary_forward, binary_backward};
 
 static void merge(binary_kernel *k)
 {
-    const tn_binary_task *t = &k->plain.task.binary;
+    const tn_binary_task *t = &k->base.task.binary;
     int64_t a = 1, b = 1;
     bool a_was = false, b_was = false;
     k->count = tn_extent_count(&t->dst);
@@ -289,8 +288,8 @@ tn_status tn_cpu_binary_prepare(tn_device *device, const tn_task *task, tn_kerne
                                 tn_error *error)
 {
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(device, task, &binary_class, "omp",
-                                            sizeof(binary_kernel), &created, error);
+    tn_status status = tn_kernel_create(device, task, &binary_class, "omp", sizeof(binary_kernel),
+                                        &created, error);
     if (status != TN_OK)
         return status;
     binary_kernel *k = (binary_kernel *)created;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct concat_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     int64_t total; /* sum of inner */
     int64_t inner[];
 } concat_kernel;
@@ -15,8 +15,8 @@ static tn_status concat_forward(tn_kernel *kernel, const tn_arguments *args, tn_
 {
     (void)error;
     const concat_kernel *k = (const concat_kernel *)kernel;
-    const tn_concat_task *t = &k->plain.task.concat;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const tn_concat_task *t = &k->base.task.concat;
+    const bool bf16 = k->base.task.bf16_dst;
 #pragma omp parallel for schedule(static) if (t->outer * k->total > TN_CPU_GRAIN)
     for (int64_t o = 0; o < t->outer; o++) {
         char *dst = tn_place(args->dst, o * k->total, bf16);
@@ -33,8 +33,8 @@ static tn_status concat_backward(tn_kernel *kernel, const tn_arguments *args, tn
 {
     (void)error;
     const concat_kernel *k = (const concat_kernel *)kernel;
-    const tn_concat_task *t = &k->plain.task.concat;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const tn_concat_task *t = &k->base.task.concat;
+    const bool bf16 = k->base.task.bf16_dst;
 #pragma omp parallel for schedule(static) if (t->outer * k->total > TN_CPU_GRAIN)
     for (int64_t o = 0; o < t->outer; o++) {
         const char *src = tn_place(args->ddst, o * k->total, bf16);
@@ -51,17 +51,16 @@ static tn_status concat_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return TN_OK;
 }
 
-static const tn_kernel_class concat_class = {tn_cpu_kernel_destroy, NULL, concat_forward,
-                                             concat_backward};
+static const tn_kernel_class concat_class = {tn_kernel_free, NULL, concat_forward, concat_backward};
 
 tn_status tn_cpu_concat_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                 tn_error *error)
 {
     const tn_concat_task *t = &task->concat;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(device, task, &concat_class, "omp",
-                                            sizeof(concat_kernel) + (size_t)t->n * sizeof(int64_t),
-                                            &created, error);
+    tn_status status =
+        tn_kernel_create(device, task, &concat_class, "omp",
+                         sizeof(concat_kernel) + (size_t)t->n * sizeof(int64_t), &created, error);
     if (status != TN_OK)
         return status;
     concat_kernel *k = (concat_kernel *)created;
@@ -69,7 +68,7 @@ tn_status tn_cpu_concat_prepare(tn_device *device, const tn_task *task, tn_kerne
         k->inner[i] = t->inner[i];
         k->total += t->inner[i];
     }
-    k->plain.task.concat.inner = k->inner;
+    k->base.task.concat.inner = k->inner;
     *kernel = created;
     return TN_OK;
 }

@@ -13,7 +13,7 @@ enum { MAX_CHUNKS = 16, CHUNK_PIXELS = 128 };
 static const size_t chunk_memory = (size_t)256 << 20; /* for all chunks' gradients together */
 
 typedef struct conv_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     tn_dnnl_conv *forward, *data,
         *weights[2]; /* weights: chunks of small + 1 and of small images */
     int chunks;
@@ -65,7 +65,7 @@ static void *data_weights(const conv_kernel *k, const tn_arguments *args)
  */
 static const float *fold(const conv_kernel *k, const tn_arguments *args)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     const float *const *bn = args->params + (t->bias ? 2 : 1);
     float *bias = (float *)((char *)args->state + k->forward_bytes), *folded = args->workspace;
     int64_t n = weights_per_channel(t);
@@ -82,7 +82,7 @@ static const float *fold(const conv_kernel *k, const tn_arguments *args)
 static tn_status conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     conv_kernel *k = (conv_kernel *)kernel;
-    const float *plain = k->plain.task.conv.fold ? fold(k, args) : args->params[0];
+    const float *plain = k->base.task.conv.fold ? fold(k, args) : args->params[0];
     tn_status status = tn_dnnl_conv_pack(k->forward, plain, args->state, error);
     if (status == TN_OK && k->data && !k->data_shares)
         status = tn_dnnl_conv_pack(k->data, plain, data_weights(k, args), error);
@@ -92,13 +92,13 @@ static tn_status conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error
 /* The end of the workspace holds one rounded operand. */
 static uint16_t *rounded_operand(const conv_kernel *k, const tn_arguments *args)
 {
-    return (uint16_t *)((char *)args->workspace + k->plain.base.workspace_bytes - k->bf16_bytes);
+    return (uint16_t *)((char *)args->workspace + k->base.workspace_bytes - k->bf16_bytes);
 }
 
 static tn_status conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const conv_kernel *k = (const conv_kernel *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     const void *bias = t->fold   ? (const char *)args->state + k->forward_bytes
                        : t->bias ? (const char *)args->params[1]
                                  : NULL;
@@ -155,7 +155,7 @@ static void add_chunks(const conv_kernel *k, char *chunks)
 
 static bool run_chunk(const conv_kernel *k, const tn_arguments *args, const char *ddst, int chunk)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     size_t src = (size_t)(k->src_count / t->batch) * tn_element(k->bf16);
     size_t dst = (size_t)(k->dst_count / t->batch) * tn_element(k->bf16);
     int64_t first = chunk * k->small + (chunk < k->larger ? chunk : k->larger);
@@ -174,7 +174,7 @@ static bool run_chunk(const conv_kernel *k, const tn_arguments *args, const char
 static tn_status backward_weights(const conv_kernel *k, const tn_arguments *args, const void *ddst,
                                   tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     char *chunks = args->workspace;
     int64_t count = t->out_channels * weights_per_channel(t);
     atomic_bool ok = true;
@@ -215,7 +215,7 @@ static tn_status conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     }
     if (args->dsrc[0])
         status = backward_data(k, args, ddst, error);
-    if (status == TN_OK && (args->dparams[0] || (k->plain.task.conv.bias && args->dparams[1])))
+    if (status == TN_OK && (args->dparams[0] || (k->base.task.conv.bias && args->dparams[1])))
         status = backward_weights(k, args, ddst, error);
     return status;
 }
@@ -224,7 +224,7 @@ static const tn_kernel_class conv_class = {conv_destroy, conv_pack, conv_forward
 
 static tn_status prepare_weights(conv_kernel *k, tn_dnnl *dnnl, tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t count = t->out_channels * weights_per_channel(t);
     int64_t chunks = (int64_t)(chunk_memory / (sizeof(float) * (size_t)(count + 1)));
     chunks = chunks > MAX_CHUNKS ? MAX_CHUNKS : chunks < 1 ? 1 : chunks;
@@ -262,7 +262,7 @@ static tn_status prepare_weights(conv_kernel *k, tn_dnnl *dnnl, tn_error *error)
 
 static void size_memory(conv_kernel *k, bool backward)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     size_t weights = (size_t)(t->out_channels * weights_per_channel(t)) * sizeof(float);
     size_t source = (size_t)k->src_count * tn_element(k->src_stored);
     size_t most = tn_dnnl_conv_scratch_bytes(k->forward);
@@ -270,13 +270,13 @@ static void size_memory(conv_kernel *k, bool backward)
         most = weights;
     k->forward_bytes = round_up(tn_dnnl_conv_weight_bytes(k->forward));
     k->bias_bytes = t->fold ? round_up((size_t)t->out_channels * sizeof(float)) : 0;
-    k->plain.base.state_bytes = k->forward_bytes + k->bias_bytes;
+    k->base.state_bytes = k->forward_bytes + k->bias_bytes;
     if (backward) {
         size_t data = round_up(source) + tn_dnnl_conv_scratch_bytes(k->data);
         size_t chunks = (size_t)k->chunks * k->chunk_bytes + round_up(weights);
         k->data_shares = tn_dnnl_conv_same_weights(k->forward, k->data);
         if (!k->data_shares)
-            k->plain.base.state_bytes += round_up(tn_dnnl_conv_weight_bytes(k->data));
+            k->base.state_bytes += round_up(tn_dnnl_conv_weight_bytes(k->data));
         most = data > most ? data : most;
         most = chunks > most ? chunks : most;
     }
@@ -285,9 +285,9 @@ static void size_memory(conv_kernel *k, bool backward)
         k->bf16_bytes = round_up((size_t)(src > dst ? src : dst) * sizeof(uint16_t));
         most = round_up(most) + k->bf16_bytes;
         if (backward)
-            k->plain.base.saved_bytes = (size_t)src * sizeof(uint16_t);
+            k->base.saved_bytes = (size_t)src * sizeof(uint16_t);
     }
-    k->plain.base.workspace_bytes = most;
+    k->base.workspace_bytes = most;
 }
 
 static tn_dnnl_types types_of(const conv_kernel *k, bool result_stored)
@@ -298,7 +298,7 @@ static tn_dnnl_types types_of(const conv_kernel *k, bool result_stored)
 /* All passes of one type: fp32, or bf16 when the task asks for it and oneDNN has all of them. */
 static tn_status create_passes(conv_kernel *k, tn_dnnl *dnnl, bool backward, tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     tn_status status =
         tn_dnnl_conv_create(dnnl, t, TN_DNNL_FORWARD, t->batch, types_of(k, k->dst_stored), false,
                             1, &k->forward, error);
@@ -319,8 +319,8 @@ tn_status tn_cpu_conv_prepare(tn_device *device, const tn_task *task, tn_kernel 
         status = tn_cpu_pixel_conv_prepare(device, task, kernel, NULL);
     if (status != TN_ERROR_DEVICE)
         return status == TN_OK ? status : tn_fail(error, status, "out of memory");
-    status = tn_cpu_kernel_create(device, task, &conv_class, "oneDNN", sizeof(conv_kernel),
-                                  &created, error);
+    status =
+        tn_kernel_create(device, task, &conv_class, "oneDNN", sizeof(conv_kernel), &created, error);
     if (status != TN_OK)
         return status;
     conv_kernel *k = (conv_kernel *)created;

@@ -261,22 +261,3 @@ tn_status tn_device_create_cpu(tn_device **device, tn_error *error)
     *device = &cpu->base;
     return TN_OK;
 }
-
-tn_status tn_cpu_kernel_create(tn_device *device, const tn_task *task, const tn_kernel_class *type,
-                               const char *name, size_t bytes, tn_kernel **kernel, tn_error *error)
-{
-    tn_cpu_kernel *k = tn_alloc_zero(1, bytes);
-    if (!k)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory");
-    k->base.device = device;
-    k->base.type = type;
-    k->base.name = name;
-    k->task = *task;
-    *kernel = &k->base;
-    return TN_OK;
-}
-
-void tn_cpu_kernel_destroy(tn_kernel *kernel)
-{
-    tn_free(kernel);
-}

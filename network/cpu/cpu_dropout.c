@@ -5,7 +5,7 @@
 #include <string.h>
 
 typedef struct dropout_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     bool drop; /* of the last forward */
     tn_draw draw;
 } dropout_kernel;
@@ -14,7 +14,7 @@ typedef struct dropout_kernel {
 static void mask_row(const dropout_kernel *k, int64_t r, const float *src, float *dst,
                      bool accumulate)
 {
-    const tn_dropout_task *t = &k->plain.task.dropout;
+    const tn_dropout_task *t = &k->base.task.dropout;
     tn_random random = tn_random_make(k->draw.seed + t->layer, TN_PURPOSE_DROPOUT, k->draw.epoch,
                                       k->draw.sample + (uint64_t)r);
     uint32_t threshold = (uint32_t)((double)t->ratio * 4294967296.0);
@@ -29,7 +29,7 @@ static tn_status dropout_forward(tn_kernel *kernel, const tn_arguments *args, tn
 {
     (void)error;
     dropout_kernel *k = (dropout_kernel *)kernel;
-    const tn_dropout_task *t = &k->plain.task.dropout;
+    const tn_dropout_task *t = &k->base.task.dropout;
     k->drop = args->drop;
     if (args->drop)
         k->draw = *args->draw;
@@ -43,7 +43,7 @@ static tn_status dropout_backward(tn_kernel *kernel, const tn_arguments *args, t
 {
     (void)error;
     const dropout_kernel *k = (const dropout_kernel *)kernel;
-    const tn_dropout_task *t = &k->plain.task.dropout;
+    const tn_dropout_task *t = &k->base.task.dropout;
     if (!args->dsrc[0])
         return TN_OK;
 #pragma omp parallel for schedule(static)
@@ -53,12 +53,12 @@ static tn_status dropout_backward(tn_kernel *kernel, const tn_arguments *args, t
     return TN_OK;
 }
 
-static const tn_kernel_class dropout_class = {tn_cpu_kernel_destroy, NULL, dropout_forward,
+static const tn_kernel_class dropout_class = {tn_kernel_free, NULL, dropout_forward,
                                               dropout_backward};
 
 tn_status tn_cpu_dropout_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                  tn_error *error)
 {
-    return tn_cpu_kernel_create(device, task, &dropout_class, "omp", sizeof(dropout_kernel), kernel,
-                                error);
+    return tn_kernel_create(device, task, &dropout_class, "omp", sizeof(dropout_kernel), kernel,
+                            error);
 }

@@ -62,7 +62,7 @@ static piece piece_of(const tn_fake_quantize_task *t, int i)
 static tn_status fake_quantize_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_fake_quantize_task *t = &((tn_cpu_kernel *)kernel)->task.fake_quantize;
+    const tn_fake_quantize_task *t = &kernel->task.fake_quantize;
     float step = step_of(args);
 #pragma omp parallel for schedule(static) if (t->count > TN_CPU_GRAIN)
     for (int i = 0; i < TN_CPU_CHUNKS; i++) {
@@ -76,7 +76,7 @@ static tn_status fake_quantize_backward(tn_kernel *kernel, const tn_arguments *a
                                         tn_error *error)
 {
     (void)error;
-    const tn_fake_quantize_task *t = &((tn_cpu_kernel *)kernel)->task.fake_quantize;
+    const tn_fake_quantize_task *t = &kernel->task.fake_quantize;
     float step = step_of(args), *dstep = args->dparams[0];
     double sums[TN_CPU_CHUNKS], sum = 0.0;
 #pragma omp parallel for schedule(static) if (t->count > TN_CPU_GRAIN)
@@ -95,14 +95,14 @@ static tn_status fake_quantize_backward(tn_kernel *kernel, const tn_arguments *a
     return TN_OK;
 }
 
-static const tn_kernel_class fake_quantize_class = {tn_cpu_kernel_destroy, NULL,
-                                                    fake_quantize_forward, fake_quantize_backward};
+static const tn_kernel_class fake_quantize_class = {tn_kernel_free, NULL, fake_quantize_forward,
+                                                    fake_quantize_backward};
 
 tn_status tn_cpu_fake_quantize_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                        tn_error *error)
 {
-    tn_status status = tn_cpu_kernel_create(device, task, &fake_quantize_class, "omp",
-                                            sizeof(tn_cpu_kernel), kernel, error);
+    tn_status status = tn_kernel_create(device, task, &fake_quantize_class, "omp",
+                                        sizeof(tn_kernel), kernel, error);
     if (status == TN_OK)
         (*kernel)->reads_src = true;
     return status;

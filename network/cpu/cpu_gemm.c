@@ -82,7 +82,7 @@ static operands find_operands(const tn_gemm_task *t, const tn_arguments *args)
 
 static tn_status gemm_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_gemm_task *t = &((tn_cpu_kernel *)kernel)->task.gemm;
+    const tn_gemm_task *t = &kernel->task.gemm;
     operands o = find_operands(t, args);
     product p = {t->trans_a,
                  t->trans_b,
@@ -155,7 +155,7 @@ static void backward_c(const tn_gemm_task *t, const float *dy, float *dc, bool a
 
 static tn_status gemm_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_gemm_task *t = &((tn_cpu_kernel *)kernel)->task.gemm;
+    const tn_gemm_task *t = &kernel->task.gemm;
     operands o = find_operands(t, args);
     float *db = o.b_param >= 0 ? args->dparams[o.b_param] : args->dsrc[o.b_src];
     float *dc = o.c_param >= 0 ? args->dparams[o.c_param]
@@ -185,8 +185,7 @@ static tn_status gemm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     return TN_OK;
 }
 
-static const tn_kernel_class gemm_class = {tn_cpu_kernel_destroy, NULL, gemm_forward,
-                                           gemm_backward};
+static const tn_kernel_class gemm_class = {tn_kernel_free, NULL, gemm_forward, gemm_backward};
 
 /* A linear layer is a convolution by 1 with a pixel for every row, and the same operands: that way
  * its weights are packed as bf16 once, half the bytes that a small batch waits for. */
@@ -223,8 +222,8 @@ tn_status tn_cpu_gemm_prepare(tn_device *device, const tn_task *task, tn_kernel 
     tn_task conv;
     if (is_convolution(task, &conv))
         return tn_cpu_conv_prepare(device, &conv, kernel, error);
-    tn_status status = tn_cpu_kernel_create(device, task, &gemm_class, "oneDNN sgemm",
-                                            sizeof(tn_cpu_kernel), &k, error);
+    tn_status status =
+        tn_kernel_create(device, task, &gemm_class, "oneDNN sgemm", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = true;

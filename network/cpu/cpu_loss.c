@@ -102,7 +102,7 @@ static row_sums one_row(const tn_arguments *args, int64_t r, int64_t n, bool bac
 /* Rows into the workspace, then added in order. */
 static void run(tn_kernel *kernel, const tn_arguments *args, bool backward)
 {
-    const tn_loss_task *t = &((tn_cpu_kernel *)kernel)->task.loss;
+    const tn_loss_task *t = &kernel->task.loss;
     row_sums *rows = args->workspace, total = {0.0, 0.0, 0.0, 0.0};
     int64_t count = args->count;
 #pragma omp parallel for schedule(static) if (count * t->classes > TN_CPU_GRAIN / 4)
@@ -130,14 +130,14 @@ static tn_status loss_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     return TN_OK;
 }
 
-static const tn_kernel_class loss_class = {tn_cpu_kernel_destroy, NULL, loss_forward, NULL};
+static const tn_kernel_class loss_class = {tn_kernel_free, NULL, loss_forward, NULL};
 
 tn_status tn_cpu_loss_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
 {
     tn_kernel *k;
     tn_status status =
-        tn_cpu_kernel_create(device, task, &loss_class, "omp", sizeof(tn_cpu_kernel), &k, error);
+        tn_kernel_create(device, task, &loss_class, "omp", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->workspace_bytes = (size_t)task->loss.rows * sizeof(row_sums);

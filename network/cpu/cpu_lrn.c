@@ -26,7 +26,7 @@ static double scale_at(const tn_lrn_task *t, const float *x, int64_t c)
 static tn_status lrn_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_lrn_task *t = &((tn_cpu_kernel *)kernel)->task.lrn;
+    const tn_lrn_task *t = &kernel->task.lrn;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < t->rows; r++) {
         const float *x = args->src[0] + r * t->channels;
@@ -41,7 +41,7 @@ static tn_status lrn_forward(tn_kernel *kernel, const tn_arguments *args, tn_err
 static tn_status lrn_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_lrn_task *t = &((tn_cpu_kernel *)kernel)->task.lrn;
+    const tn_lrn_task *t = &kernel->task.lrn;
     double factor = 2.0 * (double)t->alpha * (double)t->beta / (double)t->size;
     if (!args->dsrc[0])
         return TN_OK;
@@ -65,14 +65,14 @@ static tn_status lrn_backward(tn_kernel *kernel, const tn_arguments *args, tn_er
     return TN_OK;
 }
 
-static const tn_kernel_class lrn_class = {tn_cpu_kernel_destroy, NULL, lrn_forward, lrn_backward};
+static const tn_kernel_class lrn_class = {tn_kernel_free, NULL, lrn_forward, lrn_backward};
 
 tn_status tn_cpu_lrn_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                              tn_error *error)
 {
     tn_kernel *k;
     tn_status status =
-        tn_cpu_kernel_create(device, task, &lrn_class, "omp", sizeof(tn_cpu_kernel), &k, error);
+        tn_kernel_create(device, task, &lrn_class, "omp", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = true;

@@ -41,7 +41,7 @@ typedef struct direction {
 } direction;
 
 typedef struct pixel_conv {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     bool bf16;                   /* operands of the products are */
     bool src_stored, dst_stored; /* in memory as bf16 */
     int src_pixels, dst_pixels, taps, n_pairs;
@@ -90,7 +90,7 @@ TN_HOT static void copy_row(const void *src, void *dst, int64_t n, bool from, bo
 static void gather(const pixel_conv *k, const void *src, bool stored, int pixels, int64_t channels,
                    void *operand)
 {
-    int64_t batch = k->plain.task.conv.batch;
+    int64_t batch = k->base.task.conv.batch;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < batch; n++)
         for (int p = 0; p < pixels; p++)
@@ -126,7 +126,7 @@ TN_HOT static void write_row(const float *sum, const float *bias, void *dst, int
 static void scatter(const pixel_conv *k, const direction *d, const float *sums, const float *bias,
                     void *dst, bool add, bool stored)
 {
-    int64_t batch = k->plain.task.conv.batch;
+    int64_t batch = k->base.task.conv.batch;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < batch; n++)
         for (int i = 0; i < d->pixels * d->blocks; i++) {
@@ -143,7 +143,7 @@ static void scatter(const pixel_conv *k, const direction *d, const float *sums, 
 static bool run_piece(const pixel_conv *k, const direction *d, const char *operand,
                       const char *packed, float *sums, char *scratch, int piece)
 {
-    int64_t batch = k->plain.task.conv.batch;
+    int64_t batch = k->base.task.conv.batch;
     bool add = false, ok = true;
     int pixel = piece / d->blocks, block = piece % d->blocks;
     size_t pixel_bytes = (size_t)(batch * d->depth) * tn_element(k->bf16);
@@ -177,7 +177,7 @@ static tn_status run_pieces(const pixel_conv *k, const direction *d, const void 
 
 static bool pack_direction(const pixel_conv *k, const direction *d, const char *plain, char *packed)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t all = t->out_channels * t->in_channels;
     atomic_bool ok = true;
 #pragma omp parallel for schedule(static)
@@ -210,7 +210,7 @@ TN_HOT static void take_tap(const float *weights, void *dst, int64_t in, int tap
 static tn_status pixel_conv_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const pixel_conv *k = (const pixel_conv *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t in = t->in_channels, all = t->out_channels * in;
     char *state = args->state;
 #pragma omp parallel for schedule(static)
@@ -228,7 +228,7 @@ static tn_status pixel_conv_pack(tn_kernel *kernel, const tn_arguments *args, tn
 static tn_status pixel_conv_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const pixel_conv *k = (const pixel_conv *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     char *work = args->workspace;
     void *operand = args->saved;
     if (!kernel->saved_bytes) {
@@ -258,7 +258,7 @@ TN_HOT static void interleave(const float *restrict sums, float *restrict weight
 static bool weight_tap(const pixel_conv *k, const char *src, const char *ddst, float *sums,
                        char *scratch, int tap)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     size_t src_bytes = (size_t)(t->batch * t->in_channels) * tn_element(k->bf16);
     size_t dst_bytes = (size_t)(t->batch * t->out_channels) * tn_element(k->bf16);
     int64_t all = t->out_channels * t->in_channels;
@@ -281,7 +281,7 @@ static bool weight_tap(const pixel_conv *k, const char *src, const char *ddst, f
 static tn_status backward_weights(const pixel_conv *k, const tn_arguments *args, const void *ddst,
                                   char *work, tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t in = t->in_channels, all = t->out_channels * in;
     float *sums = (float *)(void *)work;
     char *scratch = work + round_up((size_t)(k->taps * all) * sizeof(float));
@@ -301,7 +301,7 @@ static tn_status backward_weights(const pixel_conv *k, const tn_arguments *args,
 
 static void backward_bias(const pixel_conv *k, const tn_arguments *args)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t rows = t->batch * k->dst_pixels;
     for (int64_t o = 0; o < t->out_channels; o++) {
         double sum = 0.0;
@@ -314,7 +314,7 @@ static void backward_bias(const pixel_conv *k, const tn_arguments *args)
 static tn_status pixel_conv_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     const pixel_conv *k = (const pixel_conv *)kernel;
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     void *ddst = args->workspace;
     char *work = (char *)args->workspace + k->dst_bytes;
     tn_status status = TN_OK;
@@ -376,7 +376,7 @@ static int source_pixel(const tn_conv_task *t, int dst, int tap)
 
 static void find_pairs(pixel_conv *k)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     k->src_pixels = (int)product_of(t->in, t->spatial);
     k->dst_pixels = (int)product_of(t->out, t->spatial);
     k->taps = (int)product_of(t->kernel, t->spatial);
@@ -391,7 +391,7 @@ static void find_pairs(pixel_conv *k)
 static tn_status create_direction(const pixel_conv *k, tn_dnnl *dnnl, bool backward, direction *d,
                                   tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     int64_t computed = backward ? t->in_channels : t->out_channels;
     d->pixels = backward ? k->src_pixels : k->dst_pixels;
     d->depth = backward ? t->out_channels : t->in_channels;
@@ -422,8 +422,8 @@ static size_t direction_bytes(const direction *d, size_t sums)
 
 static void size_memory(pixel_conv *k)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
-    tn_kernel *base = &k->plain.base;
+    const tn_conv_task *t = &k->base.task.conv;
+    tn_kernel *base = &k->base;
     size_t src = (size_t)(t->batch * k->src_pixels * t->in_channels);
     size_t dst = (size_t)(t->batch * k->dst_pixels * t->out_channels);
     k->src_bytes = round_up(src * tn_element(k->bf16));
@@ -448,7 +448,7 @@ static void size_memory(pixel_conv *k)
 
 static tn_status create_products(pixel_conv *k, tn_dnnl *dnnl, bool backward, tn_error *error)
 {
-    const tn_conv_task *t = &k->plain.task.conv;
+    const tn_conv_task *t = &k->base.task.conv;
     const tn_dnnl_product_shape shape = {
         .m = t->out_channels, .n = t->in_channels, .k = t->batch, .bf16 = k->bf16, .trans_a = true};
     tn_status status = create_direction(k, dnnl, false, &k->forward, error);
@@ -465,8 +465,8 @@ tn_status tn_cpu_pixel_conv_prepare(tn_device *device, const tn_task *task, tn_k
                                     tn_error *error)
 {
     tn_kernel *created = NULL;
-    tn_status status = tn_cpu_kernel_create(device, task, &pixel_conv_class, "", sizeof(pixel_conv),
-                                            &created, error);
+    tn_status status =
+        tn_kernel_create(device, task, &pixel_conv_class, "", sizeof(pixel_conv), &created, error);
     if (status != TN_OK)
         return status;
     pixel_conv *k = (pixel_conv *)created;

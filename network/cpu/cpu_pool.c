@@ -9,7 +9,7 @@
 /* Always three spatial axes, leading ones of size 1. saved (max, training): for each output the
  * input pixel of its maximum. */
 typedef struct pool_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     tn_pool_task t;
     int64_t in_pixels, out_pixels;
     int64_t slots; /* of backward: each takes its part of the images, one after the other; in bf16
@@ -117,7 +117,7 @@ static void forward_band(const pool_kernel *k, const window *w, const void *imag
                          int64_t n, float *dst, int32_t *index)
 {
     const tn_pool_task *t = &k->t;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     if (t->max && !index) {
         max_window(t, w, image, at, n, dst, bf16);
         return;
@@ -148,7 +148,7 @@ static void forward_pixel(const pool_kernel *k, const void *image, int64_t pixel
     float row[BAND];
     const int64_t channels = k->t.channels;
     window w = window_at(&k->t, pixel);
-    if (!k->plain.task.bf16_dst) {
+    if (!k->base.task.bf16_dst) {
         forward_band(k, &w, image, 0, channels, dst, index);
         return;
     }
@@ -164,7 +164,7 @@ static tn_status pool_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
     (void)error;
     const pool_kernel *k = (const pool_kernel *)kernel;
     const tn_pool_task *t = &k->t;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     int32_t *index = kernel->saved_bytes ? args->saved : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < t->batch * k->out_pixels; i++) {
@@ -178,7 +178,7 @@ static tn_status pool_forward(tn_kernel *kernel, const tn_arguments *args, tn_er
 
 static void backward_max(const pool_kernel *k, const void *dy, const int32_t *index, float *dx)
 {
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     int64_t channels = k->t.channels;
     for (int64_t p = 0; p < k->out_pixels; p++)
         for (int64_t i = 0; i < channels; i++) {
@@ -191,7 +191,7 @@ static void backward_max(const pool_kernel *k, const void *dy, const int32_t *in
 static void backward_average(const pool_kernel *k, const void *dy, float *dx)
 {
     const tn_pool_task *t = &k->t;
-    const bool bf16 = k->plain.task.bf16_dst;
+    const bool bf16 = k->base.task.bf16_dst;
     for (int64_t p = 0; p < k->out_pixels; p++) {
         window w = window_at(t, p);
         EACH_CELL(w)
@@ -206,7 +206,7 @@ static void backward_average(const pool_kernel *k, const void *dy, float *dx)
 static void backward_image(const pool_kernel *k, const tn_arguments *args, int64_t image, float *dx)
 {
     int64_t at = image * k->out_pixels * k->t.channels;
-    const void *dy = tn_place(args->ddst, at, k->plain.task.bf16_dst);
+    const void *dy = tn_place(args->ddst, at, k->base.task.bf16_dst);
     if (k->t.max)
         backward_max(k, dy, (const int32_t *)args->saved + at, dx);
     else
@@ -217,7 +217,7 @@ static tn_status pool_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
 {
     (void)error;
     const pool_kernel *k = (const pool_kernel *)kernel;
-    const bool bf16 = k->plain.task.bf16_dst, add = args->accumulate[0];
+    const bool bf16 = k->base.task.bf16_dst, add = args->accumulate[0];
     const int64_t in = k->in_pixels * k->t.channels, batch = k->t.batch;
     if (!args->dsrc[0])
         return TN_OK;
@@ -237,16 +237,15 @@ static tn_status pool_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     return TN_OK;
 }
 
-static const tn_kernel_class pool_class = {tn_cpu_kernel_destroy, NULL, pool_forward,
-                                           pool_backward};
+static const tn_kernel_class pool_class = {tn_kernel_free, NULL, pool_forward, pool_backward};
 
 tn_status tn_cpu_pool_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
 {
     const tn_pool_task *t = &task->pool;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(device, task, &pool_class, "omp", sizeof(pool_kernel),
-                                            &created, error);
+    tn_status status =
+        tn_kernel_create(device, task, &pool_class, "omp", sizeof(pool_kernel), &created, error);
     if (status != TN_OK)
         return status;
     pool_kernel *k = (pool_kernel *)created;

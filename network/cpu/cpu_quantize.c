@@ -20,7 +20,7 @@ TN_HOT static void dequantize_row(const float *src, float scale, float zero, flo
 static tn_status quantize_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_quantize_task *t = &task->quantize;
     int64_t piece = t->inner < TN_CPU_GRAIN ? t->inner : TN_CPU_GRAIN;
     int64_t per_row = piece ? (t->inner + piece - 1) / piece : 0;
@@ -38,11 +38,10 @@ static tn_status quantize_forward(tn_kernel *kernel, const tn_arguments *args, t
     return TN_OK;
 }
 
-static const tn_kernel_class quantize_class = {tn_cpu_kernel_destroy, NULL, quantize_forward, NULL};
+static const tn_kernel_class quantize_class = {tn_kernel_free, NULL, quantize_forward, NULL};
 
 tn_status tn_cpu_quantize_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                   tn_error *error)
 {
-    return tn_cpu_kernel_create(device, task, &quantize_class, "omp", sizeof(tn_cpu_kernel), kernel,
-                                error);
+    return tn_kernel_create(device, task, &quantize_class, "omp", sizeof(tn_kernel), kernel, error);
 }

@@ -39,7 +39,7 @@ TN_HOT static void columns(tn_reduce_kind kind, const void *src, int64_t reduced
 static tn_status reduce_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_reduce_task *t = &task->reduce;
     const bool bf16_src = task->bf16_src & 1;
     int64_t bands = (t->inner + LANES - 1) / LANES;
@@ -70,7 +70,7 @@ TN_HOT static void spread(const void *from, bool bf16_from, float scale, void *t
 static tn_status reduce_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_reduce_task *t = &task->reduce;
     const bool bf16_src = task->bf16_src & 1;
     float scale = t->kind == TN_REDUCE_MEAN ? 1.0f / (float)t->reduced : 1.0f;
@@ -84,14 +84,13 @@ static tn_status reduce_backward(tn_kernel *kernel, const tn_arguments *args, tn
     return TN_OK;
 }
 
-static const tn_kernel_class reduce_class = {tn_cpu_kernel_destroy, NULL, reduce_forward,
-                                             reduce_backward};
-static const tn_kernel_class reduce_max_class = {tn_cpu_kernel_destroy, NULL, reduce_forward, NULL};
+static const tn_kernel_class reduce_class = {tn_kernel_free, NULL, reduce_forward, reduce_backward};
+static const tn_kernel_class reduce_max_class = {tn_kernel_free, NULL, reduce_forward, NULL};
 
 tn_status tn_cpu_reduce_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                 tn_error *error)
 {
-    return tn_cpu_kernel_create(
-        device, task, task->reduce.kind == TN_REDUCE_MAX ? &reduce_max_class : &reduce_class, "omp",
-        sizeof(tn_cpu_kernel), kernel, error);
+    return tn_kernel_create(device, task,
+                            task->reduce.kind == TN_REDUCE_MAX ? &reduce_max_class : &reduce_class,
+                            "omp", sizeof(tn_kernel), kernel, error);
 }

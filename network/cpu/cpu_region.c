@@ -16,7 +16,7 @@ typedef struct region {
 } region;
 
 typedef struct region_kernel {
-    tn_cpu_kernel plain;
+    tn_kernel base;
     region box;
     int64_t src_count, dst_count;
 } region_kernel;
@@ -74,7 +74,7 @@ static tn_status slice_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
 {
     (void)error;
     const region_kernel *k = (const region_kernel *)kernel;
-    copy_box(&k->box, args->dst, args->src[0], false, false, k->plain.task.bf16_dst);
+    copy_box(&k->box, args->dst, args->src[0], false, false, k->base.task.bf16_dst);
     return TN_OK;
 }
 
@@ -85,21 +85,20 @@ static tn_status slice_backward(tn_kernel *kernel, const tn_arguments *args, tn_
     if (!args->dsrc[0])
         return TN_OK;
     if (!args->accumulate[0])
-        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->plain.task.bf16_dst));
-    copy_box(&k->box, args->ddst, args->dsrc[0], true, args->accumulate[0], k->plain.task.bf16_dst);
+        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->base.task.bf16_dst));
+    copy_box(&k->box, args->ddst, args->dsrc[0], true, args->accumulate[0], k->base.task.bf16_dst);
     return TN_OK;
 }
 
-static const tn_kernel_class slice_class = {tn_cpu_kernel_destroy, NULL, slice_forward,
-                                            slice_backward};
+static const tn_kernel_class slice_class = {tn_kernel_free, NULL, slice_forward, slice_backward};
 
 tn_status tn_cpu_slice_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                tn_error *error)
 {
     const tn_slice_task *t = &task->slice;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(device, task, &slice_class, "omp",
-                                            sizeof(region_kernel), &created, error);
+    tn_status status =
+        tn_kernel_create(device, task, &slice_class, "omp", sizeof(region_kernel), &created, error);
     if (status != TN_OK)
         return status;
     region_kernel *k = (region_kernel *)created;
@@ -152,13 +151,13 @@ static tn_status pad_forward(tn_kernel *kernel, const tn_arguments *args, tn_err
 {
     (void)error;
     const region_kernel *k = (const region_kernel *)kernel;
-    const tn_pad_task *t = &k->plain.task.pad;
+    const tn_pad_task *t = &k->base.task.pad;
     if (t->mode != TN_PAD_CONSTANT) {
         pad_mapped(t, args->src[0], args->dst);
         return TN_OK;
     }
-    fill(args->dst, k->dst_count, t->value, k->plain.task.bf16_dst);
-    copy_box(&k->box, args->src[0], args->dst, true, false, k->plain.task.bf16_dst);
+    fill(args->dst, k->dst_count, t->value, k->base.task.bf16_dst);
+    copy_box(&k->box, args->src[0], args->dst, true, false, k->base.task.bf16_dst);
     return TN_OK;
 }
 
@@ -169,23 +168,22 @@ static tn_status pad_backward(tn_kernel *kernel, const tn_arguments *args, tn_er
     if (!args->dsrc[0])
         return TN_OK;
     if (!args->accumulate[0] && k->box.count < k->src_count)
-        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->plain.task.bf16_dst));
-    copy_box(&k->box, args->dsrc[0], args->ddst, false, args->accumulate[0],
-             k->plain.task.bf16_dst);
+        memset(args->dsrc[0], 0, (size_t)k->src_count * tn_element(k->base.task.bf16_dst));
+    copy_box(&k->box, args->dsrc[0], args->ddst, false, args->accumulate[0], k->base.task.bf16_dst);
     return TN_OK;
 }
 
-static const tn_kernel_class pad_class = {tn_cpu_kernel_destroy, NULL, pad_forward, pad_backward};
-static const tn_kernel_class pad_mapped_class = {tn_cpu_kernel_destroy, NULL, pad_forward, NULL};
+static const tn_kernel_class pad_class = {tn_kernel_free, NULL, pad_forward, pad_backward};
+static const tn_kernel_class pad_mapped_class = {tn_kernel_free, NULL, pad_forward, NULL};
 
 tn_status tn_cpu_pad_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                              tn_error *error)
 {
     const tn_pad_task *t = &task->pad;
     tn_kernel *created;
-    tn_status status = tn_cpu_kernel_create(
-        device, task, t->mode == TN_PAD_CONSTANT ? &pad_class : &pad_mapped_class, "omp",
-        sizeof(region_kernel), &created, error);
+    tn_status status =
+        tn_kernel_create(device, task, t->mode == TN_PAD_CONSTANT ? &pad_class : &pad_mapped_class,
+                         "omp", sizeof(region_kernel), &created, error);
     if (status != TN_OK)
         return status;
     region_kernel *k = (region_kernel *)created;

@@ -22,7 +22,7 @@ static void forward_one(const tn_softmax_task *t, const float *src, float *dst)
 static tn_status softmax_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_softmax_task *t = &((tn_cpu_kernel *)kernel)->task.softmax;
+    const tn_softmax_task *t = &kernel->task.softmax;
 #pragma omp parallel for schedule(static) if (t->outer * t->axis * t->inner > TN_CPU_GRAIN)
     for (int64_t i = 0; i < t->outer * t->inner; i++) {
         int64_t at = i / t->inner * t->axis * t->inner + i % t->inner;
@@ -35,7 +35,7 @@ static tn_status softmax_forward(tn_kernel *kernel, const tn_arguments *args, tn
 static tn_status softmax_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_softmax_task *t = &((tn_cpu_kernel *)kernel)->task.softmax;
+    const tn_softmax_task *t = &kernel->task.softmax;
     if (!args->dsrc[0])
         return TN_OK;
 #pragma omp parallel for schedule(static) if (t->outer * t->axis * t->inner > TN_CPU_GRAIN)
@@ -56,7 +56,7 @@ static tn_status softmax_backward(tn_kernel *kernel, const tn_arguments *args, t
     return TN_OK;
 }
 
-static const tn_kernel_class softmax_class = {tn_cpu_kernel_destroy, NULL, softmax_forward,
+static const tn_kernel_class softmax_class = {tn_kernel_free, NULL, softmax_forward,
                                               softmax_backward};
 
 tn_status tn_cpu_softmax_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
@@ -64,7 +64,7 @@ tn_status tn_cpu_softmax_prepare(tn_device *device, const tn_task *task, tn_kern
 {
     tn_kernel *k;
     tn_status status =
-        tn_cpu_kernel_create(device, task, &softmax_class, "omp", sizeof(tn_cpu_kernel), &k, error);
+        tn_kernel_create(device, task, &softmax_class, "omp", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_dst = true;

@@ -105,13 +105,13 @@ static void run(const tn_transpose_task *t, const float *src, float *dst)
 static tn_status transpose_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    run(&((tn_cpu_kernel *)kernel)->task.transpose, args->src[0], args->dst);
+    run(&kernel->task.transpose, args->src[0], args->dst);
     return TN_OK;
 }
 
 static tn_status transpose_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
-    const tn_transpose_task *t = &((tn_cpu_kernel *)kernel)->task.transpose;
+    const tn_transpose_task *t = &kernel->task.transpose;
     tn_transpose_task inverse;
     if (!args->dsrc[0])
         return TN_OK;
@@ -129,15 +129,15 @@ static tn_status transpose_backward(tn_kernel *kernel, const tn_arguments *args,
                                      tn_extent_count(&t->src), error);
 }
 
-static const tn_kernel_class transpose_class = {tn_cpu_kernel_destroy, NULL, transpose_forward,
+static const tn_kernel_class transpose_class = {tn_kernel_free, NULL, transpose_forward,
                                                 transpose_backward};
 
 tn_status tn_cpu_transpose_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                    tn_error *error)
 {
     tn_kernel *k;
-    tn_status status = tn_cpu_kernel_create(device, task, &transpose_class, "omp",
-                                            sizeof(tn_cpu_kernel), &k, error);
+    tn_status status =
+        tn_kernel_create(device, task, &transpose_class, "omp", sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     if (task->backward)

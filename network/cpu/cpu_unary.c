@@ -188,7 +188,7 @@ static void backward_bf16(const tn_unary_task *t, const uint16_t *src, const uin
 static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_unary_task *t = &task->unary;
     const bool bf16 = task->bf16_dst;
 #pragma omp parallel for schedule(static) if (t->count > TN_CPU_GRAIN)
@@ -206,7 +206,7 @@ static tn_status unary_forward(tn_kernel *kernel, const tn_arguments *args, tn_e
 static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
 {
     (void)error;
-    const tn_task *task = &((tn_cpu_kernel *)kernel)->task;
+    const tn_task *task = &kernel->task;
     const tn_unary_task *t = &task->unary;
     const bool bf16 = task->bf16_dst, add = args->accumulate[0];
     if (!args->dsrc[0])
@@ -224,10 +224,8 @@ static tn_status unary_backward(tn_kernel *kernel, const tn_arguments *args, tn_
     return TN_OK;
 }
 
-static const tn_kernel_class unary_class = {tn_cpu_kernel_destroy, NULL, unary_forward,
-                                            unary_backward};
-static const tn_kernel_class unary_forward_class = {tn_cpu_kernel_destroy, NULL, unary_forward,
-                                                    NULL};
+static const tn_kernel_class unary_class = {tn_kernel_free, NULL, unary_forward, unary_backward};
+static const tn_kernel_class unary_forward_class = {tn_kernel_free, NULL, unary_forward, NULL};
 
 tn_status tn_cpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                                tn_error *error)
@@ -235,8 +233,8 @@ tn_status tn_cpu_unary_prepare(tn_device *device, const tn_task *task, tn_kernel
     bool backward = tn_cpu_function_has_backward(task->unary.function);
     tn_kernel *k;
     tn_status status =
-        tn_cpu_kernel_create(device, task, backward ? &unary_class : &unary_forward_class, "omp",
-                             sizeof(tn_cpu_kernel), &k, error);
+        tn_kernel_create(device, task, backward ? &unary_class : &unary_forward_class, "omp",
+                         sizeof(tn_kernel), &k, error);
     if (status != TN_OK)
         return status;
     k->reads_src = tn_function_by_source(task->unary.function);
