@@ -63,6 +63,9 @@ typedef struct tn_quantizer {
      * threshold). NULL: nothing does. Not needed right after fit. */
     void (*refresh)(const tn_scheme *scheme, const tn_qweight *shape, const float *w,
                     tn_quantizer_state *state);
+    /* Latents [rows, cols] that refresh and quantize bring back to the weight's codes, and where
+     * they can to its scales. NULL: the weight's values are such. */
+    void (*latents)(const tn_scheme *scheme, const tn_qweight *weight, float *w);
     /* Codes and values of latent weights under the state; either output may be NULL. values are
      * bitwise tn_qweight_value of the codes (parq: when rho_inv is 0). */
     void (*quantize)(const tn_scheme *scheme, const tn_qweight *shape, const float *w,

@@ -111,24 +111,37 @@ tn_status tn_latent_set(tn_latent *latent, const tn_layer *from, tn_error *error
     return status;
 }
 
-/* The interval of latents that quantize to `code` when values step at thresholds or at half steps.
- */
+/* The interval of latents that quantize to `code` when values step at half steps. */
 static void code_interval(const tn_latent *latent, int64_t scale, int code, float *low, float *high)
 {
-    float step = latent->state.scale[scale], cut = latent->state.threshold[scale];
-    if (latent->scheme.ternary && cut > 0) { /* twn, ttq: |w| > threshold */
-        *low = code == 0 ? -cut : code > 0 ? cut : -INFINITY;
-        *high = code == 0 ? cut : code > 0 ? INFINITY : -cut;
-        return;
-    }
+    float step = latent->state.scale[scale];
     float zero = latent->weight.zero ? latent->state.zero[scale] : 0.0f;
     *low = code <= latent->weight.low ? -INFINITY : ((float)code - zero - 0.5f) * step;
     *high = code >= latent->weight.high ? INFINITY : ((float)code - zero + 0.5f) * step;
 }
 
+/* Each latent just so far that it quantizes to its code. */
+static void move_to_codes(tn_latent *latent, const tn_qweight *from)
+{
+    const tn_qweight *to = &latent->weight;
+    for (int64_t row = 0; row < to->rows; row++) {
+        for (int64_t col = 0; col < to->cols; col++) {
+            int64_t s = tn_qweight_scale_index(to, row, col), i = row * to->cols + col;
+            float low, high, margin = 0.05f * latent->state.scale[s];
+            int code = from->codes[i];
+            code = code < to->low ? to->low : code > to->high ? to->high : code;
+            code_interval(latent, s, code, &low, &high);
+            float w = latent->w[i];
+            w = w < low + margin ? low + margin : w;
+            latent->w[i] = w > high - margin ? high - margin : w;
+        }
+    }
+}
+
 tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *error)
 {
     const tn_qweight *to = &latent->weight;
+    const tn_quantizer *quantizer = latent->scheme.quantizer;
     if (from->rows != to->rows || from->cols != to->cols || from->n_scales != to->n_scales ||
         (to->scale_neg == NULL) != (from->scale_neg == NULL && to->scale_neg == NULL))
         return tn_fail(error, TN_ERROR_USAGE,
@@ -143,18 +156,14 @@ tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *e
            scales * sizeof(float));
     if (from->zero)
         memcpy(latent->state.zero, from->zero, scales * sizeof(float));
-    for (int64_t row = 0; row < to->rows; row++) {
-        for (int64_t col = 0; col < to->cols; col++) {
-            int64_t s = tn_qweight_scale_index(to, row, col), i = row * to->cols + col;
-            int code = from->codes[i];
-            code = code < to->low ? to->low : code > to->high ? to->high : code;
-            float low, high, margin = 0.05f * latent->state.scale[s];
-            code_interval(latent, s, code, &low, &high);
-            float w = latent->w[i];
-            w = w < low + margin ? low + margin : w;
-            latent->w[i] = w > high - margin ? high - margin : w;
-        }
-    }
+    /* What follows from latents (twn's and ttq's thresholds, scales of twn and affine) comes out of
+     * the values as it was in the start. parq's values are its latents at first: those it moves. */
+    if (quantizer->latents)
+        quantizer->latents(&latent->scheme, from, latent->w);
+    else if (quantizer->refresh && !quantizer->needs_training)
+        tn_qweight_dequantize(from, latent->w);
+    else
+        move_to_codes(latent, from);
     return TN_OK;
 }
 

@@ -37,8 +37,10 @@ void tn_latents_done(tn_latents *latents);
 tn_status tn_latent_set(tn_latent *latent, const tn_layer *from, tn_error *error) TN_MUST_CHECK;
 
 /* Starts a latent from a finished quantized weight (calibration, a packed model): takes its scales
- * and moves each float weight just so far that it quantizes to the given code, in the middle half
- * of the code's interval. Layers of another shape or granularity are a USAGE error. */
+ * and moves each float weight just so far that it quantizes to the given code, or, where scales or
+ * thresholds follow from the latents (twn, ttq, affine, dorefa), to the code's value. Codes that
+ * such a scheme cannot have (a sparsity other than asked for, an affine range that is not used
+ * whole) it changes at the first step. Layers of another shape or granularity are a USAGE error. */
 tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *error) TN_MUST_CHECK;
 
 /* Quantizes every latent and sets the store's parameters to the values. `refresh`: what follows

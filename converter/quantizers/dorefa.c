@@ -66,6 +66,25 @@ static void fit(const tn_scheme *scheme, const tn_qweight *shape, const float *w
     refresh(scheme, shape, w, state);
 }
 
+static void latents_of_run(const void *context, int64_t i, tn_run run)
+{
+    const dorefa_work *work = context;
+    float *w = work->values + run.first, most = tn_max_abs(w, run.count);
+    /* the scale is lost in any case: far enough from where tanh is 1 */
+    float reach = tanhf(most < 2.0f ? most : 2.0f);
+    (void)i;
+    for (int64_t e = 0; most > 0.0f && e < run.count; e++)
+        w[e] = atanhf(reach * (w[e] / most));
+}
+
+static void latents(const tn_scheme *scheme, const tn_qweight *weight, float *w)
+{
+    dorefa_work work = {.scheme = scheme, .values = w};
+    tn_qweight_dequantize(weight, w);
+    if (scheme->bits > 1)
+        tn_runs_each(weight, latents_of_run, &work);
+}
+
 static float code_of(const tn_scheme *scheme, float w, float most)
 {
     if (scheme->bits == 1)
@@ -130,6 +149,7 @@ const tn_quantizer tn_quantizer_dorefa = {
     .resolve = resolve,
     .fit = fit,
     .refresh = refresh,
+    .latents = latents,
     .quantize = quantize,
     .backward = backward,
     .constrain = tn_uniform_constrain,

@@ -66,11 +66,11 @@ static int teardown(void **state)
     return 0;
 }
 
-static void open_scheme(const char *scheme, tn_batch_norm_mode mode, tn_train_options *options,
-                        tn_student *student)
+static void open_scheme(const char *scheme, const char *bits, tn_batch_norm_mode mode,
+                        tn_train_options *options, tn_student *student)
 {
     tn_error error = {0};
-    const tn_train_options asked = {.policy = {.scheme = scheme},
+    const tn_train_options asked = {.policy = {.scheme = scheme, .bits = bits},
                                     .batch = BATCH,
                                     .seed = 5,
                                     .device = device,
@@ -82,7 +82,7 @@ static void open_scheme(const char *scheme, tn_batch_norm_mode mode, tn_train_op
 
 static void open_student(tn_batch_norm_mode mode, tn_train_options *options, tn_student *student)
 {
-    open_scheme(NULL, mode, options, student);
+    open_scheme(NULL, NULL, mode, options, student);
 }
 
 static double loss_of(tn_student *student, const tn_sample_batch *batch)
@@ -225,7 +225,7 @@ static void scales_by_differences_of_the_loss(void **state)
     tn_train_options options;
     tn_student student;
     int64_t count;
-    open_scheme("ttq", TN_BATCH_NORM_TRAIN, &options, &student);
+    open_scheme("ttq", NULL, TN_BATCH_NORM_TRAIN, &options, &student);
     loss_of(&student, &batch);
     tn_free(gradients(&student, &count));
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
@@ -253,6 +253,79 @@ static void scales_by_differences_of_the_loss(void **state)
 }
 
 /* The first step of SGD with Nesterov's momentum, by hand; quantizing again changes nothing. */
+/* Layers' weights quantized and moved about, as a calibration does: codes that rounding the float
+ * weights would not give, scales other than fitted ones. */
+static void calibrated_start(tn_student *student, tn_conversion *start)
+{
+    tn_error error = {0};
+    tn_random random = tn_random_make(4, TN_PURPOSE_TEST, 0, 0);
+    tn_latents_export(&student->latents);
+    start->item = tn_alloc_zero(student->latents.count, sizeof *start->item);
+    assert_non_null(start->item);
+    for (size_t l = 0; l < student->latents.count; l++) {
+        const tn_qweight *from = &student->latents.item[l].weight;
+        tn_converted *item = &start->item[start->count++];
+        item->layer = student->latents.item[l].layer;
+        item->weight = *from;
+        check(tn_qweight_init(&item->weight, from->scale_neg, from->zero, &error), &error);
+        for (int64_t i = 0; i < from->rows * from->cols; i++) {
+            int64_t col = i % from->cols; /* both ends of the range in every row */
+            int other =
+                from->low + (int)tn_random_below(&random, (uint32_t)(from->high - from->low + 1));
+            item->weight.codes[i] = (int16_t)(col == 0                           ? from->low
+                                              : col == 1                         ? from->high
+                                              : tn_random_below(&random, 4) == 0 ? other
+                                                                                 : from->codes[i]);
+        }
+        for (int64_t i = 0; i < from->n_scales; i++) {
+            item->weight.scale[i] = 0.9f * from->scale[i];
+            if (from->scale_neg)
+                item->weight.scale_neg[i] = 1.2f * from->scale_neg[i];
+            if (from->zero)
+                item->weight.zero[i] = from->zero[i];
+        }
+    }
+}
+
+/* What training begins with is what calibration gave, for schemes that take scales and thresholds
+ * from the latents too. DoReFa's values span [-1, 1] whatever the scale: its codes alone. */
+static void training_starts_at_the_calibrated_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *scheme, *bits;
+        bool scales;
+    } cases[] = {{"lsq", "1.58", true}, {"lsq", "4", true},    {"fixed", "3", true},
+                 {"twn", NULL, true},   {"ttq", NULL, true},   {"affine", "4", true},
+                 {"dorefa", "1", true}, {"dorefa", "4", false}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        tn_error error = {0};
+        tn_student student;
+        tn_conversion start = {0};
+        tn_train_options options;
+        open_scheme(cases[c].scheme, cases[c].bits, TN_BATCH_NORM_TRAIN, &options, &student);
+        calibrated_start(&student, &start);
+        check(tn_student_start(&student, &start, &error), &error);
+        check(tn_student_settle(&student, &error), &error);
+        tn_latents_export(&student.latents);
+        for (size_t l = 0; l < start.count; l++) {
+            const tn_qweight *asked = &start.item[l].weight, *is = &student.latents.item[l].weight;
+            assert_memory_equal(is->codes, asked->codes,
+                                (size_t)(is->rows * is->cols) * sizeof *is->codes);
+            for (int64_t i = 0; cases[c].scales && i < is->n_scales; i++) {
+                assert_float_equal(is->scale[i], asked->scale[i], 1e-5f * asked->scale[i]);
+                if (is->scale_neg)
+                    assert_float_equal(is->scale_neg[i], asked->scale_neg[i],
+                                       1e-5f * asked->scale_neg[i]);
+                if (is->zero)
+                    assert_true(is->zero[i] == asked->zero[i]);
+            }
+        }
+        tn_conversion_done(&start);
+        tn_student_done(&student);
+    }
+}
+
 static void one_step_by_hand(void **state)
 {
     (void)state;
@@ -316,6 +389,7 @@ int main(void)
         cmocka_unit_test(dropout_is_keyed_and_only_trains),
         cmocka_unit_test(dropout_follows_the_sample),
         cmocka_unit_test(scales_by_differences_of_the_loss),
+        cmocka_unit_test(training_starts_at_the_calibrated_codes),
         cmocka_unit_test(one_step_by_hand),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
