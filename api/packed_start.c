@@ -41,25 +41,44 @@ void tn_packed_start_done(tn_packed_start *start)
     *start = (tn_packed_start){0};
 }
 
-static bool same_kind(const tn_qweight *a, const tn_qweight *b)
+static bool same_shape(const tn_qweight *a, const tn_qweight *b)
 {
     return a->low == b->low && a->high == b->high && a->granularity == b->granularity &&
            a->group == b->group;
 }
 
-void tn_packed_start_policy(tn_packed_start *start, tn_policy *policy)
+static bool same_kind(const tn_qweight *a, const tn_qweight *b)
+{
+    return same_shape(a, b) && !a->scale_neg == !b->scale_neg && !a->zero == !b->zero;
+}
+
+/* What trains codes of this kind on: lsq where it can have them, else what made them. */
+static const char *scheme_of(const tn_qweight *weight)
+{
+    return weight->scale_neg || weight->zero ? weight->scheme : "lsq";
+}
+
+tn_status tn_packed_start_policy(tn_packed_start *start, tn_policy *policy, tn_error *error)
 {
     const tn_conversion *codes = &start->codes;
-    for (size_t i = 1; i < codes->count; i++)
-        if (!same_kind(&codes->item[0].weight, &codes->item[i].weight))
-            return;
     if (codes->count == 0 || policy->scheme || policy->levels || policy->n_layer_rules)
-        return;
+        return TN_OK;
     const tn_qweight *weight = &codes->item[0].weight;
-    if (!policy->bits && (weight->ternary || weight->zero == NULL)) {
+    for (size_t i = 1; i < codes->count; i++)
+        if (!same_kind(weight, &codes->item[i].weight))
+            return policy->bits
+                       ? TN_OK
+                       : tn_fail(
+                             error, TN_ERROR_USAGE,
+                             "the layers of the packed model have codes of several kinds (%s and "
+                             "%s differ): say with --scheme, --bits and --layer what they are "
+                             "trained as",
+                             tn_quote(codes->item[0].layer->weight->name),
+                             tn_quote(codes->item[i].layer->weight->name));
+    if (!policy->bits) {
         snprintf(start->bits, sizeof start->bits, "%d", weight->bits);
         policy->bits = weight->ternary ? "1.58" : start->bits;
-        policy->scheme = "lsq";
+        policy->scheme = scheme_of(weight);
     }
     if (!policy->granularity) {
         snprintf(start->granularity, sizeof start->granularity, "group:%lld",
@@ -68,6 +87,7 @@ void tn_packed_start_policy(tn_packed_start *start, tn_policy *policy)
                               : weight->granularity == TN_PER_CHANNEL ? "channel"
                                                                       : start->granularity;
     }
+    return TN_OK;
 }
 
 static const tn_qweight *codes_of(const tn_conversion *codes, const char *weight)
@@ -94,8 +114,9 @@ tn_status tn_packed_start_fits(const tn_packed_start *start, const tn_policy *po
             continue;
         tn_scheme_apply(&layer->scheme, &shape);
         *fits = codes && codes->rows == layer->rows && codes->cols == layer->cols &&
-                same_kind(codes, &shape) &&
-                (layer->scheme.quantizer->has_zero || codes->zero == NULL);
+                same_shape(codes, &shape) &&
+                (layer->scheme.quantizer->has_zero || codes->zero == NULL) &&
+                (layer->scheme.quantizer->two_scales || codes->scale_neg == NULL);
     }
     return status;
 }

@@ -19,8 +19,10 @@ tn_status tn_packed_start_read(const tn_model *model, const tn_reporter *reporte
                                tn_packed_start *start, tn_error *error) TN_MUST_CHECK;
 void tn_packed_start_done(tn_packed_start *start);
 
-/* Width and granularity of the record where the policy names none and all layers agree. */
-void tn_packed_start_policy(tn_packed_start *start, tn_policy *policy);
+/* Scheme, width and granularity of the record where the policy names none. USAGE where the layers'
+ * differ. */
+tn_status tn_packed_start_policy(tn_packed_start *start, tn_policy *policy,
+                                 tn_error *error) TN_MUST_CHECK;
 
 /* Whether training by this policy can begin at the record's codes: every layer it quantizes has
  * codes of its shape, range and granularity. */

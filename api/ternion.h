@@ -448,6 +448,7 @@ typedef struct tn_train_request { /* zeros: the defaults of finetune/train.h */
     const char *optimizer, *schedule, *batch_norm; /* batch_norm: "train" | "freeze" */
     const char *distill; /* "none", "self" (the input model) or a model file; NULL: "self" where a
                             trained float network becomes a quantized one, else "none" */
+    /* 0: the default; below 0: none */
     double lr, momentum, weight_decay, final_lr, warmup_epochs, scale_lr, clip_norm;
     double label_smoothing, ema, temperature, distill_weight;
     const char *const *frozen; /* REGEX */

@@ -7,6 +7,7 @@
 
 #include "converter/activation_record.h"
 #include "finetune/calibrate.h"
+#include "finetune/checkpoint.h"
 #include "finetune/new_head.h"
 #include "finetune/new_resolution.h"
 #include "finetune/restore_bn.h"
@@ -16,6 +17,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct job {
     const tn_train_request *request;
@@ -171,7 +173,6 @@ static void fill_options(job *j)
                                     .save_every = (int)r->save_seconds,
                                     .reporter = j->reporter,
                                     .collective = j->processes.sums};
-    tn_packed_start_policy(&j->packed, &j->options.policy);
     if (r->batch_norm && strcmp(r->batch_norm, "freeze") == 0)
         j->options.batch_norm = TN_BATCH_NORM_FREEZE;
     j->data = (tn_train_data){.origin = j->model,
@@ -182,13 +183,30 @@ static void fill_options(job *j)
                               .max_bad = (size_t)r->images.max_bad};
 }
 
+/* What can be told before anything is read. */
+static tn_status check_request(const tn_train_request *r, tn_error *error)
+{
+    if (!r->data)
+        return tn_fail(error, TN_ERROR_USAGE, "give a training set: --data DATA");
+    if (r->resume && !r->folder)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "--resume goes on from the checkpoints of a folder: give --checkpoint DIR");
+    if (r->folder && !r->resume && tn_checkpoint_exists(r->folder))
+        return tn_fail(
+            error, TN_ERROR_USAGE,
+            "%s: holds the checkpoints of a run: give --resume to go on with it, or name "
+            "another --checkpoint folder",
+            tn_quote(r->folder));
+    return TN_OK;
+}
+
 static tn_status prepare(job *j, tn_error *error)
 {
     const tn_train_request *r = j->request;
     const tn_read_options read = tn_boundary_read(&r->in, j->reporter);
-    if (!r->data)
-        return tn_fail(error, TN_ERROR_USAGE, "give a training set: --data DATA");
-    tn_status status = tn_packing_begin(&j->packing, error);
+    tn_status status = check_request(r, error);
+    if (status == TN_OK)
+        status = tn_packing_begin(&j->packing, error);
     if (status == TN_OK)
         status = tn_model_read(j->packing.input, &read, &j->model, error);
     if (status == TN_OK && r->latent)
@@ -215,10 +233,16 @@ static tn_status prepare(job *j, tn_error *error)
         status = choose_augmentation(j, error);
     if (status != TN_OK)
         return status;
+    if (r->early_stop > 0 && !j->val)
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "--early-stop watches the validation loss, and %s has no validation part: "
+                       "give --val DATA",
+                       tn_quote(r->data));
     j->untrained = r->classes > 0 || tn_model_metadata(j->model, "ternion.create") != NULL;
     fill_options(j);
+    status = tn_packed_start_policy(&j->packed, &j->options.policy, error);
     const char *teacher = j->options.distill;
-    if (teacher && strcmp(teacher, "self") != 0)
+    if (status == TN_OK && teacher && strcmp(teacher, "self") != 0)
         status = tn_model_read(teacher, &read, &j->teacher, error);
     return status;
 }
@@ -440,6 +464,8 @@ static tn_status write_and_prove(job *j, tn_train_report *report, tn_error *erro
         status = tn_model_read(packing->output, NULL, &written, error);
     if (written && status == TN_OK && !packing->out->rest)
         status = tn_trained_prove(&j->trained, written, &j->data, &j->options, error);
+    if (status == TN_ERROR_DIFFERS)
+        unlink(packing->output); /* nobody shall take it for the result */
     if (written && status == TN_OK)
         status = evaluate(j, written, packing->output, &report->conversion->after, error);
     if (status == TN_OK)

@@ -51,6 +51,32 @@ static tn_status parse_seconds(cli_context *context, int64_t *seconds)
     return TN_OK;
 }
 
+static bool is_given(const cli_arguments *a, const char *option)
+{
+    for (size_t i = 0; i < a->given.count; i++)
+        if (cli_option_names_equal(a->given.items[i], option))
+            return true;
+    return false;
+}
+
+/* 0 in a request is the default: one that was asked for is "none". */
+static double or_none(const cli_arguments *a, const char *option, double value)
+{
+    return value == 0 && is_given(a, option) ? -1 : value;
+}
+
+/* Of these there is no "none". */
+static tn_status check_positive(cli_context *context)
+{
+    const cli_arguments *a = context->arguments;
+    if (is_given(a, "lr") && !(a->lr > 0))
+        return cli_fail(&context->error, TN_ERROR_USAGE, "--lr %g: expected a rate above 0", a->lr);
+    if (is_given(a, "temperature") && !(a->temperature > 0))
+        return cli_fail(&context->error, TN_ERROR_USAGE,
+                        "--temperature %g: expected a number above 0", a->temperature);
+    return TN_OK;
+}
+
 static tn_train_request request_of(const cli_arguments *a, const char *recipe)
 {
     return (tn_train_request){.in = cli_input_options(a),
@@ -68,16 +94,16 @@ static tn_train_request request_of(const cli_arguments *a, const char *recipe)
                               .distill = a->distill,
                               .batch_norm = a->batch_norm,
                               .lr = a->lr,
-                              .momentum = a->momentum,
-                              .weight_decay = a->weight_decay,
+                              .momentum = or_none(a, "momentum", a->momentum),
+                              .weight_decay = or_none(a, "weight-decay", a->weight_decay),
                               .final_lr = a->final_lr,
                               .warmup_epochs = a->warmup_epochs,
-                              .scale_lr = a->scale_lr,
+                              .scale_lr = or_none(a, "scale-lr", a->scale_lr),
                               .clip_norm = a->clip_norm,
                               .label_smoothing = a->label_smoothing,
                               .ema = a->ema,
                               .temperature = a->temperature,
-                              .distill_weight = a->distill_weight,
+                              .distill_weight = or_none(a, "distill-weight", a->distill_weight),
                               .frozen = a->freeze.items,
                               .n_frozen = a->freeze.count,
                               .sparsity_ramp = a->sparsity_ramp,
@@ -147,6 +173,8 @@ static tn_status run(cli_context *context)
     tn_status status = cli_require_output(context);
     if (status == TN_OK)
         status = parse_seconds(context, &seconds);
+    if (status == TN_OK)
+        status = check_positive(context);
     if (status == TN_OK && arguments->report && !arguments->checkpoint)
         status = cli_fail(&context->error, TN_ERROR_USAGE,
                           "--report needs the journal that --checkpoint DIR keeps");
@@ -195,9 +223,9 @@ static const cli_option training_options[] = {
      AT(lr)},
     {"optimizer", 0, CLI_TEXT, "NAME", "sgd|adam|adamw", 0, 0, "sgd", "how weights move",
      AT(optimizer)},
-    {"momentum", 0, CLI_REAL, "X", NULL, 0, 0, "0.9", "of sgd; negative: none", AT(momentum)},
+    {"momentum", 0, CLI_REAL, "X", NULL, 0, 0, "0.9", "of sgd; 0: none", AT(momentum)},
     {"weight-decay", 0, CLI_REAL, "X", NULL, 0, 0, "1e-4",
-     "of weights, not of scales and biases; negative: none", AT(weight_decay)},
+     "of weights, not of scales and biases; 0: none", AT(weight_decay)},
     {"schedule", 0, CLI_TEXT, "NAME", NULL, 0, 0, "cosine", "of the learning rate", AT(schedule)},
     {"final-lr", 0, CLI_REAL, "F", NULL, 0, 0, "0", "last learning rate as a part of --lr",
      AT(final_lr)},
@@ -267,9 +295,11 @@ const cli_command cli_finetune_command = {
     "MODEL -o OUT --data DATA [options]",
     "Trains ternary or n-bit weights by the float network they come from, and writes the packed "
     "file, which is read back and must compute bit for bit what was trained. Ctrl-C saves a "
-    "checkpoint where --checkpoint is given. Started by mpirun (in a build with MPI), the processes "
+    "checkpoint where --checkpoint is given. Started by mpirun (in a build with MPI), the "
+    "processes "
     "train one network: each takes its part of every batch, one GPU each where there are GPUs; the "
-    "first writes. Unless --batch-norm is freeze, BatchNormalization sees each process's part only.",
+    "first writes. Unless --batch-norm is freeze, BatchNormalization sees each process's part "
+    "only.",
     examples,
     groups,
     1,

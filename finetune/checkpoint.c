@@ -38,7 +38,8 @@ static void add_part(part *parts, size_t *count, const char *prefix, const char 
     if (!data)
         return;
     part *next = &parts[(*count)++];
-    snprintf(next->name, sizeof next->name, "%s/%s", prefix, name);
+    int length = snprintf(next->name, sizeof next->name, "%s/", prefix);
+    tn_slot_name(NULL, name, next->name + length, sizeof next->name - (size_t)length);
     next->data = data;
     next->count = elements;
     next->param = SIZE_MAX;
@@ -132,6 +133,13 @@ static char (*list_steps(const char *folder, size_t *count))[NAME_SIZE]
         qsort(names, used, sizeof *names, newest_first);
     *count = used;
     return names;
+}
+
+bool tn_checkpoint_exists(const char *folder)
+{
+    size_t count = 0;
+    tn_free(list_steps(folder, &count));
+    return count > 0;
 }
 
 static void remove_old(const char *folder)
@@ -246,6 +254,7 @@ static tn_status take(const char *path, const tn_safetensors *file, const tn_che
     for (size_t i = 0; status == TN_OK && i < count; i++)
         if (parts[i].param != SIZE_MAX)
             status = tn_params_send(checkpoint->params, parts[i].param, error);
+    tn_params_touch_all(checkpoint->params);
     if (status == TN_OK) {
         memcpy(state.guard.window, checkpoint->state->guard.window, sizeof state.guard.window);
         *checkpoint->state = state;
@@ -327,6 +336,7 @@ tn_status tn_checkpoint_share(const tn_checkpoint *checkpoint, tn_collective *co
         if (status == TN_OK && parts[i].param != SIZE_MAX)
             status = tn_params_send(checkpoint->params, parts[i].param, error);
     }
+    tn_params_touch_all(checkpoint->params);
     tn_free(parts);
     return status;
 }

@@ -44,6 +44,9 @@ typedef struct tn_checkpoint {
 tn_status tn_checkpoint_save(const char *folder, bool best, const tn_checkpoint *checkpoint,
                              tn_error *error) TN_MUST_CHECK;
 
+/* Whether a folder holds checkpoints. */
+bool tn_checkpoint_exists(const char *folder);
+
 /* Restores the newest file that is whole and belongs to this run; damaged ones are passed over with
  * a warning. *found says whether there was one; without any, nothing changes. USAGE when the newest
  * whole one belongs to another run (naming what differs). Nothing is changed on failure. */

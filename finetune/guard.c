@@ -21,15 +21,18 @@ static double median(const tn_guard *guard)
     return (double)sorted[count / 2];
 }
 
-tn_verdict tn_guard_judge(tn_guard *guard, double loss, double gradient_norm)
+tn_verdict tn_guard_judge(tn_guard *guard, double loss, double gradient_norm, double guessing)
 {
-    if (!isfinite(loss) || !isfinite(gradient_norm)) {
-        guard->dropped++;
-        return ++guard->bad >= TN_GUARD_BAD_STEPS ? TN_STEP_ROLL_BACK : TN_STEP_DROP;
-    }
-    guard->bad = 0;
-    if (guard->seen >= TN_GUARD_WINDOW && loss > 10 * median(guard))
+    const bool finite = isfinite(loss) && isfinite(gradient_norm);
+    const bool jumped =
+        finite && loss > guessing && guard->seen >= TN_GUARD_WINDOW && loss > 10 * median(guard);
+    guard->dropped += !finite;
+    guard->bad = finite && !jumped ? 0 : guard->bad + 1;
+    if (guard->bad >= TN_GUARD_BAD_STEPS)
         return TN_STEP_ROLL_BACK;
-    guard->window[guard->seen++ % TN_GUARD_WINDOW] = (float)loss;
+    if (!finite)
+        return TN_STEP_DROP;
+    if (!jumped)
+        guard->window[guard->seen++ % TN_GUARD_WINDOW] = (float)loss;
     return TN_STEP_GOOD;
 }

@@ -138,6 +138,21 @@ static void move_to_codes(tn_latent *latent, const tn_qweight *from)
     }
 }
 
+/* Whether the latents as they are (those that the codes were trained with) come to the start's
+ * codes and, where they follow, scales. */
+static bool gives_start(tn_latent *latent, const tn_qweight *from)
+{
+    const tn_quantizer *quantizer = latent->scheme.quantizer;
+    quantizer->refresh(&latent->scheme, &latent->weight, latent->w, &latent->state);
+    quantizer->quantize(&latent->scheme, &latent->weight, latent->w, &latent->state, latent->codes,
+                        NULL);
+    for (int64_t i = 0; i < from->n_scales; i++)
+        if (fabsf(latent->state.scale[i] - from->scale[i]) > 1e-4f * from->scale[i])
+            return false;
+    return memcmp(latent->codes, from->codes,
+                  (size_t)(from->rows * from->cols) * sizeof *from->codes) == 0;
+}
+
 tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *error)
 {
     const tn_qweight *to = &latent->weight;
@@ -158,12 +173,14 @@ tn_status tn_latent_start(tn_latent *latent, const tn_qweight *from, tn_error *e
         memcpy(latent->state.zero, from->zero, scales * sizeof(float));
     /* What follows from latents (twn's and ttq's thresholds, scales of twn and affine) comes out of
      * the values as it was in the start. parq's values are its latents at first: those it moves. */
-    if (quantizer->latents)
-        quantizer->latents(&latent->scheme, from, latent->w);
-    else if (quantizer->refresh && !quantizer->needs_training)
-        tn_qweight_dequantize(from, latent->w);
-    else
+    if (!quantizer->refresh || quantizer->needs_training)
         move_to_codes(latent, from);
+    else if (gives_start(latent, from))
+        return TN_OK;
+    else if (quantizer->latents)
+        quantizer->latents(&latent->scheme, from, latent->w);
+    else
+        tn_qweight_dequantize(from, latent->w);
     return TN_OK;
 }
 

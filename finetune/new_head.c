@@ -67,15 +67,21 @@ static tn_status replace_weight(tn_model *model, const tn_layer *layer, int64_t 
     return status;
 }
 
-static tn_status replace_bias(tn_model *model, const tn_value *bias, int64_t classes,
-                              tn_error *error)
+/* The bias' axis that lines up with the layer's outputs: the last of a product, the second of an
+ * image. */
+static int class_axis(const tn_layer *layer, const tn_tensor *bias)
+{
+    int axis = bias->rank - (layer->node->outputs[0]->rank - 1);
+    return axis > 0 ? axis : 0;
+}
+
+static tn_status replace_bias(tn_model *model, const tn_layer *layer, const tn_value *bias,
+                              int64_t classes, tn_error *error)
 {
     const tn_tensor *old = bias->constant;
-    int64_t dims[TN_MAX_RANK], old_classes = tn_tensor_count(old);
+    int64_t dims[TN_MAX_RANK];
     memcpy(dims, old->dims, sizeof dims);
-    for (int i = 0; i < old->rank; i++)
-        if (dims[i] == old_classes)
-            dims[i] = classes;
+    dims[class_axis(layer, old)] = classes;
     float *zeros = tn_alloc_zero((size_t)classes, sizeof *zeros);
     if (!zeros)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a head of %lld classes",
@@ -127,7 +133,7 @@ tn_status tn_new_head(tn_model *model, int64_t classes, const char *output, uint
     const tn_value *bias = find_bias(last);
     status = replace_weight(model, last, classes, seed, error);
     if (status == TN_OK && bias)
-        status = replace_bias(model, bias, classes, error);
+        status = replace_bias(model, last, bias, classes, error);
     if (status != TN_OK)
         goto done;
     status = tn_graph_create(model, NULL, &changed, error); /* does it hold together? */

@@ -3,9 +3,11 @@
 #include "core/hot.h"
 #include "core/memory.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 static tn_status grow(tn_optimizer *optimizer, tn_error *error)
 {
@@ -18,6 +20,19 @@ static tn_status grow(tn_optimizer *optimizer, tn_error *error)
     optimizer->slots = slots;
     optimizer->capacity = capacity;
     return TN_OK;
+}
+
+void tn_slot_name(const char *prefix, const char *name, char *text, size_t size)
+{
+    const int length =
+        snprintf(text, size, "%s%s%s", prefix ? prefix : "", prefix ? "." : "", name);
+    enum { MARK = 18 }; /* "~", 16 digits and the end */
+    if (length < (int)size)
+        return;
+    size_t cut = size - MARK;
+    while (cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80) /* not within a character */
+        cut--;
+    snprintf(text + cut, MARK, "~%016" PRIx64, (uint64_t)XXH3_64bits(name, strlen(name)));
 }
 
 tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *value,
@@ -34,7 +49,7 @@ tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *val
                     .decay = decay,
                     .floor = -INFINITY,
                     .first = tn_alloc_zero((size_t)count, sizeof(float))};
-    snprintf(slot.name, sizeof slot.name, "%s", name);
+    tn_slot_name(NULL, name, slot.name, sizeof slot.name);
     bool adam = optimizer->rule.kind != TN_OPTIMIZER_SGD;
     slot.second = adam ? tn_alloc_zero((size_t)count, sizeof(float)) : NULL;
     slot.average = optimizer->ema > 0 ? tn_alloc_array((size_t)count, sizeof(float)) : NULL;
@@ -171,10 +186,21 @@ void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale
     optimizer->steps++;
 }
 
+void tn_optimizer_start_averages(tn_optimizer *optimizer)
+{
+    for (size_t s = 0; s < optimizer->n_slots; s++) {
+        const tn_slot *slot = &optimizer->slots[s];
+        if (slot->average)
+            memcpy(slot->average, slot->value, (size_t)slot->count * sizeof *slot->value);
+    }
+}
+
 void tn_optimizer_swap_averages(tn_optimizer *optimizer)
 {
     for (size_t s = 0; s < optimizer->n_slots; s++) {
         const tn_slot *slot = &optimizer->slots[s];
+        if (slot->frozen) /* its average never followed it */
+            continue;
         for (int64_t i = 0; slot->average && i < slot->count; i++) {
             float value = slot->value[i];
             slot->value[i] = slot->average[i];

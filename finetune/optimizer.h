@@ -30,6 +30,10 @@ typedef struct tn_optimizer {
     uint64_t steps; /* updates made: Adam's bias correction, EMA's warm-up */
 } tn_optimizer;
 
+/* "PREFIX.NAME", or NAME without a prefix, in `size` bytes: what is too long is cut and told apart
+ * by a hash. */
+void tn_slot_name(const char *prefix, const char *name, char *text, size_t size);
+
 /* Adds a slot and its buffers (zeros; the average starts at the value). LIMIT without memory. */
 tn_status tn_optimizer_add(tn_optimizer *optimizer, const char *name, float *value,
                            const float *gradient, int64_t count, float rate, float decay,
@@ -45,6 +49,9 @@ tn_update_factors tn_optimizer_factors(const tn_optimizer *optimizer, uint64_t u
 
 /* One update of every unfrozen slot with gradients times `gradient_scale` (clipping). */
 void tn_optimizer_step(tn_optimizer *optimizer, double lr, double gradient_scale);
+
+/* Averages start at the values as they are now. */
+void tn_optimizer_start_averages(tn_optimizer *optimizer);
 
 /* Exchanges values and moving averages (for evaluation and export; a second call undoes it). */
 void tn_optimizer_swap_averages(tn_optimizer *optimizer);

@@ -21,9 +21,16 @@ typedef struct measured {
     double count;
 } measured;
 
+/* What BatchNorm folds into must be the convolution's own. */
+static bool is_shared(const tn_value *value)
+{
+    return value && value->n_users > 1;
+}
+
 static bool needs_bn(const tn_node *node)
 {
-    if (strcmp(node->type, "Conv") || !node->outputs[0] || node->outputs[0]->rank < 3)
+    if (strcmp(node->type, "Conv") || !node->outputs[0] || node->outputs[0]->rank < 3 ||
+        is_shared(node->inputs[1]) || (node->n_inputs > 2 && is_shared(node->inputs[2])))
         return false;
     const tn_value *output = node->outputs[0];
     return !(output->n_users == 1 && !strcmp(output->users[0]->type, "BatchNormalization"));

@@ -76,6 +76,11 @@ static tn_status make_header(const tn_named_tensor *tensors, size_t count, const
                              tn_quote(tensors[i].name), tn_dtype_name(tensors[i].tensor.dtype));
             goto done;
         }
+        if (json_object_get(header, tensors[i].name)) {
+            status = tn_fail(error, TN_ERROR_USAGE, "two tensors of a checkpoint are called %s",
+                             tn_quote(tensors[i].name));
+            goto done;
+        }
         if (json_object_set_new(header, tensors[i].name, describe(&tensors[i], offset)))
             goto done;
         offset += tensors[i].tensor.bytes;

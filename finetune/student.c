@@ -126,7 +126,7 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
     const tn_train_options *options = student->options;
     tn_optimizer *optimizer = &student->optimizer;
     const char *name = latent->layer->weight->name;
-    char text[160];
+    char text[sizeof((tn_slot *)NULL)->name];
     tn_status status = tn_optimizer_add(optimizer, name, latent->w, latent->dw,
                                         latent->weight.rows * latent->weight.cols, 1,
                                         (float)options->weight_decay, error);
@@ -150,7 +150,7 @@ static tn_status add_latent_slots(tn_student *student, tn_latent *latent, bool f
     for (int i = 0; i < 3 && status == TN_OK; i++) {
         if (!scales[i].used)
             continue;
-        snprintf(text, sizeof text, "%s.%.120s", scales[i].suffix, name);
+        tn_slot_name(scales[i].suffix, name, text, sizeof text);
         status = tn_optimizer_add(optimizer, text, scales[i].value, scales[i].gradient,
                                   latent->weight.n_scales, (float)rate, 0, error);
         if (status == TN_OK)
@@ -322,5 +322,6 @@ tn_status tn_student_start(tn_student *student, const tn_conversion *start, tn_e
                 return status;
         }
     }
+    tn_optimizer_start_averages(&student->optimizer);
     return TN_OK;
 }

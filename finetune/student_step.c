@@ -291,6 +291,8 @@ tn_status tn_student_fetch(tn_student *student, tn_error *error)
 tn_status tn_student_settle(tn_student *student, tn_error *error)
 {
     tn_status status = tn_student_fetch(student, error);
+    for (size_t i = 0; i < student->latents.count; i++)
+        student->latents.item[i].state.rho_inv = 0; /* parq: judged as it would be written */
     if (status == TN_OK)
         status = tn_params_push(student->params, error);
     if (status == TN_OK)

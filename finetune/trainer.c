@@ -157,6 +157,12 @@ static tn_status begin(trainer *t, const tn_conversion *start, tn_error *error)
                            error);
 }
 
+/* Amid bad steps the last checkpoint stays the one to go back to. */
+static bool is_sound(const trainer *t)
+{
+    return t->state.guard.bad == 0 && isfinite(t->figures.val_loss);
+}
+
 static tn_status save(trainer *t, bool best, tn_error *error)
 {
     if (!t->options.folder || !is_first(t))
@@ -302,6 +308,11 @@ static tn_status step_ahead(trainer *t, tn_error *error)
     return status;
 }
 
+static tn_verdict judge_step(trainer *t, double loss, double norm)
+{
+    return tn_guard_judge(&t->state.guard, loss, norm, log((double)t->student.classes));
+}
+
 /* Judges the steps that ran ahead, in their order. Behind one to go back from, none counts. */
 static tn_status look(trainer *t, tn_verdict *verdict, tn_error *error)
 {
@@ -313,7 +324,7 @@ static tn_status look(trainer *t, tn_verdict *verdict, tn_error *error)
     const uint64_t first = t->state.step - (uint64_t)n;
     for (int i = 0; status == TN_OK && i < n && *verdict != TN_STEP_ROLL_BACK; i++) {
         const uint64_t number = first + (uint64_t)i;
-        *verdict = tn_guard_judge(&t->state.guard, records[i].loss / (double)seen, records[i].norm);
+        *verdict = judge_step(t, records[i].loss / (double)seen, records[i].norm);
         if (*verdict == TN_STEP_ROLL_BACK)
             t->state.step = number + 1;
         if (*verdict != TN_STEP_GOOD)
@@ -352,7 +363,7 @@ static tn_status step(trainer *t, tn_verdict *verdict, tn_error *error)
         status = tn_student_collect(&t->student, &norm, error);
     if (status != TN_OK)
         return status;
-    *verdict = tn_guard_judge(&t->state.guard, sum.loss / (double)seen, norm);
+    *verdict = judge_step(t, sum.loss / (double)seen, norm);
     t->state.batch += (uint32_t)t->options.accumulate;
     t->state.step++; /* dropped steps count: the schedule and the data go on */
     if (*verdict != TN_STEP_GOOD) {
@@ -506,7 +517,7 @@ static tn_status end_epoch(trainer *t, tn_error *error)
     status = report_epoch(t, error);
     t->state.epoch_loss = 0;
     t->state.epoch_top1 = t->state.epoch_seen = 0;
-    if (status == TN_OK)
+    if (status == TN_OK && is_sound(t))
         status = save(t, false, error);
     if (status == TN_OK && better)
         status = save(t, true, error);
@@ -558,7 +569,7 @@ static tn_status train_epoch(trainer *t, tn_error *error)
         tn_progress(t->options.reporter, "training", t->state.step, t->total_steps);
         if (status == TN_OK && is_first(t) && now() - t->last_save > t->options.save_every) {
             status = catch_up(t, error);
-            if (status == TN_OK)
+            if (status == TN_OK && is_sound(t))
                 status = save(t, false, error);
         }
     }

@@ -260,6 +260,12 @@ void tn_params_touch(tn_params *params, size_t i)
     params->params[i].version++;
 }
 
+void tn_params_touch_all(tn_params *params)
+{
+    for (size_t i = 0; i < params->n; i++)
+        tn_params_touch(params, i);
+}
+
 tn_status tn_params_copy(tn_params *params, const tn_params *from, tn_error *error)
 {
     for (size_t i = 0; i < params->n; i++) {

@@ -67,6 +67,7 @@ float *tn_params_rows(const tn_params *params, size_t i);
 const float *tn_params_gradient_rows(const tn_params *params, size_t i);
 /* After writing tn_param.data directly (an optimizer kernel). */
 void tn_params_touch(tn_params *params, size_t i);
+void tn_params_touch_all(tn_params *params);
 
 /* All masters of another store with the same names and shapes (another device, a snapshot). */
 tn_status tn_params_copy(tn_params *params, const tn_params *from, tn_error *error) TN_MUST_CHECK;

@@ -214,12 +214,92 @@ static bool is_convolution(const tn_task *task, tn_task *conv)
     return tn_dnnl_has_function(t->function);
 }
 
+/* A product with constant weights [k, n] in inference: they are turned to [n, k] once, so that it
+ * has the bits of a Gemm with transB = 1, which a packed file makes of it, and its packed bf16
+ * weights. */
+typedef struct turned {
+    tn_kernel base;
+    tn_kernel *inner; /* the product with transB = 1 */
+    size_t weights;   /* bytes of the turned weights: the inner kernel's state follows */
+} turned;
+
+static bool is_turned(const tn_task *task)
+{
+    const tn_gemm_task *t = &task->gemm;
+    return !task->backward && t->const_b && !t->trans_b && (t->shared_b || t->batch == 1);
+}
+
+/* The arguments with the turned weights in place of the model's, and with the inner kernel's state.
+ */
+static void turn_arguments(const turned *k, tn_arguments *args, const float *params[2])
+{
+    params[0] = args->state;
+    params[1] = k->base.task.gemm.const_c ? args->params[1] : NULL;
+    args->params = params;
+    args->state = (char *)args->state + k->weights;
+}
+
+static tn_status turned_pack(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    const turned *k = (const turned *)kernel;
+    const tn_gemm_task *t = &kernel->task.gemm;
+    const float *params[2], *from = args->params[0];
+    float *to = args->state;
+    tn_arguments inner = *args;
+    for (int64_t row = 0; row < t->k; row++)
+        for (int64_t col = 0; col < t->n; col++)
+            to[col * t->k + row] = from[row * t->n + col];
+    turn_arguments(k, &inner, params);
+    return k->inner->type->pack ? k->inner->type->pack(k->inner, &inner, error) : TN_OK;
+}
+
+static tn_status turned_forward(tn_kernel *kernel, const tn_arguments *args, tn_error *error)
+{
+    const turned *k = (const turned *)kernel;
+    const float *params[2];
+    tn_arguments inner = *args;
+    turn_arguments(k, &inner, params);
+    return k->inner->type->forward(k->inner, &inner, error);
+}
+
+static void turned_destroy(tn_kernel *kernel)
+{
+    tn_kernel_destroy(((turned *)kernel)->inner);
+    tn_kernel_free(kernel);
+}
+
+static const tn_kernel_class turned_class = {turned_destroy, turned_pack, turned_forward, NULL};
+
+static tn_status turned_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
+                                tn_error *error)
+{
+    tn_task inner_task = *task;
+    tn_kernel *inner = NULL;
+    inner_task.gemm.trans_b = true;
+    tn_status status = tn_cpu_gemm_prepare(device, &inner_task, &inner, error);
+    if (status == TN_OK)
+        status = tn_kernel_create(device, task, &turned_class, inner->name, sizeof(turned), kernel,
+                                  error);
+    if (status != TN_OK) {
+        tn_kernel_destroy(inner);
+        return status;
+    }
+    turned *k = (turned *)*kernel;
+    k->inner = inner;
+    k->weights = ((size_t)(task->gemm.n * task->gemm.k) * sizeof(float) + 63) & ~(size_t)63;
+    k->base.state_bytes = k->weights + inner->state_bytes;
+    k->base.workspace_bytes = inner->workspace_bytes;
+    return TN_OK;
+}
+
 tn_status tn_cpu_gemm_prepare(tn_device *device, const tn_task *task, tn_kernel **kernel,
                               tn_error *error)
 {
     const tn_gemm_task *t = &task->gemm;
     tn_kernel *k;
     tn_task conv;
+    if (is_turned(task))
+        return turned_prepare(device, task, kernel, error);
     if (is_convolution(task, &conv))
         return tn_cpu_conv_prepare(device, &conv, kernel, error);
     tn_status status =

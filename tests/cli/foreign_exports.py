@@ -218,6 +218,13 @@ def check_head(at, data, folder):
         assert value.type.tensor_type.shape.dim[1].dim_value == size, f"{value.name} is not [N, {size}]"
 
 
+def check_products(at, data):
+    """MatMul becomes Gemm in the file, and computes the trained logits' bits at any size and precision."""
+    for batch, precision in (("8", "fp32"), ("12", "bf16"), ("96", "bf16")):
+        ternion("finetune", at["first.onnx"], "-o", at["tuned.onnx"], "-f", "--data", data, "--epochs", "1",
+                "--batch-size", batch, "--lr", "0.001", *GREY, *COMMON[:-1], precision)
+
+
 NETWORKS = {"first.onnx": lambda path: dense(path, False), "last.onnx": lambda path: dense(path, True),
             "split.onnx": split, "branches.onnx": branches, "planes.onnx": planes, "half.onnx": half,
             "pixels.onnx": pixels, "features.onnx": features}
@@ -261,6 +268,7 @@ def main():
         check_refusals(at, at["data.npz"] + ":val", folder)
         check_warning(at["data.npz"] + ":val", folder)
         check_head(at, at["data.npz"], folder)
+        check_products(at, at["data.npz"])
     print(f"foreign exports: {len(NETWORKS)} networks")
 
 

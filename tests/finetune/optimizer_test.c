@@ -119,6 +119,45 @@ static void averages_follow_and_swap(void **state)
     tn_optimizer_done(&o);
 }
 
+/* What never moved has no average of its own; and averages can start anew. */
+static void averages_of_frozen_slots_stay_out(void **state)
+{
+    (void)state;
+    static float moves[4] = {1, 2, 3, 4}, stays[4] = {5, 6, 7, 8}, none[4];
+    tn_optimizer o = {.rule = {.kind = TN_OPTIMIZER_SGD}, .ema = 0.9f};
+    assert_int_equal(tn_optimizer_add(&o, "moves", moves, none, 4, 1, 0, NULL), TN_OK);
+    assert_int_equal(tn_optimizer_add(&o, "stays", stays, none, 4, 1, 0, NULL), TN_OK);
+    o.slots[1].frozen = true;
+    moves[0] = 10;
+    stays[0] = 50; /* as a calibrated start does */
+    tn_optimizer_swap_averages(&o);
+    assert_true(moves[0] == 1 && stays[0] == 50);
+    tn_optimizer_swap_averages(&o);
+    tn_optimizer_start_averages(&o);
+    tn_optimizer_swap_averages(&o);
+    assert_true(moves[0] == 10 && stays[0] == 50);
+    tn_optimizer_done(&o);
+}
+
+/* Names of tf2onnx may differ behind hundreds of bytes. */
+static void long_names_are_told_apart(void **state)
+{
+    (void)state;
+    char name[2][400], text[2][160];
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 190; k++)
+            memcpy(name[i] + 2 * k, "\xc3\xa9", 2); /* e with an acute accent */
+        name[i][380] = (char)('a' + i);
+        name[i][381] = '\0';
+        tn_slot_name("scale", name[i], text[i], sizeof text[i]);
+        const size_t cut = strcspn(text[i], "~");
+        assert_true(strlen(text[i]) < sizeof text[i] && (cut - strlen("scale.")) % 2 == 0);
+    }
+    assert_string_not_equal(text[0], text[1]);
+    tn_slot_name("scale", "short", text[0], sizeof text[0]);
+    assert_string_equal(text[0], "scale.short");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +165,8 @@ int main(void)
         cmocka_unit_test(frozen_slots_stay),
         cmocka_unit_test(norm_does_not_depend_on_threads),
         cmocka_unit_test(averages_follow_and_swap),
+        cmocka_unit_test(averages_of_frozen_slots_stay_out),
+        cmocka_unit_test(long_names_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

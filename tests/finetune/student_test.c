@@ -8,13 +8,16 @@
 
 #include "core/memory.h"
 #include "core/random.h"
+#include "finetune/checkpoint.h"
 #include "finetune/student.h"
 #include "onnx_io/edit.h"
 #include "onnx_io/zoo/zoo.h"
 #include "tests/finetune/check_status.h"
+#include "tests/finetune/glyph_training.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BATCH = 16, CLASSES = 10, PIXELS = 3 * 32 * 32 };
@@ -252,7 +255,6 @@ static void scales_by_differences_of_the_loss(void **state)
     tn_student_done(&student);
 }
 
-/* The first step of SGD with Nesterov's momentum, by hand; quantizing again changes nothing. */
 /* Layers' weights quantized and moved about, as a calibration does: codes that rounding the float
  * weights would not give, scales other than fitted ones. */
 static void calibrated_start(tn_student *student, tn_conversion *start)
@@ -326,6 +328,61 @@ static void training_starts_at_the_calibrated_codes(void **state)
     }
 }
 
+/* A restored checkpoint is what the network computes with, plain layers too, whose weights plans
+ * keep packed. */
+static void a_restored_network_computes_as_before(void **state)
+{
+    (void)state;
+    const tn_sample_batch batch = {.nhwc = images, .labels = labels, .count = BATCH, .seed = 5};
+    const tn_run_identity identity = {.recipe = "r", .model = "m", .data = "d", .machine = "here"};
+    char folder[] = "/tmp/ternion-student-XXXXXX";
+    tn_error error = {0};
+    tn_train_options options;
+    tn_student student;
+    tn_progress_state progress = {0};
+    bool found = false;
+    int64_t count;
+    assert_non_null(mkdtemp(folder));
+    open_scheme("float", NULL, TN_BATCH_NORM_FREEZE, &options, &student);
+    const tn_checkpoint checkpoint = {&student.optimizer, student.params, &progress, &identity};
+    check(tn_checkpoint_save(folder, false, &checkpoint, &error), &error);
+    const double before = loss_of(&student, &batch);
+    tn_free(gradients(&student, &count));
+    check(tn_student_update(&student, 10, 1, &error), &error);
+    assert_true(loss_of(&student, &batch) != before);
+    check(tn_checkpoint_restore(folder, NULL, &checkpoint, &found, &error), &error);
+    assert_true(found && loss_of(&student, &batch) == before);
+    tn_student_done(&student);
+    assert_int_equal(remove_folder(folder), 0);
+}
+
+/* PARQ's values are nearly its latents at first, but what would be written now is hard. */
+static void soft_values_are_judged_hard(void **state)
+{
+    (void)state;
+    tn_error error = {0};
+    tn_train_options options;
+    tn_student student;
+    open_scheme("parq", NULL, TN_BATCH_NORM_TRAIN, &options, &student);
+    tn_student_anneal(&student, 0.1);
+    check(tn_student_settle(&student, &error), &error);
+    tn_latents_export(&student.latents);
+    for (size_t l = 0; l < student.latents.count; l++) {
+        const tn_latent *latent = &student.latents.item[l];
+        const int64_t n = latent->weight.rows * latent->weight.cols;
+        float *hard = tn_alloc_array((size_t)n, sizeof *hard);
+        float *judged = tn_alloc_array((size_t)n, sizeof *judged);
+        assert_true(hard && judged);
+        tn_qweight_dequantize(&latent->weight, hard);
+        check(tn_params_get_rows(student.params, latent->param, judged, &error), &error);
+        assert_memory_equal(hard, judged, (size_t)n * sizeof *hard);
+        tn_free(hard);
+        tn_free(judged);
+    }
+    tn_student_done(&student);
+}
+
+/* The first step of SGD with Nesterov's momentum, by hand; quantizing again changes nothing. */
 static void one_step_by_hand(void **state)
 {
     (void)state;
@@ -390,6 +447,8 @@ int main(void)
         cmocka_unit_test(dropout_follows_the_sample),
         cmocka_unit_test(scales_by_differences_of_the_loss),
         cmocka_unit_test(training_starts_at_the_calibrated_codes),
+        cmocka_unit_test(a_restored_network_computes_as_before),
+        cmocka_unit_test(soft_values_are_judged_hard),
         cmocka_unit_test(one_step_by_hand),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
