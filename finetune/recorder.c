@@ -7,19 +7,33 @@ static void touch_all(tn_recorder *recorder)
         tn_params_touch(recorder->params, i);
 }
 
+/* The device had no room for a graph of the work: nothing of it ran. */
+static void give_up(tn_recorder *recorder, const tn_error *why)
+{
+    recorder->eager = true;
+    tn_log(recorder->reporter, TN_LOG_WARNING,
+           "steps are not recorded from here on, which is slower: %s", why->message);
+}
+
+/* Leaves recordings[part] NULL where the device can run the work, but not keep it. */
 static tn_status record(tn_recorder *recorder, int part, tn_recorded_work *work, void *context,
                         tn_error *error)
 {
+    tn_error why = {0};
     const tn_device_class *type = recorder->device->type;
     tn_status status = type->record_begin(recorder->device, error);
     if (status != TN_OK)
         return status;
     touch_all(recorder);
     status = work(context, error);
-    if (status == TN_OK)
-        return type->record_end(recorder->device, &recorder->recordings[part], error);
-    (void)type->record_end(recorder->device, NULL, NULL);
-    return status;
+    if (status != TN_OK) {
+        (void)type->record_end(recorder->device, NULL, NULL);
+        return status;
+    }
+    if (type->record_end(recorder->device, &recorder->recordings[part], &why) != TN_OK)
+        give_up(recorder, &why);
+    tn_error_clear(&why);
+    return TN_OK;
 }
 
 tn_status tn_recorder_run(tn_recorder *recorder, int part, tn_recorded_work *work, void *context,
@@ -33,6 +47,10 @@ tn_status tn_recorder_run(tn_recorder *recorder, int part, tn_recorded_work *wor
     }
     if (!recorder->recordings[part])
         status = record(recorder, part, work, context, error);
+    if (status == TN_OK && !recorder->recordings[part]) {
+        touch_all(recorder); /* packed in the recording alone */
+        return work(context, error);
+    }
     if (status == TN_OK)
         status = type->replay(recorder->device, recorder->recordings[part], error);
     touch_all(recorder);

@@ -243,8 +243,12 @@ tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *l
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the optimizer");
         goto fail;
     }
-    if (!ask_device(r) || !describe(r))
-        goto fail; /* the host's work */
+    if (!ask_device(r) || !describe(r)) {
+        status = tn_fail(error, TN_ERROR_DEVICE,
+                         "%s cannot train with this quantizer and optimizer: use --device cpu",
+                         device->id);
+        goto fail;
+    }
     r->memory = device->type->alloc(device, r->used * sizeof(float));
     if (!r->memory) {
         status = no_memory(r, r->used * sizeof(float), error);

@@ -10,9 +10,9 @@
 
 typedef struct tn_resident tn_resident;
 
-/* *resident becomes NULL where the host works on the state itself: on devices with the host's
- * memory, and on those without the verbs. Borrows all; after tn_params_mirror. `clip`: the largest
- * norm of the gradients, 0: any. LIMIT when the device has no memory for it. */
+/* *resident becomes NULL on devices with the host's memory: the host works on the state itself.
+ * Borrows all; after tn_params_mirror. `clip`: the largest norm of the gradients, 0: any. DEVICE on
+ * devices without the verbs, LIMIT when the device has no memory for it. */
 tn_status tn_resident_create(tn_device *device, tn_params *params, tn_latents *latents,
                              tn_optimizer *optimizer, double clip, tn_resident **resident,
                              tn_error *error) TN_MUST_CHECK;

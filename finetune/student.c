@@ -277,8 +277,10 @@ tn_status tn_student_create(const tn_model *model, const tn_model *teacher,
     status = add_slots(&student, error);
     if (status != TN_OK)
         goto fail;
-    student.recorder =
-        (tn_recorder){.device = options->device, .params = student.params, .eager = options->eager};
+    student.recorder = (tn_recorder){.device = options->device,
+                                     .params = student.params,
+                                     .reporter = options->reporter,
+                                     .eager = options->eager};
     *out = student;
     status = tn_resident_create(options->device, out->params, &out->latents, &out->optimizer,
                                 options->clip_norm, &out->resident, error);

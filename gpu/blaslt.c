@@ -6,7 +6,7 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
-enum { WORKSPACE = 32 << 20, MAX_ALIGNMENT = 256 };
+enum { WORKSPACE = 32 << 20 };
 
 typedef struct prepared {
     tn_gpu_product product;
@@ -165,13 +165,6 @@ static bool describe(tn_blaslt *t, const tn_gpu_product *p, prepared *q)
            set_layout(t, &q->c, false, p->n, p->m, p->ldc, p, p->stride_c);
 }
 
-/* What a pointer into an operand is surely aligned to: rows and batches start anywhere. */
-static uint32_t alignment(int64_t ld, int64_t stride, bool bf16)
-{
-    uint64_t bytes = (uint64_t)(ld | stride) * (bf16 ? 2 : 4) | MAX_ALIGNMENT;
-    return (uint32_t)(bytes & (~bytes + 1));
-}
-
 /* The fastest by the library's own estimate; sums split over blocks only where they are added in a
  * fixed order. */
 static bool choose(tn_blaslt *t, const tn_gpu_product *p, prepared *q)
@@ -180,9 +173,9 @@ static bool choose(tn_blaslt *t, const tn_gpu_product *p, prepared *q)
     cublasLtMatmulHeuristicResult_t result;
     uint64_t workspace = WORKSPACE;
     uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    uint32_t first = alignment(p->ldb, p->stride_b, tn_gpu_is_bf16(p));
-    uint32_t second = alignment(p->lda, p->stride_a, tn_gpu_is_bf16(p));
-    uint32_t third = alignment(p->ldc, p->stride_c, false);
+    uint32_t first = tn_gpu_operand_alignment(p->ldb, p->stride_b, tn_gpu_is_bf16(p));
+    uint32_t second = tn_gpu_operand_alignment(p->lda, p->stride_a, tn_gpu_is_bf16(p));
+    uint32_t third = tn_gpu_operand_alignment(p->ldc, p->stride_c, false);
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         const void *value;

@@ -120,6 +120,8 @@ static tn_status norm_backward(tn_kernel *kernel, const tn_arguments *args, tn_e
     if (status == TN_OK)
         status =
             tn_gpu_launch(gpu, TN_GPU_norm_gradients, &n, tn_gpu_chunk_threads(n.sums.cols), error);
+    if (t->codes)
+        n.spread = k->sums; /* one block adds what the blocks leave: few serve it */
     bool given[TN_NORM_PARTS] = {false}, slopes = dstep != NULL;
     while (status == TN_OK && (take_gradients(args, &n, given) || n.dresidual || slopes)) {
         status =
@@ -157,7 +159,7 @@ tn_status tn_gpu_batch_norm_prepare(tn_device *device, const tn_task *task, tn_k
     created->saved_bytes = 3 * (size_t)t->channels * sizeof(float);
     size_t sums = 2 * (size_t)(k->sums.chunks * t->channels);
     if (t->codes)
-        sums += (size_t)k->spread.tiles * (size_t)k->spread.chunks;
+        sums += (size_t)k->sums.tiles * (size_t)k->sums.chunks;
     created->workspace_bytes = factor_bytes(t->channels) + sums * sizeof(double);
     created->reads_src = true;
     created->reads_dst = t->function != TN_FUNCTION_NONE && t->residual && !t->codes;

@@ -389,10 +389,13 @@ static void place(conv_kernel *k, bool backward)
  * H200 in both such draws of kernel_test's seed 5, in fp32 and tf32; others were right. */
 static bool library_serves(const conv_kernel *k)
 {
-    bool both = false;
+    const int64_t batch = k->base.task.conv.batch;
+    /* cuDNN's engines index with 32 bits: larger tensors it refuses, or worse */
+    bool both = false, large = batch * k->s.channels * k->s.in_pixels > INT32_MAX ||
+                               batch * k->s.out_channels * k->s.out_pixels > INT32_MAX;
     for (int i = 0; i < 3; i++)
         both = both || (k->s.stride[i] > 1 && k->s.dilation[i] > 1);
-    return !k->depthwise && !k->direct && !both;
+    return !k->depthwise && !k->direct && !both && !large;
 }
 
 static tn_status prepare_products(const conv_kernel *k, tn_gpu *gpu, bool backward, tn_error *error)

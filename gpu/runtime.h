@@ -36,7 +36,15 @@ static inline bool tn_gpu_is_bf16(const tn_gpu_product *product)
     return product->precision == TN_PRECISION_BF16;
 }
 
-size_t tn_gpu_available(tn_gpu *gpu);          /* bytes not in use; 0 when that is not known */
+/* What a product takes the pointers to an operand, or to c, to be aligned to in bytes: rows and
+ * batches start anywhere. */
+static inline uint32_t tn_gpu_operand_alignment(int64_t ld, int64_t stride, bool bf16)
+{
+    uint64_t bytes = (uint64_t)(ld | stride) * (bf16 ? 2 : 4) | 256;
+    return (uint32_t)(bytes & (~bytes + 1));
+}
+
+size_t tn_gpu_available(tn_gpu *gpu); /* bytes not in use; 0 when that is not known */
 /* The stream, for a library that queues work on it (a cudaStream_t). */
 void *tn_gpu_stream(const tn_gpu *gpu);
 
@@ -51,8 +59,8 @@ tn_status tn_gpu_wait(tn_gpu *gpu, tn_error *error) TN_MUST_CHECK;
 tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
                         tn_error *error) TN_MUST_CHECK;
 
-/* Chooses and keeps the algorithm of a product; multiply then runs those prepared, and only them.
- * USAGE when there is none. */
+/* Chooses and keeps the algorithm of a product; multiply then runs those prepared, and only them,
+ * on pointers aligned as above. USAGE when there is none. */
 tn_status tn_gpu_product_prepare(tn_gpu *gpu, const tn_gpu_product *product,
                                  tn_error *error) TN_MUST_CHECK;
 tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,

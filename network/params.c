@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { GRADIENT_ALIGN = 64 }; /* floats: matrix products write there as to memory of their own */
+
 struct tn_params {
     tn_device *device;
     tn_param *params;
@@ -286,14 +288,19 @@ tn_status tn_params_copy(tn_params *params, const tn_params *from, tn_error *err
     return TN_OK;
 }
 
+/* What a parameter takes of the gradients. */
+static int64_t gradient_room(const tn_param *p)
+{
+    return p->trainable ? (p->count + GRADIENT_ALIGN - 1) / GRADIENT_ALIGN * GRADIENT_ALIGN : 0;
+}
+
 tn_status tn_params_place_gradients(tn_params *params, tn_error *error)
 {
     int64_t count = 0, at = 0;
     if (params->gradients)
         return TN_OK;
     for (size_t i = 0; i < params->n; i++)
-        if (params->params[i].trainable)
-            count += params->params[i].count;
+        count += gradient_room(&params->params[i]);
     params->gradients = params->device->type->alloc(params->device, (size_t)count * sizeof(float));
     if (!params->gradients)
         return tn_fail(error, tn_device_memory_status(params->device),
@@ -305,7 +312,7 @@ tn_status tn_params_place_gradients(tn_params *params, tn_error *error)
         if (!p->trainable)
             continue;
         p->gradient = params->gradients + at;
-        at += p->count;
+        at += gradient_room(p);
     }
     return tn_params_zero_gradients(params, error);
 }

@@ -75,8 +75,9 @@ tn_status tn_params_copy(tn_params *params, const tn_params *from, tn_error *err
 /* Gives every trainable parameter its gradient buffer, once; training plans call it. */
 tn_status tn_params_place_gradients(tn_params *params, tn_error *error) TN_MUST_CHECK;
 
-/* One contiguous device buffer with all gradients, in the store's order of trainable parameters:
- * one all-reduce, one norm, one clip. *count is 0 before the first training plan. */
+/* One contiguous device buffer with all gradients, in the store's order of trainable parameters,
+ * for one all-reduce. Each begins at a multiple of 256 bytes; what lies between them is 0 and
+ * counted. *count is 0 before the first training plan. */
 float *tn_params_gradients(const tn_params *params, int64_t *count);
 tn_status tn_params_get_gradient(const tn_params *params, size_t i, float *layout,
                                  tn_error *error) TN_MUST_CHECK;

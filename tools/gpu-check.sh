@@ -11,27 +11,36 @@
 # TERNION_CUDA_GRAPHS=off, TERNION_CUDNN_CACHE=off: without cuDNN, without recorded steps, without
 # the engines that earlier runs chose.
 set -u
-parts="parity verbs calibration columns tf32 bf16 steps ceilings kernels determinism memcheck racecheck
-faults accuracy peers"
+parts="parity oracle verbs codes calibration columns tf32 bf16 steps ceilings kernels determinism
+memcheck memcheck-verbs memcheck-codes memcheck-bf16 racecheck racecheck-verbs racecheck-codes
+racecheck-bf16 faults accuracy peers"
 
 list() {
     cat <<'END'
-parity       60 s  a training step of six networks in fp32 against the CPU
-verbs       120 s  quantizers, optimizers, augmentation, steps with the state on the GPU; replayed = eager;
-                   one quantized step of five networks against the CPU
-calibration 120 s  Gram sums, whole calibrations, synthesized images against the CPU
-columns      60 s  parity without cuDNN
-tf32         60 s  parity in tf32
-bf16         60 s  parity in bf16
-steps       240 s  images a second of whole training steps: float, lsq, eager, ttq, tf32
-ceilings     30 s  copies, matrix products
-kernels      30 s  bytes a second of the network's and the trainer's kernels against a copy's
-determinism 120 s  two runs of a training, equal state hashes
-memcheck    300 s  compute-sanitizer, one network
-racecheck   300 s  the same with --tool racecheck
-faults      120 s  runtime calls that fail: clean errors, the checkpoint intact
-accuracy    120 s  a network trained on the GPU, evaluated on GPU and CPU
-peers       240 s  the same networks in PyTorch, eager and compiled
+parity           60 s  a training step of six networks in fp32 against the CPU
+oracle          300 s  every kernel against the double oracle in fp32, bf16, tf32, two seeds
+verbs           120 s  quantizers, optimizers, augmentation, steps with the state on the GPU; replayed =
+                       eager; one quantized step of five networks against the CPU
+codes           120 s  steps with quantized activations, one of them in bf16
+calibration     120 s  Gram sums, whole calibrations, synthesized images against the CPU
+columns          60 s  parity without cuDNN
+tf32             60 s  parity in tf32
+bf16             60 s  parity in bf16
+steps           240 s  images a second of whole training steps: float, lsq, eager, ttq, tf32
+ceilings         30 s  copies, matrix products
+kernels          30 s  bytes a second of the network's and the trainer's kernels against a copy's
+determinism     120 s  two runs of a training, equal state hashes
+memcheck        300 s  compute-sanitizer, a step of resnet20 in fp32
+memcheck-verbs  500 s  the same on quantizers, optimizers and the norm
+memcheck-codes  500 s  on steps with quantized activations
+memcheck-bf16   300 s  on a step of densenet-small in bf16: batch norm of several sources
+racecheck       300 s  compute-sanitizer --tool racecheck, the same four
+racecheck-verbs 500 s
+racecheck-codes 500 s
+racecheck-bf16  300 s
+faults          120 s  runtime calls that fail: clean errors, the checkpoint intact
+accuracy        120 s  a network trained on the GPU, evaluated on GPU and CPU
+peers           240 s  the same networks in PyTorch, eager and compiled
 END
 }
 
@@ -42,7 +51,7 @@ build() {
     ninja -C "$folder" -j "$(nproc)" cli/ternion tests/gpu/gpu_parity_test tests/gpu/gpu_bench \
         tests/gpu/gpu_training_verbs tests/gpu/gpu_resident_step tests/gpu/gpu_image_feed \
         tests/gpu/gpu_ahead tests/gpu/gpu_quantized_step tests/gpu/gpu_calibration \
-        tests/gpu/gpu_fault
+        tests/gpu/gpu_fault tests/gpu/gpu_kernel_test tests/gpu/gpu_fake_quantize
 }
 
 case ${1-} in
@@ -101,10 +110,21 @@ accuracy() {
     done
 }
 
+# Strided and dilated convolutions and broadcast gradients in bf16 are in seed 5.
+oracle() {
+    bad=0
+    "$tests/gpu_kernel_test" 5 20 || bad=1
+    "$tests/gpu_kernel_test" 1 10 || bad=1
+    return $bad
+}
+
+# TOOL PROGRAM [ARGUMENT...]
 sanitize() {
     command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 77; }
-    compute-sanitizer --error-exitcode 1 "$@" "$tests/gpu_parity_test" fp32 1 resnet20 \
-        >"$work/sanitizer.log" 2>&1
+    tool=$1
+    program=$tests/$2
+    shift 2
+    compute-sanitizer --error-exitcode 1 --tool "$tool" "$program" "$@" >"$work/sanitizer.log" 2>&1
     code=$?
     tail -4 "$work/sanitizer.log"
     return $code
@@ -129,11 +149,14 @@ one() {
         "$tests/gpu_training_verbs" && "$tests/gpu_image_feed" && "$tests/gpu_resident_step" &&
             "$tests/gpu_ahead" && "$tests/gpu_quantized_step"
         ;;
+    codes) "$tests/gpu_fake_quantize" ;;
     calibration) "$tests/gpu_calibration" && calibration ;;
     steps | ceilings | kernels) "$tests/gpu_bench" "$1" ;;
-    determinism | accuracy | peers) "$1" ;;
-    memcheck) sanitize ;;
-    racecheck) sanitize --tool racecheck ;;
+    oracle | determinism | accuracy | peers) "$1" ;;
+    memcheck | racecheck) sanitize "$1" gpu_parity_test fp32 1 resnet20 ;;
+    memcheck-verbs | racecheck-verbs) sanitize "${1%-*}" gpu_training_verbs ;;
+    memcheck-codes | racecheck-codes) sanitize "${1%-*}" gpu_fake_quantize ;;
+    memcheck-bf16 | racecheck-bf16) sanitize "${1%-*}" gpu_parity_test bf16 1 densenet-small ;;
     faults) (cd "$work" && "$tests/gpu_fault" 1 29) ;;
     *) echo "no part $1"; return 2 ;;
     esac
@@ -158,7 +181,7 @@ for part; do
     [ $code -eq 77 ] && result=skipped
     [ $code -eq 124 ] && result="out of time"
     [ $code -eq 0 ] || [ $code -eq 77 ] || bad=1
-    table="$table$(printf '%-12s %-12s %4d s' "$part" "$result" $(($(date +%s) - start)))
+    table="$table$(printf '%-15s %-12s %4d s' "$part" "$result" $(($(date +%s) - start)))
 "
 done
 printf '\n%s' "$table"

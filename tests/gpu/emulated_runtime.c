@@ -270,13 +270,13 @@ TN_GPU_BLOCK_KERNELS(BLOCK_RUNNER)
 
 #define ENTRY(name, arguments) run_##name,
 #define BLOCK_ENTRY(name, arguments, phases) run_##name,
-static runner *const runners[TN_N_GPU_KERNELS] = {
-    TN_GPU_KERNELS(ENTRY) TN_GPU_BLOCK_KERNELS(BLOCK_ENTRY)};
+static runner *const runners[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(ENTRY)
+                                                      TN_GPU_BLOCK_KERNELS(BLOCK_ENTRY)};
 
 #define SIZE(name, arguments) sizeof(tn_##arguments##_args),
 #define BLOCK_SIZE(name, arguments, phases) sizeof(tn_##arguments##_args),
-static const size_t sizes[TN_N_GPU_KERNELS] = {
-    TN_GPU_KERNELS(SIZE) TN_GPU_BLOCK_KERNELS(BLOCK_SIZE)};
+static const size_t sizes[TN_N_GPU_KERNELS] = {TN_GPU_KERNELS(SIZE)
+                                                   TN_GPU_BLOCK_KERNELS(BLOCK_SIZE)};
 
 tn_status tn_gpu_launch(tn_gpu *gpu, tn_gpu_kernel kernel, const void *args, int64_t threads,
                         tn_error *error)
@@ -369,6 +369,26 @@ static void multiply_row(const tn_gpu_product *p, float alpha, const void *a, co
     }
 }
 
+static bool is_aligned(const void *at, int64_t ld, int64_t stride, bool bf16)
+{
+    return (uintptr_t)at % tn_gpu_operand_alignment(ld, stride, bf16) == 0;
+}
+
+/* On a GPU a fault, and only by those algorithms that need what they were promised. */
+static tn_status check_aligned(const tn_gpu_product *p, const void *a, const void *b,
+                               const float *c, tn_error *error)
+{
+    const char *which = !is_aligned(a, p->lda, p->stride_a, tn_gpu_is_bf16(p))   ? "a"
+                        : !is_aligned(b, p->ldb, p->stride_b, tn_gpu_is_bf16(p)) ? "b"
+                        : !is_aligned(c, p->ldc, p->stride_c, false)             ? "c"
+                                                                                 : NULL;
+    if (!which)
+        return TN_OK;
+    return tn_fail(error, TN_ERROR_DEVICE,
+                   "CUDA: misaligned address: %s of a product of %lld x %lld x %lld (batch %lld)",
+                   which, (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->batch);
+}
+
 tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alpha, const void *a,
                           const void *b, float beta, float *c, tn_error *error)
 {
@@ -376,6 +396,9 @@ tn_status tn_gpu_multiply(tn_gpu *gpu, const tn_gpu_product *product, float alph
         return tn_fail(error, TN_ERROR_DEVICE, "cuBLASLt: a matrix product failed");
     if (!prepared(gpu, product))
         return tn_fail(error, TN_ERROR_USAGE, "a matrix product was not prepared");
+    tn_status status = check_aligned(product, a, b, c, error);
+    if (status != TN_OK)
+        return status;
     if (gpu->recording) {
         recorded *call = record(gpu, MULTIPLY);
         call->product = *product;
