@@ -191,6 +191,12 @@ static tn_status check_request(const tn_train_request *r, tn_error *error)
     if (r->resume && !r->folder)
         return tn_fail(error, TN_ERROR_USAGE,
                        "--resume goes on from the checkpoints of a folder: give --checkpoint DIR");
+    if (r->classes > 0 && r->distill && strcmp(r->distill, "self") == 0)
+        return tn_fail(
+            error, TN_ERROR_USAGE,
+            "--distill self would learn from the random head that --classes makes: leave it "
+            "out, or name a model of %lld classes",
+            (long long)r->classes);
     if (r->folder && !r->resume && tn_checkpoint_exists(r->folder))
         return tn_fail(
             error, TN_ERROR_USAGE,

@@ -24,11 +24,11 @@ typedef struct tn_progress_state {
 
 /* What must be equal for a resume to continue the same run. */
 typedef struct tn_run_identity {
-    char recipe[33];  /* hash of every option that changes results */
-    char model[33];   /* hash of the input file */
-    char data[17];    /* fingerprint of the training set */
-    char machine[64]; /* processor type, library build: a difference is a warning */
-    int processes;    /* that trained together: a difference is a warning */
+    char recipe[33];   /* hash of every option that changes results */
+    char model[33];    /* hash of the input file */
+    char data[17];     /* fingerprint of the training set */
+    char machine[192]; /* processor or GPU, libraries, build: a difference is a warning */
+    int processes;     /* that trained together: a difference is a warning */
 } tn_run_identity;
 
 /* What a checkpoint holds, borrowed. */

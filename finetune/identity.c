@@ -135,7 +135,7 @@ tn_status tn_identity_make(const tn_model *model, const tn_train_data *data,
         return status;
     made.processes = options->collective->size;
     snprintf(made.data, sizeof made.data, "%016" PRIx64, tn_dataset_hash(data->train));
-    snprintf(made.machine, sizeof made.machine, "%.40s, ternion %s", options->device->summary,
+    snprintf(made.machine, sizeof made.machine, "%s, ternion %s", options->device->arithmetic,
              TERNION_VERSION);
     *identity = made;
     return TN_OK;

@@ -86,8 +86,8 @@ double tn_schedule_rate(const tn_schedule *schedule, uint64_t step)
         step = schedule->total_steps - 1;
     if (step < schedule->warmup_steps)
         return schedule->lr * (double)(step + 1) / (double)schedule->warmup_steps;
-    uint64_t span = schedule->total_steps > schedule->warmup_steps
-                        ? schedule->total_steps - schedule->warmup_steps
-                        : 1;
-    return schedule->lr * decay(schedule, (double)(step - schedule->warmup_steps) / (double)span);
+    /* curves begin behind the warm-up; milestones are fractions of the run */
+    uint64_t first = schedule->kind == TN_SCHEDULE_STEP ? 0 : schedule->warmup_steps;
+    uint64_t span = schedule->total_steps > first ? schedule->total_steps - first : 1;
+    return schedule->lr * decay(schedule, (double)(step - first) / (double)span);
 }

@@ -280,6 +280,8 @@ tn_status tn_device_create_cuda(int index, tn_device **device, tn_error *error)
                           1u << TN_VERB_REDUCE;
     snprintf(d->base.id, sizeof(d->base.id), "cuda:%d", index);
     tn_gpu_describe(d->gpu, d->base.summary, sizeof(d->base.summary));
+    snprintf(d->base.arithmetic, sizeof(d->base.arithmetic), "%.*s",
+             (int)sizeof(d->base.arithmetic) - 1, d->base.summary);
     *device = &d->base;
     return TN_OK;
 }

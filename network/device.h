@@ -421,7 +421,8 @@ typedef struct tn_device_class {
 struct tn_device {
     const tn_device_class *type;
     char id[32];          /* "cpu", "cuda:0" */
-    char summary[160];    /* "AMD EPYC, 2 threads, oneDNN 2.6.3, AVX-512" */
+    char summary[160];    /* "AMD EPYC, oneDNN 2.6.3, 2 threads" */
+    char arithmetic[128]; /* the part of it that the bits of results depend on: not the threads */
     bool host_memory;     /* its pointers can be read and written by the host */
     bool bf16;            /* bf16 pays here: AMX, or a GPU; `auto` chooses it */
     bool records;         /* its work can be recorded and replayed */

@@ -256,8 +256,10 @@ tn_status tn_device_create_cpu(tn_device **device, tn_error *error)
                             1u << TN_VERB_SLICE | 1u << TN_VERB_PAD | 1u << TN_VERB_REDUCE;
     cpu->base.host_memory = true;
     snprintf(cpu->base.id, sizeof(cpu->base.id), "cpu");
-    snprintf(cpu->base.summary, sizeof(cpu->base.summary), "%s, %d threads, oneDNN %s", processor,
-             tn_threads_get(), tn_dnnl_version());
+    snprintf(cpu->base.arithmetic, sizeof(cpu->base.arithmetic), "%s, oneDNN %s", processor,
+             tn_dnnl_version());
+    snprintf(cpu->base.summary, sizeof(cpu->base.summary), "%s, %d threads", cpu->base.arithmetic,
+             tn_threads_get());
     *device = &cpu->base;
     return TN_OK;
 }

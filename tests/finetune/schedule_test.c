@@ -33,6 +33,8 @@ static void step_drops_at_its_milestones(void **state)
     assert_true(tn_schedule_rate(&s, 24) == 1);
     assert_true(tn_schedule_rate(&s, 25) == 0.5);
     assert_true(tn_schedule_rate(&s, 99) == 0.25);
+    s.warmup_steps = 20; /* milestones stay where they are in the run */
+    assert_true(tn_schedule_rate(&s, 24) == 1 && tn_schedule_rate(&s, 25) == 0.5);
 }
 
 static void nonsense_is_refused(void **state)
