@@ -132,7 +132,7 @@ static const char *choose_teacher(const job *j)
     const tn_train_request *r = j->request;
     if (r->distill)
         return strcmp(r->distill, "none") == 0 ? NULL : r->distill;
-    bool to_quantized = !r->scheme.scheme || strcmp(r->scheme.scheme, "float") != 0;
+    bool to_quantized = !r->scheme.scheme || !tn_train_is_plain(r->scheme.scheme);
     bool from_float = !j->untrained && j->packed.codes.count == 0;
     return to_quantized && from_float ? "self" : NULL;
 }
@@ -311,7 +311,7 @@ static tn_status warm_start(job *j, tn_error *error)
     tn_train_options resolved;
     tn_status status = tn_train_resolve(&j->options, &resolved, error);
     if (status != TN_OK || j->untrained || j->request->no_calibration ||
-        strcmp(resolved.policy.scheme, "float") == 0 || strcmp(resolved.policy.scheme, "half") == 0)
+        tn_train_is_plain(resolved.policy.scheme))
         return status;
     bool fits = false;
     status = tn_packed_start_fits(&j->packed, &resolved.policy, &fits, error);

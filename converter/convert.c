@@ -115,6 +115,53 @@ void tn_weight_measure(const tn_qweight *weight, const float *w, tn_weight_figur
     conclude(&total, (double)weight->rows * (double)weight->cols, figures);
 }
 
+/* Of a plain scheme: it has no codes. */
+static void measure_values(const tn_qweight *shape, const float *values, const float *w,
+                           tn_weight_figures *figures)
+{
+    block_sums total;
+    sums_start(&total);
+    for (int64_t r = 0; r < shape->rows; r++) {
+        tn_errors errors = {0};
+        tn_sum_errors(w + r * shape->cols, values + r * shape->cols, shape->cols, &errors);
+        sums_add_row(&total, shape, 0, &errors);
+    }
+    conclude(&total, (double)shape->rows * (double)shape->cols, figures);
+}
+
+tn_status tn_converted_values(const tn_layer *layer, const tn_qweight *weight, float *values,
+                              tn_error *error)
+{
+    const tn_quantizer_state none = {0};
+    if (weight->codes) {
+        tn_qweight_dequantize(weight, values);
+        return TN_OK;
+    }
+    tn_status status = tn_layer_rows(layer, values, error);
+    if (status == TN_OK)
+        layer->scheme.quantizer->quantize(&layer->scheme, weight, values, &none, NULL, values);
+    return status;
+}
+
+tn_status tn_converted_measure(tn_converted *converted, const tn_layer *original, tn_error *error)
+{
+    const tn_qweight *weight = &converted->weight;
+    const bool plain = weight->codes == NULL;
+    const size_t count = (size_t)(weight->rows * weight->cols);
+    float *w = tn_alloc_array(count, (plain ? 2 : 1) * sizeof *w);
+    if (w == NULL)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer's figures");
+    tn_status status = tn_layer_rows(original, w, error);
+    if (status == TN_OK && plain)
+        status = tn_converted_values(converted->layer, weight, w + count, error);
+    if (status == TN_OK && plain)
+        measure_values(weight, w + count, w, &converted->figures);
+    else if (status == TN_OK)
+        tn_weight_measure(weight, w, &converted->figures);
+    tn_free(w);
+    return status;
+}
+
 /* One layer on its way. */
 typedef struct work {
     const tn_layer *layer;

@@ -42,7 +42,17 @@ tn_status tn_convert(const tn_layers *layers, const tn_reporter *reporter,
                      tn_conversion *conversion, tn_error *error) TN_MUST_CHECK;
 void tn_conversion_done(tn_conversion *conversion);
 
+/* The values [rows, cols] the written file gives a layer: those of the codes, or of a plain scheme
+ * the layer's own weights as that scheme keeps them. */
+tn_status tn_converted_values(const tn_layer *layer, const tn_qweight *weight, float *values,
+                              tn_error *error) TN_MUST_CHECK;
+
 /* Figures of codes that came from elsewhere (calibration): w is [rows, cols] in fp32. */
 void tn_weight_measure(const tn_qweight *weight, const float *w, tn_weight_figures *figures);
+
+/* Fills the figures of a converted layer against the weights of `original`: the same layer, or that
+ * of the network it was trained from. */
+tn_status tn_converted_measure(tn_converted *converted, const tn_layer *original,
+                               tn_error *error) TN_MUST_CHECK;
 
 #endif

@@ -3,6 +3,7 @@
 #include "core/memory.h"
 #include "finetune/activation_range.h"
 #include "finetune/calibrate_images.h"
+#include "finetune/weight_placement.h"
 #include "network/plan.h"
 #include "onnx_io/edit.h"
 #include "onnx_io/opset.h"
@@ -133,12 +134,18 @@ tn_status tn_activations_list(const tn_graph *graph, const tn_conversion *conver
         status = add_value(&list, graph->inputs[0], options->input_bits, true, error);
     for (size_t i = 0; options->bits > 0 && i < conversion->count; i++) {
         const tn_layer *layer = conversion->item[i].layer;
+        if (!conversion->item[i].weight.codes)
+            continue; /* a FLOAT16 layer computes in floating point */
         for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
             const tn_value *value = tn_graph_value(graph, layer->users[u]->inputs[0]->name);
             if (value && !value->constant)
                 status = add_value(&list, value, options->bits, false, error);
         }
     }
+    if (status == TN_OK && list.count == 0)
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "--activation-bits quantizes what layers of few bits read, and there are "
+                         "none: half layers compute in floating point");
     if (status == TN_OK)
         *activations = list;
     else
@@ -168,17 +175,10 @@ static tn_status make_plan(measure_run *run, const tn_conversion *conversion, tn
         .precision = TN_PRECISION_FP32, .taps = run->names, .n_taps = run->count};
     tn_status status = tn_plan_create(run->graph, run->device, &options, &run->plan, error);
     for (size_t i = 0; status == TN_OK && i < conversion->count; i++) {
-        const tn_qweight *weight = &conversion->item[i].weight;
+        const tn_converted *item = &conversion->item[i];
         tn_params *params = tn_plan_params(run->plan);
-        size_t at = tn_params_find(params, conversion->item[i].layer->weight->name);
-        if (at == SIZE_MAX || !weight->codes)
-            continue;
-        float *rows = tn_alloc_array((size_t)(weight->rows * weight->cols), sizeof *rows);
-        if (!rows)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer's weights");
-        tn_qweight_dequantize(weight, rows);
-        status = tn_params_set_rows(params, at, rows, error);
-        tn_free(rows);
+        if (tn_params_find(params, item->layer->weight->name) != SIZE_MAX)
+            status = tn_weight_place(params, item->layer, &item->weight, error);
     }
     int64_t most = 1;
     for (size_t i = 0; status == TN_OK && i < run->count; i++) {

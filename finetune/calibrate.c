@@ -272,6 +272,15 @@ static tn_status copy_params(const calibrate_run *run, tn_calibration *calibrati
     return status;
 }
 
+/* Moves a weight, and measures it. */
+static tn_status collect_weight(const tn_layer *layer, tn_qweight *weight, tn_converted *item,
+                                tn_error *error)
+{
+    *item = (tn_converted){.layer = layer, .weight = *weight};
+    *weight = (tn_qweight){0};
+    return tn_converted_measure(item, layer, error);
+}
+
 /* Moves the walk's weights into the result, beside the layers of its graph. */
 static tn_status collect_weights(calibrate_run *run, tn_calibration *calibration, tn_error *error)
 {
@@ -286,22 +295,14 @@ static tn_status collect_weights(calibrate_run *run, tn_calibration *calibration
         size_t from = 0;
         while (from < count && strcmp(run->layers.layer[from].weight->name, layer->weight->name))
             from++;
-        if (from == count || !layer->quantized || !run->walk.weight[from].codes)
+        if (from == count || !layer->quantized)
             continue;
-        tn_converted *item = &calibration->conversion.item[calibration->conversion.count];
-        item->layer = layer;
-        item->weight = run->walk.weight[from];
-        run->walk.weight[from] = (tn_qweight){0};
         calibration->layer[calibration->conversion.count] = run->walk.report[from];
         calibration->layer[calibration->conversion.count].name = layer->weight->name;
+        status = collect_weight(layer, &run->walk.weight[from],
+                                &calibration->conversion.item[calibration->conversion.count],
+                                error);
         calibration->conversion.count++;
-        float *rows = tn_alloc_array((size_t)(layer->rows * layer->cols), sizeof *rows);
-        if (!rows)
-            return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer's figures");
-        status = tn_layer_rows(layer, rows, error);
-        if (status == TN_OK)
-            tn_weight_measure(&item->weight, rows, &item->figures);
-        tn_free(rows);
     }
     return status;
 }

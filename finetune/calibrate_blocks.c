@@ -5,6 +5,7 @@
 #include "finetune/calibrate_chain.h"
 #include "finetune/calibrate_chunks.h"
 #include "finetune/calibrate_wide.h"
+#include "finetune/weight_placement.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -150,8 +151,8 @@ static tn_status take(tn_walk *walk, tn_block_network *network, const tn_block_d
     const tn_block *block = network->block;
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < block->n_layers; i++)
-        status = tn_walk_set_weight(walk, &walk->layers->layer[block->layers[i]],
-                                    &walk->weight[block->layers[i]], error);
+        status = tn_weight_place(walk->params, &walk->layers->layer[block->layers[i]],
+                                 &walk->weight[block->layers[i]], error);
     if (status == TN_OK)
         status = tn_block_network_exchange(network, walk->params, false, error);
     return status == TN_OK ? replace_output(walk, network, data, error) : status;

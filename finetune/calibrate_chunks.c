@@ -205,20 +205,3 @@ void tn_walk_stand_at(tn_walk *walk, size_t float_at, size_t at)
     walk->float_at = float_at;
     walk->at = at;
 }
-
-tn_status tn_walk_set_weight(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight,
-                             tn_error *error)
-{
-    float *rows = tn_alloc_array((size_t)(layer->rows * layer->cols), sizeof *rows);
-    if (!rows)
-        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the weights of %s",
-                       tn_quote(layer->weight->name));
-    tn_qweight_dequantize(weight, rows);
-    size_t at = tn_params_find(walk->params, layer->weight->name);
-    tn_status status = at == SIZE_MAX
-                           ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing in the plan",
-                                     tn_quote(layer->weight->name))
-                           : tn_params_set_rows(walk->params, at, rows, error);
-    tn_free(rows);
-    return status;
-}

@@ -36,8 +36,4 @@ tn_status tn_walk_pass(tn_walk *walk, int64_t chunk, size_t float_end, size_t en
 /* After all chunks were advanced. */
 void tn_walk_stand_at(tn_walk *walk, size_t float_at, size_t at);
 
-/* The weight's values into the quantized network. */
-tn_status tn_walk_set_weight(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight,
-                             tn_error *error) TN_MUST_CHECK;
-
 #endif

@@ -101,6 +101,8 @@ static const char *wide_unfit(const tn_walk *walk, const tn_layer *layer, const 
 const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_qweight *weight)
 {
     const tn_node *node = layer->node;
+    if (!weight->codes)
+        return "no codes to fit";
     if (walk->options->method == TN_CALIBRATE_ROUND && walk->bn == TN_CALIBRATE_BN_KEEP)
         return "not asked for";
     if (!strcmp(node->type, "ConvTranspose"))

@@ -8,6 +8,7 @@
 #include "finetune/calibrate_wide.h"
 #include "finetune/divergence.h"
 #include "finetune/host_copy.h"
+#include "finetune/weight_placement.h"
 
 #include <string.h>
 
@@ -236,7 +237,7 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, bool in_blo
                             (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)))
         status = tn_layer_absorb(walk, &work, weight, error);
     if (status == TN_OK)
-        status = tn_walk_set_weight(walk, layer, weight, error);
+        status = tn_weight_place(walk->params, layer, weight, error);
     tn_layer_work_done(&work);
     tn_walk_stand_at(walk, step + 1, step);
     return status;
@@ -353,7 +354,7 @@ static tn_status round_unfit(tn_walk *walk, tn_error *error)
         if (!walk->report[i].reason)
             continue;
         walk->report[i].method = tn_calibrate_method_name(TN_CALIBRATE_ROUND);
-        status = tn_walk_set_weight(walk, layer, &walk->weight[i], error);
+        status = tn_weight_place(walk->params, layer, &walk->weight[i], error);
     }
     return status;
 }
@@ -391,7 +392,8 @@ tn_status tn_walk_round(tn_walk *walk, const float *values, tn_error *error)
     tn_status status = start_over(walk, error);
     for (size_t i = 0; status == TN_OK && i < walk->layers->count; i++)
         if (walk->layers->layer[i].quantized)
-            status = tn_walk_set_weight(walk, &walk->layers->layer[i], &walk->weight[i], error);
+            status =
+                tn_weight_place(walk->params, &walk->layers->layer[i], &walk->weight[i], error);
     int64_t size = tn_walk_image_floats(walk) * walk->chunk_images;
     for (int64_t c = 0; status == TN_OK && c < tn_walk_chunks(walk); c++) {
         if (tn_cancelled(walk->options->reporter))

@@ -4,6 +4,7 @@
 #include "finetune/calibrate_images.h"
 #include "finetune/calibrate_walk.h"
 #include "finetune/divergence.h"
+#include "finetune/weight_placement.h"
 
 #include <math.h>
 #include <string.h>
@@ -212,16 +213,7 @@ static tn_status place(tn_probe *probe, const tn_calibration *calibration, tn_er
     }
     for (size_t i = 0; status == TN_OK && i < calibration->conversion.count; i++) {
         const tn_converted *item = &calibration->conversion.item[i];
-        size_t at = tn_params_find(params, item->layer->weight->name);
-        float *rows = tn_alloc_array((size_t)(item->weight.rows * item->weight.cols), sizeof *rows);
-        if (!rows || at == SIZE_MAX) {
-            tn_free(rows);
-            return tn_fail(error, TN_ERROR_LIMIT, "no place for the weights of %s",
-                           tn_quote(item->layer->weight->name));
-        }
-        tn_qweight_dequantize(&item->weight, rows);
-        status = tn_params_set_rows(params, at, rows, error);
-        tn_free(rows);
+        status = tn_weight_place(params, item->layer, &item->weight, error);
     }
     return status;
 }

@@ -360,7 +360,8 @@ static tn_status fold_one(const tn_node *bn, tn_trained *trained, tn_error *erro
         return status;
     tn_qweight *weight = NULL;
     for (size_t i = 0; i < trained->conversion.count; i++)
-        if (trained->conversion.item[i].layer->node == f.conv)
+        if (trained->conversion.item[i].layer->node == f.conv &&
+            trained->conversion.item[i].weight.codes)
             weight = &trained->conversion.item[i].weight;
     status = weight ? fold_codes(&f, weight, error) : fold_floats(&f, trained->model, error);
     if (status == TN_OK)

@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "finetune/divergence.h"
+#include "finetune/weight_placement.h"
 #include "network/plan.h"
 
 #include <math.h>
@@ -80,12 +81,7 @@ static const tn_converted *item_of(const tn_sensitivity *table, size_t layer, in
 static tn_status place_layer(measuring *m, size_t layer, int b, tn_error *error)
 {
     const tn_converted *item = item_of(m->table, layer, b);
-    tn_qweight_dequantize(&item->weight, m->scratch);
-    size_t at = tn_params_find(m->network.params, item->layer->weight->name);
-    tn_status status = at == SIZE_MAX
-                           ? tn_fail(error, TN_ERROR_MODEL, "weight %s is missing",
-                                     tn_quote(item->layer->weight->name))
-                           : tn_params_set_rows(m->network.params, at, m->scratch, error);
+    tn_status status = tn_weight_place(m->network.params, item->layer, &item->weight, error);
     for (size_t i = 0; status == TN_OK && i < m->n_params; i++) {
         if (m->param[i].owner != layer)
             continue;

@@ -18,7 +18,7 @@ typedef enum tn_batch_norm_mode {
 
 /* Zero-initialized members mean the defaults in brackets. */
 typedef struct tn_train_options {
-    tn_policy policy;      /* scheme NULL: [lsq at 1.58 bits]; "float" trains plainly */
+    tn_policy policy;      /* scheme NULL: [lsq at 1.58 bits]; "float" and "half" train plainly */
     int epochs;            /* [20] */
     int batch;             /* [128] samples a step, of all ranks together */
     int accumulate;        /* [1] batches a step: gradients are averaged over all of them */
@@ -64,6 +64,9 @@ typedef struct tn_train_options {
     const tn_reporter *reporter;
     tn_collective *collective; /* borrowed; the ranks that train together; NULL: [one process] */
 } tn_train_options;
+
+/* Whether a scheme's weights are trained as they are: float, and half, which rounds in the file. */
+bool tn_train_is_plain(const char *scheme);
 
 /* Fills in the defaults and checks ranges. USAGE naming the option. */
 tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,

@@ -64,6 +64,11 @@ static tn_status check(const tn_train_options *o, tn_error *error)
     return tn_schedule_parse(o->schedule, &schedule, error);
 }
 
+bool tn_train_is_plain(const char *scheme)
+{
+    return !strcmp(scheme, "float") || !strcmp(scheme, "half");
+}
+
 tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *resolved,
                            tn_error *error)
 {
@@ -73,7 +78,7 @@ tn_status tn_train_resolve(const tn_train_options *options, tn_train_options *re
         if (!o.policy.bits)
             o.policy.bits = "1.58";
     }
-    bool plain = !strcmp(o.policy.scheme, "float");
+    bool plain = tn_train_is_plain(o.policy.scheme);
     o.epochs = o.epochs ? o.epochs : 20;
     o.batch = o.batch ? o.batch : 128;
     o.accumulate = o.accumulate ? o.accumulate : 1;

@@ -185,27 +185,41 @@ static const tn_layer *find_layer(const tn_layers *layers, const char *weight)
     return NULL;
 }
 
-static tn_status collect_codes(tn_student *student, tn_trained *trained, tn_error *error)
+static const tn_latent *find_latent(const tn_latents *latents, const tn_layer *layer)
 {
+    for (size_t i = 0; i < latents->count; i++)
+        if (latents->item[i].layer == layer)
+            return &latents->item[i];
+    return NULL;
+}
+
+/* A layer that was trained plainly (half) is written from the trained model's own weights. */
+static tn_status collect_layer(const tn_student *student, const tn_layer *layer,
+                               tn_trained *trained, tn_error *error)
+{
+    const tn_latent *latent = find_latent(&student->latents, layer);
+    tn_converted *item = &trained->conversion.item[trained->conversion.count];
+    item->layer = find_layer(&trained->layers, layer->weight->name);
+    if (!item->layer)
+        return tn_fail(error, TN_ERROR_MODEL, "layer %s is lost in the trained model",
+                       tn_quote(layer->weight->name));
+    tn_status status = latent ? copy_weight(&latent->weight, &item->weight, error)
+                              : tn_layer_weight_init(item->layer, &item->weight, error);
+    trained->conversion.count += status == TN_OK;
+    return status == TN_OK ? tn_converted_measure(item, layer, error) : status;
+}
+
+static tn_status collect_weights(tn_student *student, tn_trained *trained, tn_error *error)
+{
+    const size_t count = student->layers.count;
     tn_latents_export(&student->latents);
-    trained->conversion.item =
-        tn_alloc_zero(student->latents.count + 1, sizeof *trained->conversion.item);
+    trained->conversion.item = tn_alloc_zero(count + 1, sizeof *trained->conversion.item);
     if (!trained->conversion.item)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the trained weights");
     tn_status status = TN_OK;
-    for (size_t i = 0; status == TN_OK && i < student->latents.count; i++) {
-        tn_latent *latent = &student->latents.item[i];
-        tn_converted *item = &trained->conversion.item[trained->conversion.count];
-        item->layer = find_layer(&trained->layers, latent->layer->weight->name);
-        if (!item->layer)
-            return tn_fail(error, TN_ERROR_MODEL, "layer %s is lost in the trained model",
-                           tn_quote(latent->layer->weight->name));
-        status = copy_weight(&latent->weight, &item->weight, error);
-        if (status == TN_OK) {
-            trained->conversion.count++;
-            tn_weight_measure(&item->weight, latent->w, &item->figures);
-        }
-    }
+    for (size_t i = 0; status == TN_OK && i < count; i++)
+        if (student->layers.layer[i].quantized)
+            status = collect_layer(student, &student->layers.layer[i], trained, error);
     return status;
 }
 
@@ -288,9 +302,12 @@ static tn_status round_to(tn_dtype dtype, float *numbers, int64_t count, tn_erro
     return status;
 }
 
-/* Whether the file rounds what was trained: its weights are of a narrower type. */
-static bool is_narrow(const tn_student *student)
+/* Whether the file rounds what was trained: its weights are of a narrower type, or become so. */
+static bool is_narrow(const tn_student *student, const tn_conversion *conversion)
 {
+    for (size_t i = 0; i < conversion->count; i++)
+        if (!conversion->item[i].weight.codes)
+            return true;
     for (size_t i = 0; i < tn_params_count(student->params); i++) {
         const tn_param *param = tn_params_at(student->params, i);
         const tn_value *value = tn_graph_value(student->graph, param->name);
@@ -328,9 +345,10 @@ tn_status tn_trained_reprove(tn_trained *trained, const tn_train_data *data,
             status = tn_fail(error, TN_ERROR_LIMIT, "out of memory to check the trained network");
             break;
         }
-        tn_qweight_dequantize(&item->weight, rows);
-        status = round_to(item->layer->weight->dtype, rows, item->weight.rows * item->weight.cols,
-                          error);
+        status = tn_converted_values(item->layer, &item->weight, rows, error);
+        if (status == TN_OK)
+            status = round_to(item->layer->weight->dtype, rows,
+                              item->weight.rows * item->weight.cols, error);
         if (status == TN_OK)
             status = tn_params_set_rows(params, param, rows, error);
         tn_free(rows);
@@ -369,7 +387,7 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
     if (status == TN_OK && student->layers.count > 0)
         status = tn_layers_select(trained.graph, &options->policy, &trained.layers, error);
     if (status == TN_OK)
-        status = collect_codes(student, &trained, error);
+        status = collect_weights(student, &trained, error);
     if (status == TN_OK && student->steps.model)
         status = tn_activation_steps_export(&student->steps, student->params, &trained.activations,
                                             error);
@@ -379,7 +397,7 @@ tn_status tn_trained_collect(tn_student *student, const tn_model *model, const t
         trained.proof_count = (int64_t)batch->count;
         status = run_proof(student->judge, batch, student->classes, &trained.proof_logits, error);
     }
-    if (status == TN_OK && is_narrow(student))
+    if (status == TN_OK && is_narrow(student, &trained.conversion))
         status = tn_trained_reprove(&trained, data, options, error);
     tn_loader_destroy(loader);
     if (status == TN_OK)

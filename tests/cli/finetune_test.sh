@@ -32,6 +32,17 @@ says "scheme float"
 run 2 finetune float.onnx -o x.onnx $common -e 1 --activation-bits 4 --activation-range wide
 absent x.onnx
 
+# FLOAT16: trained plainly, alone and beside codes, and rounded in the file alone
+run 0 finetune float.onnx -o half.onnx $common --scheme half -e 1 --json
+equals .weights_quantized 73728
+equals ".layers[1].bits" 16.0
+run 0 finetune float.onnx -o mixed.onnx $common --layer 'layer2.*=half' -e 1 --json
+equals ".layers[1].scheme" lsq
+equals ".layers[3].scheme" half
+holds "$(value '.layers[3].relmse') > 0"
+run 2 finetune float.onnx -o x.onnx $common --scheme half -e 1 --activation-bits 4
+says "floating point"
+
 # on from a packed model: its codes, its activations, and float weights for the latents
 run 0 finetune t1.onnx -o on.onnx $common -e 1
 says "codes of the packed model"

@@ -118,6 +118,37 @@ static void every_scheme_and_granularity_runs(void **state)
     }
 }
 
+/* Layers of FLOAT16 have no codes: they keep their own weights, and the others are fitted beside
+ * them, in blocks too. */
+static void half_layers_keep_their_weights(void **state)
+{
+    (void)state;
+    static const char *const rules[] = {"layer2.*=half"};
+    for (int m = TN_CALIBRATE_ROUND; m <= TN_CALIBRATE_ADAROUND; m++) {
+        tn_calibrate_options options = {.policy = {.layer_rules = rules, .n_layer_rules = 1},
+                                        .method = (tn_calibrate_method)m,
+                                        .bn = TN_CALIBRATE_BN_AFFINE};
+        tn_calibration calibration = calibrate(resnet, &options);
+        size_t halves = 0;
+        for (size_t i = 0; i < calibration.conversion.count; i++) {
+            const tn_converted *item = &calibration.conversion.item[i];
+            if (item->weight.codes)
+                continue;
+            halves++;
+            assert_non_null(strstr(item->layer->weight->name, "layer2"));
+            assert_true(item->figures.relmse > 0 && item->figures.relmse < 1e-6);
+            assert_string_equal(calibration.layer[i].method, "round");
+        }
+        assert_true(halves > 0 && halves < calibration.conversion.count);
+        tn_calibration_done(&calibration);
+    }
+    tn_calibrate_options all = {.policy = {.scheme = "half"}, .bn = TN_CALIBRATE_BN_AFFINE};
+    tn_calibration calibration = calibrate(resnet, &all);
+    assert_true(calibration.kl < 1e-4 && calibration.kl_round < 1e-4);
+    assert_int_equal(calibration.conversion.count, 18);
+    tn_calibration_done(&calibration);
+}
+
 static void batch_norm_changes_only_when_asked(void **state)
 {
     (void)state;
@@ -256,6 +287,7 @@ int main(void)
         cmocka_unit_test(every_method_lowers_the_output_error),
         cmocka_unit_test(n_bits_come_near_the_float_network),
         cmocka_unit_test(every_scheme_and_granularity_runs),
+        cmocka_unit_test(half_layers_keep_their_weights),
         cmocka_unit_test(batch_norm_changes_only_when_asked),
         cmocka_unit_test(other_families_gain_as_well),
         cmocka_unit_test(threads_do_not_matter),
