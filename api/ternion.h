@@ -426,6 +426,7 @@ typedef struct tn_verify_report {
     int64_t layers;             /* whose codes and scales give the folded values bit by bit */
     int64_t activations;        /* values that are quantized as the record says */
     int64_t untouched;          /* other tensors, equal to those of `against` */
+    int64_t halves;             /* layers of FLOAT16, whose weights are those that were written */
 } tn_verify_report;
 
 /* DIFFERS when something does not hold; the message says what and where. */

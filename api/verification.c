@@ -12,6 +12,7 @@ static tn_status make_report(const char *path, const char *against,
     made->file = tn_arena_strdup(tn_result_arena(made), path);
     made->against = tn_arena_strdup(tn_result_arena(made), against ? against : "");
     made->layers = (int64_t)verification->layers;
+    made->halves = (int64_t)verification->halves;
     made->activations = (int64_t)verification->activations;
     made->untouched = (int64_t)verification->untouched;
     if (!made->file || !made->against) {

@@ -19,12 +19,16 @@ static tn_status run(cli_context *context)
         json_object_set_new(report, "file", cli_json_text(verification->file));
         json_object_set_new(report, "against", cli_json_text(verification->against));
         json_object_set_new(report, "layers", json_integer(verification->layers));
+        json_object_set_new(report, "halves", json_integer(verification->halves));
         json_object_set_new(report, "activations", json_integer(verification->activations));
         json_object_set_new(report, "untouched", json_integer(verification->untouched));
         cli_json_print(report);
     } else {
         printf("%s: codes and scales of %s layers give the stored values bit by bit\n",
                tn_escape(verification->file, file, sizeof file), cli_count(verification->layers));
+        if (verification->halves > 0)
+            printf("FLOAT16 weights of %s layers are those that were written\n",
+                   cli_count(verification->halves));
         if (verification->activations > 0)
             printf("%s activations are quantized as its record says\n",
                    cli_count(verification->activations));

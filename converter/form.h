@@ -13,6 +13,7 @@ enum { TN_FORM_MAX_PLANES = 3 };
 typedef struct tn_form_names {
     const char *codes[TN_FORM_MAX_PLANES]; /* highest bits first; all but `planes` have one */
     const char *scale, *scale_neg, *zero;
+    uint64_t half_hash; /* tn_record_bytes_hash of what a half layer stores */
 } tn_form_names;
 
 /* Where a form writes: one weight of one model. */

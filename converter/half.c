@@ -1,5 +1,6 @@
 /* FLOAT16 storage: scheme half for single weights, --rest float16 for all that is not quantized. */
 #include "converter/packer.h"
+#include "converter/record.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,7 +41,8 @@ static tn_status add_cast(tn_model *model, size_t *position, const char *from, c
     return tn_edit_set_int(model, node, "to", dtype, error);
 }
 
-tn_status tn_packer_add_half(const tn_form_site *site, const tn_layer *layer, tn_error *error)
+tn_status tn_packer_add_half(const tn_form_site *site, const tn_layer *layer, tn_form_names *names,
+                             tn_error *error)
 {
     tn_model *model = site->model;
     int64_t count = layer->rows * layer->cols;
@@ -62,6 +64,7 @@ tn_status tn_packer_add_half(const tn_form_site *site, const tn_layer *layer, tn
     if (!name || !tn_edit_add_initializer(model, name, TN_FLOAT16, site->rank, site->dims, layout,
                                           (size_t)count * 2, false))
         return out_of_memory(error);
+    names->half_hash = tn_record_bytes_hash(layout, (size_t)count * 2);
     return add_cast(model, site->position, name, site->output, site->dtype, error);
 }
 

@@ -223,7 +223,7 @@ static tn_status replace(tn_packer *packer, size_t i, tn_error *error)
     tn_status status = make_site(packer, i, &site, error);
     if (status == TN_OK)
         status = form ? form->write(&site, &names, error)
-                      : tn_packer_add_half(&site, item->layer, error);
+                      : tn_packer_add_half(&site, item->layer, &names, error);
     if (status == TN_OK)
         status = point_users(packer, i, error);
     if (status == TN_OK)

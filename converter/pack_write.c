@@ -60,8 +60,9 @@ static tn_status compare(const tn_model *model, const tn_pack_item *items, size_
     if (status == TN_OK)
         status = tn_graph_create(model, &options, &graph, error);
     for (size_t i = 0; status == TN_OK && i < count; i++) {
-        if (record.layer[i].form)
-            status = compare_layer(&record.layer[i], graph, items[i].weight, error);
+        status = record.layer[i].form
+                     ? compare_layer(&record.layer[i], graph, items[i].weight, error)
+                     : tn_record_check_half(&record.layer[i], graph, error);
     }
     tn_graph_destroy(graph);
     tn_record_done(&record);

@@ -51,7 +51,7 @@ tn_status tn_packer_compact(tn_packer *packer, tn_error *error) TN_MUST_CHECK;
 tn_status tn_packer_store_half(tn_packer *packer, tn_error *error) TN_MUST_CHECK;
 
 /* Adds `rows` (in the shape of `site`) as FLOAT16 initializer and a Cast to `site->output`. */
-tn_status tn_packer_add_half(const tn_form_site *site, const tn_layer *layer,
+tn_status tn_packer_add_half(const tn_form_site *site, const tn_layer *layer, tn_form_names *names,
                              tn_error *error) TN_MUST_CHECK;
 
 #endif

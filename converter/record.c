@@ -145,6 +145,7 @@ tn_status tn_record_add(json_t *json, const char *node, const tn_form *form,
                         const tn_form_site *site, const tn_form_names *names, tn_error *error)
 {
     const tn_qweight *weight = site->weight;
+    char hash[17];
     bool ok = true;
     json_t *entry = json_object();
     set(entry, "node", json_string(node), &ok);
@@ -152,18 +153,18 @@ tn_status tn_record_add(json_t *json, const char *node, const tn_form *form,
     set(entry, "form", json_string(form ? form->id : "half"), &ok);
     set(entry, "scheme", json_string(weight && weight->scheme ? weight->scheme : "half"), &ok);
     if (form) {
-        char hash[17];
-        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)tn_record_hash(weight));
         set_scheme(entry, site, &ok);
         set_shape(entry, site->rank, site->dims, &ok);
         set_codes(entry, names, &ok);
         set_numbers(entry, "scale", names->scale, weight->scale, weight->n_scales, &ok);
         set_numbers(entry, "scale_neg", names->scale_neg, weight->scale_neg, weight->n_scales, &ok);
         set_numbers(entry, "zero", names->zero, weight->zero, weight->n_scales, &ok);
-        set(entry, "hash", json_string(hash), &ok);
     } else {
         set(entry, "bits", json_integer(16), &ok);
     }
+    snprintf(hash, sizeof hash, "%016llx",
+             (unsigned long long)(form ? tn_record_hash(weight) : names->half_hash));
+    set(entry, "hash", json_string(hash), &ok);
     if (!ok) {
         json_decref(entry);
         return tn_fail(error, TN_ERROR_LIMIT, "the record cannot hold layer %s", tn_quote(node));

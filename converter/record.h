@@ -47,6 +47,11 @@ char *tn_record_object(const tn_record *record, const char *key);
 tn_status tn_record_read(const tn_record_layer *layer, const tn_graph *graph, tn_qweight *weight,
                          tn_error *error) TN_MUST_CHECK;
 
+/* The FLOAT16 weights of a half layer: MODEL when they are missing or their hash differs. Files
+ * written without a hash are taken as they are. */
+tn_status tn_record_check_half(const tn_record_layer *layer, const tn_graph *graph,
+                               tn_error *error) TN_MUST_CHECK;
+
 /* What a record says of the file as a whole: JSON objects or NULL. */
 typedef struct tn_record_head {
     const char *preprocess, *recipe, *activations;
@@ -71,5 +76,7 @@ void tn_record_release(struct json_t *json);
 
 /* Of codes, scales and zeros. */
 uint64_t tn_record_hash(const tn_qweight *weight);
+/* Of the stored bytes of a half layer. */
+uint64_t tn_record_bytes_hash(const void *bytes, size_t count);
 
 #endif

@@ -33,6 +33,11 @@ uint64_t tn_record_hash(const tn_qweight *weight)
     return hash;
 }
 
+uint64_t tn_record_bytes_hash(const void *bytes, size_t count)
+{
+    return XXH3_64bits(bytes, count);
+}
+
 void tn_record_done(tn_record *record)
 {
     json_decref(record->json);
@@ -269,6 +274,14 @@ static bool is_backed(const tn_record_layer *layer, const tn_graph *graph)
     return tensor && (uint64_t)count / 8 <= tensor->bytes;
 }
 
+static bool has_hash(const tn_record_layer *layer, uint64_t hash)
+{
+    const char *said = json_string_value(json_object_get(layer->entry, "hash"));
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    return said && strcmp(said, text) == 0;
+}
+
 static tn_status check_codes(const tn_record_layer *layer, const tn_qweight *weight,
                              tn_error *error)
 {
@@ -285,10 +298,7 @@ static tn_status check_codes(const tn_record_layer *layer, const tn_qweight *wei
                            weight->codes[i], tn_quote(layer->node), (long long)i, weight->low,
                            weight->high);
     }
-    const char *text = json_string_value(json_object_get(layer->entry, "hash"));
-    char hash[17];
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)tn_record_hash(weight));
-    if (!text || strcmp(text, hash) != 0)
+    if (!has_hash(layer, tn_record_hash(weight)))
         return tn_fail(error, TN_ERROR_MODEL,
                        "codes or scales of layer %s changed since they were written",
                        tn_quote(layer->node));
@@ -328,4 +338,22 @@ tn_status tn_record_read(const tn_record_layer *layer, const tn_graph *graph, tn
     else
         tn_qweight_done(&result);
     return status;
+}
+
+tn_status tn_record_check_half(const tn_record_layer *layer, const tn_graph *graph, tn_error *error)
+{
+    const tn_value *value = tn_graph_value(graph, layer->weight);
+    const tn_node *cast = value ? value->producer : NULL;
+    const bool casts = cast && strcmp(cast->type, "Cast") == 0 && cast->n_inputs > 0;
+    const tn_tensor *stored =
+        casts && cast->inputs[0]->initializer ? cast->inputs[0]->constant : NULL;
+    if (!stored || stored->dtype != TN_FLOAT16)
+        return broken(layer, "FLOAT16 weights", error);
+    if (!json_object_get(layer->entry, "hash")) /* not written up to 0.1.0 */
+        return TN_OK;
+    if (!has_hash(layer, tn_record_bytes_hash(stored->data, stored->bytes)))
+        return tn_fail(error, TN_ERROR_MODEL,
+                       "FLOAT16 weights of layer %s changed since they were written",
+                       tn_quote(layer->node));
+    return TN_OK;
 }

@@ -76,6 +76,14 @@ static tn_status verify_layer(const tn_record_layer *layer, const tn_graph *grap
     return status;
 }
 
+static tn_status verify_half(const tn_record_layer *layer, const tn_graph *graph,
+                             tn_verification *result, tn_error *error)
+{
+    tn_status status = differs(tn_record_check_half(layer, graph, error), error);
+    result->halves += status == TN_OK;
+    return status;
+}
+
 static bool is_converted(const tn_record *record, const char *name)
 {
     for (size_t i = 0; i < record->count; i++) {
@@ -114,6 +122,53 @@ static bool same_halves(const tn_tensor *stored, const tn_tensor *original)
     return true;
 }
 
+static tn_status fail_touched(const char *tensor, tn_error *error)
+{
+    return tn_fail(error, TN_ERROR_DIFFERS,
+                   "tensor %s is not what it was: right for a file that was calibrated or "
+                   "fine-tuned, which changes BatchNormalization, biases and float layers too "
+                   "(verify it without --against); wrong for one converted without data",
+                   tn_quote(tensor));
+}
+
+/* A MatMul's weight stored as that of a Gemm with transB: what it was before. */
+static bool same_halves_turned(const tn_tensor *stored, const tn_tensor *original)
+{
+    int64_t count = tn_tensor_count(original);
+    if (original->rank != 2 || tn_tensor_count(stored) != count)
+        return false;
+    tn_tensor turned = *original;
+    float *values = tn_alloc_array((size_t)count, 2 * sizeof *values);
+    bool same = values && tn_tensor_read_float(original, 0, count, values, NULL) == TN_OK;
+    if (same) {
+        tn_rows_from_layout(values, 2, original->dims, 1, values + count);
+        turned.dtype = TN_FLOAT;
+        turned.data = values + count;
+        turned.bytes = (size_t)count * sizeof *values;
+        same = same_halves(stored, &turned);
+    }
+    tn_free(values);
+    return same;
+}
+
+/* Half layers hold the original's weights rounded; where others read the weight too, the layer's
+ * has a name of its own and its hash must do. */
+static tn_status compare_halves(const tn_record *record, const tn_graph *graph,
+                                const tn_graph *original, tn_error *error)
+{
+    for (size_t i = 0; i < record->count; i++) {
+        const char *name = record->layer[i].weight;
+        const tn_value *before = tn_graph_value(original, name);
+        const tn_value *after = tn_graph_value(graph, name);
+        if (record->layer[i].form || !before || !before->constant || !after)
+            continue;
+        if (!after->constant || !(same_halves(after->constant, before->constant) ||
+                                  same_halves_turned(after->constant, before->constant)))
+            return fail_touched(name, error);
+    }
+    return TN_OK;
+}
+
 /* Initializers the original and the converted file both have. */
 static tn_status compare_untouched(const tn_record *record, const tn_graph *graph,
                                    const tn_graph *original, tn_verification *result,
@@ -129,12 +184,7 @@ static tn_status compare_untouched(const tn_record *record, const tn_graph *grap
                     (same_bytes(after->constant, before->constant) ||
                      (record->rest_float16 && same_halves(after->constant, before->constant)));
         if (!same)
-            return tn_fail(
-                error, TN_ERROR_DIFFERS,
-                "tensor %s is not what it was: right for a file that was calibrated or fine-tuned, "
-                "which changes BatchNormalization, biases and float layers too (verify it "
-                "without --against); wrong for one converted without data",
-                tn_quote(before->name));
+            return fail_touched(before->name, error);
         result->untouched++;
     }
     return TN_OK;
@@ -154,13 +204,15 @@ tn_status tn_verify(const tn_model *model, const tn_model *against, tn_verificat
     if (status == TN_OK)
         status = tn_graph_create(model, &all, &graph, error);
     for (size_t i = 0; status == TN_OK && i < record.count; i++) {
-        if (record.layer[i].form)
-            status = verify_layer(&record.layer[i], graph, &result, error);
+        const tn_record_layer *layer = &record.layer[i];
+        status = (layer->form ? verify_layer : verify_half)(layer, graph, &result, error);
     }
     if (status == TN_OK)
         status = tn_activation_record_verify(&record, graph, &result.activations, error);
     if (status == TN_OK && against)
         status = tn_graph_create(against, &none, &original, error);
+    if (status == TN_OK && against)
+        status = compare_halves(&record, graph, original, error);
     if (status == TN_OK && against)
         status = compare_untouched(&record, graph, original, &result, error);
     if (status == TN_OK)

@@ -272,6 +272,16 @@ static void test_half(void **state)
     must(tn_tensor_read_float(value->constant, 0, 20, decoded, &error));
     for (int i = 0; i < 20; i++) /* small integers: exact; written as [4, 5] */
         assert_true(decoded[i] == (float)((i % 5 * 4 + i / 5) % 7) - 3.0f);
+    tn_verification verification;
+    must(tn_verify(packed, s.model, &verification, &error));
+    assert_int_equal(verification.halves, 1);
+    const Onnx__GraphProto *file = packed->proto->graph;
+    for (size_t i = 0; i < file->n_initializer; i++)
+        if (strcmp(file->initializer[i]->name, "w_half") == 0)
+            file->initializer[i]->raw_data.data[7] ^= 0x40;
+    tn_error ignored = {0};
+    assert_int_equal(tn_verify(packed, NULL, &verification, &ignored), TN_ERROR_DIFFERS);
+    assert_non_null(strstr(ignored.message, "FLOAT16 weights of layer"));
     tn_graph_destroy(graph);
     tn_model_destroy(packed);
     close_scene(&s);
