@@ -5,6 +5,7 @@
 #include "cli/library_options.h"
 #include "cli/terminal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,8 +30,11 @@ static void print(const cli_context *context, const tn_train_report *report)
         return;
     }
     cli_print_conversion(context, report->conversion);
-    printf("%s epochs%s, last training loss %.4f, %.0f images/s\n", cli_count(report->epochs),
-           report->stopped ? " (stopped early)" : "", report->train_loss, report->images_per_s);
+    printf("%s epochs%s", cli_count(report->epochs), report->stopped ? " (stopped early)" : "");
+    if (isfinite(report->train_loss)) /* not of a run that was finished before */
+        printf(", last training loss %.4f, %.0f images/s", report->train_loss,
+               report->images_per_s);
+    fputc('\n', stdout);
 }
 
 /* "90", "90s", "10m", "2h" as seconds. */

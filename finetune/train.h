@@ -23,7 +23,7 @@ typedef struct tn_train_options {
     int batch;             /* [128] samples a step, of all ranks together */
     int accumulate;        /* [1] batches a step: gradients are averaged over all of them */
     const char *optimizer; /* "sgd" ["sgd"], "adam", "adamw" */
-    double lr;             /* [0.02 sgd, 0.1 for scheme float, 0.001 adam] */
+    double lr;             /* [0.02 sgd, 0.1 for schemes float and half, 0.001 adam] */
     double momentum;       /* [0.9]; < 0: none */
     bool no_nesterov;
     double weight_decay;    /* [1e-4] of latents and weights; < 0: none */

@@ -579,6 +579,16 @@ static tn_status train_epoch(trainer *t, tn_error *error)
 static tn_status run(trainer *t, tn_error *error)
 {
     tn_status status = TN_OK;
+    /* what no epoch of this process tells: of a finished run that is resumed, all */
+    t->figures = (tn_epoch_figures){.lr = NAN,
+                                    .train_loss = NAN,
+                                    .train_top1 = NAN,
+                                    .val_loss = -1,
+                                    .val_top1 = -1,
+                                    .val_top5 = -1,
+                                    .images_per_s = NAN,
+                                    .sparsity = NAN,
+                                    .flips = NAN};
     t->epoch_start = now();
     /* what a rollback or a kill in the first epoch returns to */
     if (t->state.step == 0)
