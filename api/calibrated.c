@@ -191,30 +191,77 @@ static void report_unseen(tn_conversion_report *report, int64_t images, const ch
     report->agreement_unseen = agreement;
 }
 
+/* What the network to be written is worth on images: its activations, too, are as in the file.
+ * most: as of tn_probe_create. */
+static tn_status measure_on(const job *j, const tn_model *model, int64_t most, int64_t *images,
+                            tn_probe_result *result, tn_error *error)
+{
+    tn_probe *probe = NULL;
+    tn_status status = tn_probe_create(model, j->source.dataset, &j->options, most,
+                                       j->source.device, &probe, error);
+    if (status == TN_OK)
+        status = j->has_activations ? tn_probe_measure_activations(probe, &j->calibration,
+                                                                   &j->activations, result, error)
+                                    : tn_probe_measure(probe, &j->calibration, result, error);
+    if (status == TN_OK)
+        *images = tn_probe_images(probe);
+    tn_probe_destroy(probe);
+    return status;
+}
+
+/* Calibration itself measures the weights alone. */
+static tn_status measure_seen(const job *j, const tn_model *model, tn_conversion_report *report,
+                              tn_error *error)
+{
+    tn_probe_result result = {.kl = report->kl, .agreement = report->agreement};
+    int64_t images;
+    tn_status status = TN_OK;
+    if (j->has_activations)
+        status = measure_on(j, model, TN_PROBE_CALIBRATED, &images, &result, error);
+    report->kl = result.kl;
+    report->agreement = result.agreement;
+    return status;
+}
+
 /* On the images drawn next: what a KL on those that were fitted to cannot tell. A broken one among
  * them does not spoil the network that is already written. */
 static tn_status measure_unseen(const job *j, const tn_model *model, tn_conversion_report *report,
                                 tn_error *error)
 {
-    tn_probe *probe = NULL;
     tn_probe_result result;
     tn_error broken = {0};
-    tn_status status = tn_probe_create(model, j->source.dataset, &j->options, UNSEEN,
-                                       j->source.device, &probe, &broken);
-    if (status == TN_ERROR_DATA) {
+    int64_t images;
+    tn_status status = measure_on(j, model, UNSEEN, &images, &result, &broken);
+    if (status == TN_OK) {
+        report_unseen(report, images, "images that come next in the data set", result.kl,
+                      result.agreement);
+    } else if (status == TN_ERROR_DATA) {
         tn_log(j->packing->reporter, TN_LOG_WARNING, "not measured on further images: %s",
                broken.message);
         status = TN_OK;
-    } else if (status != TN_OK) {
+    } else {
         status = tn_fail(error, status, "%s", broken.message);
     }
     tn_error_clear(&broken);
-    if (status == TN_OK && probe)
-        status = tn_probe_measure(probe, &j->calibration, &result, error);
-    if (status == TN_OK && probe)
-        report_unseen(report, tn_probe_images(probe), "images that come next in the data set",
-                      result.kl, result.agreement);
-    tn_probe_destroy(probe);
+    return status;
+}
+
+/* By what widths were chosen. Those held out meanwhile, the result was fitted to. */
+static tn_status judge_chosen(const job *j, const tn_model *model, tn_conversion_report *report,
+                              tn_error *error)
+{
+    const tn_budget *budget = &j->budget;
+    tn_probe_result result = budget->result;
+    int64_t images = budget->images;
+    tn_status status = TN_OK;
+    if (j->has_activations && !budget->held_out)
+        status = measure_on(j, model, 0, &images, &result, error);
+    report_unseen(report, images,
+                  budget->held_out
+                      ? "images held out while widths were chosen"
+                      : "images that come next in the data set, by which widths were chosen",
+                  result.kl, result.agreement);
+    report->unseen_weights_alone = j->has_activations && budget->held_out;
     return status;
 }
 
@@ -223,21 +270,18 @@ static tn_status judge_unseen(const job *j, const tn_model *model, tn_conversion
                               tn_error *error)
 {
     const tn_calibration *calibration = &j->calibration;
-    const tn_budget *budget = &j->budget;
     tn_status status = TN_OK;
     report->unseen_which = "";
     if (j->has_budget)
-        report_unseen(report, budget->images,
-                      budget->held_out
-                          ? "images held out while widths were chosen"
-                          : "images that come next in the data set, by which widths were chosen",
-                      budget->result.kl, budget->result.agreement);
+        status = judge_chosen(j, model, report, error);
     else if (tn_probe_unseen(j->source.dataset, &j->options) > 0)
         status = measure_unseen(j, model, report, error);
-    if (status == TN_OK && report->unseen == 0 && calibration->held_out > 0)
+    if (status == TN_OK && report->unseen == 0 && calibration->held_out > 0) {
         report_unseen(report, (int64_t)calibration->held_out,
                       "calibration images held out of a first, shorter fit",
                       calibration->kl_held_out, -1);
+        report->unseen_weights_alone = j->has_activations;
+    }
     return status;
 }
 
@@ -255,8 +299,10 @@ static tn_status write_and_report(job *j, const tn_model *model, tn_conversion_r
         status = tn_packing_report(j->packing, &j->calibration.layers, &made, error);
     if (status == TN_OK) {
         report_calibration(&j->calibration, made);
-        status = judge_unseen(j, model, made, error);
+        status = measure_seen(j, model, made, error);
     }
+    if (status == TN_OK)
+        status = judge_unseen(j, model, made, error);
     if (status == TN_OK && j->has_budget)
         status = report_budget(j, made, error);
     if (status == TN_OK)

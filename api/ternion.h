@@ -276,11 +276,13 @@ typedef struct tn_conversion_report {
     int64_t images, held_out;
     const char *method, *bn;
     double kl, kl_round, agreement; /* against the float network, on the calibration images, which
-                                       codes were fitted to; kl_round: of rounding alone */
+                                       codes were fitted to, with activations as the file has them;
+                                       kl_round: of rounding the weights alone */
     int64_t unseen;                 /* images codes were not fitted to; 0: there are none, and what
                                        follows cannot be told */
     const char *unseen_which;       /* which these are */
     double kl_unseen, agreement_unseen; /* agreement < 0: not measured */
+    bool unseen_weights_alone; /* measured before activations were quantized: the file is worse */
     double seconds;
     tn_sensitivity_row *sensitivity; /* with a target or when asked for */
     size_t n_sensitivity;
@@ -472,8 +474,8 @@ typedef struct tn_train_report {
     int64_t epochs;                   /* run, resumed ones counted */
     bool stopped;                     /* cancelled: the file holds what was reached */
     bool reestimated;                 /* BatchNormalization statistics measured at the end */
-    double train_loss, train_top1;    /* of the last epoch */
-    double images_per_s;
+    double train_loss, train_top1; /* of the last epoch; NaN when --resume found the run finished */
+    double images_per_s;           /* likewise */
 } tn_train_report;
 
 /* Trains the quantized weights of `input` on labelled images, writes `output`, reads it back and

@@ -126,10 +126,11 @@ static json_t *json_unseen(const tn_conversion_report *report)
 {
     if (report->unseen == 0)
         return json_null();
-    return json_pack("{s:I, s:s, s:o, s:o}", "images", (json_int_t)report->unseen, "which",
+    return json_pack("{s:I, s:s, s:o, s:o, s:b}", "images", (json_int_t)report->unseen, "which",
                      report->unseen_which, "kl", cli_json_real(report->kl_unseen), "agreement",
                      report->agreement_unseen < 0 ? json_null()
-                                                  : cli_json_real(report->agreement_unseen));
+                                                  : cli_json_real(report->agreement_unseen),
+                     "weights_alone", (int)report->unseen_weights_alone);
 }
 
 json_t *cli_json_conversion(const cli_context *context, const tn_conversion_report *report)
@@ -184,11 +185,15 @@ static void print_calibration(const tn_conversion_report *report)
         printf("%.4f on %s %s", report->kl_unseen, cli_count(report->unseen), report->unseen_which);
         if (report->agreement_unseen >= 0)
             printf(", same class on %.1f %%", 100 * report->agreement_unseen);
+        if (report->unseen_weights_alone)
+            fputs(", of the weights alone, before activations were quantized", stdout);
         fputc('\n', stdout);
     }
-    printf("  on the calibration images themselves %.4f (rounding alone: %.4f), same class on "
-           "%.1f %%\n",
-           report->kl, report->kl_round, 100 * report->agreement);
+    printf("  on the calibration images themselves %.4f (%s: %.4f), same class on %.1f %%\n",
+           report->kl,
+           report->activations ? "rounding the weights alone, activations in floating point"
+                               : "rounding alone",
+           report->kl_round, 100 * report->agreement);
 }
 
 void cli_print_conversion(const cli_context *context, const tn_conversion_report *report)

@@ -5,9 +5,9 @@
 #include "onnx_io/model.h"
 
 typedef struct tn_verification {
-    size_t layers;      /* quantized ones whose codes are legal and whose decoded weight is exact */
-    int64_t weights;    /* in them */
-    size_t halves;      /* layers of FLOAT16 whose stored weights match their hash, if it is there */
+    size_t layers;   /* quantized ones whose codes are legal and whose decoded weight is exact */
+    int64_t weights; /* in them */
+    size_t halves;   /* layers of FLOAT16 whose stored weights match their hash, if it is there */
     size_t activations; /* values that are read quantized, as the record says */
     size_t untouched;   /* tensors equal to those of `against` */
 } tn_verification;

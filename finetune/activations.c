@@ -231,7 +231,8 @@ static tn_status run_images(measure_run *run, tn_error *error)
             int64_t count = n - i < BATCH ? n - i : BATCH;
             if (tn_cancelled(run->options.reporter))
                 return tn_fail(error, TN_ERROR_CANCELLED, "measuring activations was stopped");
-            status = tn_plan_write_input(run->plan, 0, run->images.values + i * run->images.size, count, error);
+            status = tn_plan_write_input(run->plan, 0, run->images.values + i * run->images.size,
+                                         count, error);
             if (status == TN_OK)
                 status = tn_plan_forward(run->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
             if (status == TN_OK)

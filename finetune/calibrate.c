@@ -299,9 +299,9 @@ static tn_status collect_weights(calibrate_run *run, tn_calibration *calibration
             continue;
         calibration->layer[calibration->conversion.count] = run->walk.report[from];
         calibration->layer[calibration->conversion.count].name = layer->weight->name;
-        status = collect_weight(layer, &run->walk.weight[from],
-                                &calibration->conversion.item[calibration->conversion.count],
-                                error);
+        status =
+            collect_weight(layer, &run->walk.weight[from],
+                           &calibration->conversion.item[calibration->conversion.count], error);
         calibration->conversion.count++;
     }
     return status;

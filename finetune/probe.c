@@ -1,6 +1,7 @@
 #include "finetune/probe.h"
 
 #include "core/memory.h"
+#include "finetune/activation_steps.h"
 #include "finetune/calibrate_images.h"
 #include "finetune/calibrate_walk.h"
 #include "finetune/divergence.h"
@@ -11,26 +12,38 @@
 
 enum { MORE_IMAGES = 1024, MORE_BYTES = 256 * 1024 * 1024, SAMPLES = 256 };
 
-struct tn_probe {
-    tn_calibrate_images images;
+/* A network that runs on the probe's images. */
+typedef struct probed {
     tn_graph *graph;
     tn_params *params;
     tn_plan *plan;
-    const char *logits_name;
+    const char *logits;
+} probed;
+
+struct tn_probe {
+    tn_calibrate_images images;
+    tn_device *device;  /* borrowed */
+    const char *output; /* as given */
+    probed network;     /* the float one */
     int64_t batch, classes;
     bool hold_out;       /* some of them are calibration images */
     float *logits;       /* [batch, classes] */
     float *float_logits; /* [used, classes] */
 };
 
+static void probed_done(probed *network)
+{
+    tn_plan_destroy(network->plan);
+    tn_params_destroy(network->params);
+    tn_graph_destroy(network->graph);
+}
+
 void tn_probe_destroy(tn_probe *probe)
 {
     if (!probe)
         return;
     tn_calibrate_images_done(&probe->images);
-    tn_plan_destroy(probe->plan);
-    tn_params_destroy(probe->params);
-    tn_graph_destroy(probe->graph);
+    probed_done(&probe->network);
     tn_free(probe->logits);
     tn_free(probe->float_logits);
     tn_free(probe);
@@ -58,34 +71,40 @@ static double loss_of(const float *f, const float *q, int64_t classes)
 
 tn_probe_network tn_probe_network_of(const tn_probe *probe)
 {
-    return (tn_probe_network){.graph = probe->graph,
-                              .params = probe->params,
-                              .plan = probe->plan,
-                              .logits = probe->logits_name,
+    return (tn_probe_network){.graph = probe->network.graph,
+                              .params = probe->network.params,
+                              .plan = probe->network.plan,
+                              .logits = probe->network.logits,
                               .batch = probe->batch,
                               .classes = probe->classes};
 }
 
-tn_status tn_probe_batch(const tn_probe *probe, int64_t at, int64_t *count,
-                         const float **float_logits, tn_error *error)
+/* As tn_probe_batch, of any network. */
+static tn_status write_batch(const tn_probe *probe, const probed *network, int64_t at,
+                             int64_t *count, const float **float_logits, tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
     int64_t left = tn_probe_images(probe) - at;
     *count = left < probe->batch ? left : probe->batch;
     *float_logits = probe->float_logits + at * probe->classes;
-    return tn_plan_write_input(probe->plan, 0, images->values + at * images->size, *count,
-                               error);
+    return tn_plan_write_input(network->plan, 0, images->values + at * images->size, *count, error);
+}
+
+tn_status tn_probe_batch(const tn_probe *probe, int64_t at, int64_t *count,
+                         const float **float_logits, tn_error *error)
+{
+    return write_batch(probe, &probe->network, at, count, float_logits, error);
 }
 
 /* Logits of the images from `at` on. */
-static tn_status run_batch(tn_probe *probe, int64_t at, int64_t *count, const float **float_logits,
-                           tn_error *error)
+static tn_status run_batch(tn_probe *probe, const probed *network, int64_t at, int64_t *count,
+                           const float **float_logits, tn_error *error)
 {
-    tn_status status = tn_probe_batch(probe, at, count, float_logits, error);
+    tn_status status = write_batch(probe, network, at, count, float_logits, error);
     if (status == TN_OK)
-        status = tn_plan_forward(probe->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
+        status = tn_plan_forward(network->plan, TN_RUN_INFERENCE, 0, SIZE_MAX, error);
     if (status == TN_OK)
-        status = tn_plan_read(probe->plan, probe->logits_name, probe->logits, error);
+        status = tn_plan_read(network->plan, network->logits, probe->logits, error);
     return status;
 }
 
@@ -120,13 +139,17 @@ static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_da
     tn_calibrate_options used = *options;
     int64_t samples = options->samples ? (int64_t)options->samples : SAMPLES;
     int64_t more = tn_probe_unseen(dataset, options), limit = most > 0 ? most : MORE_IMAGES;
+    if (most == TN_PROBE_CALIBRATED) {
+        used.samples = (size_t)samples;
+        return tn_calibrate_images_load(model, dataset, &used, &probe->images, error);
+    }
     if (dataset && !options->images && samples > (int64_t)tn_dataset_count(dataset))
         samples = (int64_t)tn_dataset_count(dataset);
     more = more < limit ? more : limit;
     tn_status status = more > 0 ? bound(model, dataset, options, &more, error) : TN_OK;
     if (status == TN_OK && most > 0 && more == 0)
-        status = tn_fail(error, TN_ERROR_USAGE, "no images are left beside the %lld calibrated with",
-                         (long long)samples);
+        status = tn_fail(error, TN_ERROR_USAGE,
+                         "no images are left beside the %lld calibrated with", (long long)samples);
     if (status != TN_OK)
         return status;
     probe->hold_out = most <= 0 && more < samples;
@@ -135,26 +158,38 @@ static tn_status load_images(tn_probe *probe, const tn_model *model, const tn_da
     return tn_calibrate_images_load(model, dataset, &used, &probe->images, error);
 }
 
-static tn_status make_plan(tn_probe *probe, const tn_model *model, const char *output,
-                           tn_device *device, tn_error *error)
+static tn_status probed_create(const tn_probe *probe, const tn_model *model, probed *network,
+                               tn_error *error)
 {
     const tn_calibrate_images *images = &probe->images;
-    probe->batch = images->count > 0 ? tn_walk_chunk(images->count, images->size) : 1;
     tn_graph_options graph = {.batch = probe->batch,
                               .input_rank = 3,
                               .input_dims = {images->dims[0], images->dims[1], images->dims[2]},
-                              .output = output};
-    tn_extent extent;
-    tn_status status = tn_graph_create(model, &graph, &probe->graph, error);
+                              .output = probe->output};
+    probed made = {0};
+    tn_status status = tn_graph_create(model, &graph, &made.graph, error);
     if (status == TN_OK)
-        status = tn_params_create(probe->graph, device, &probe->params, error);
-    tn_plan_options plan = {.precision = TN_PRECISION_FP32, .params = probe->params};
+        status = tn_params_create(made.graph, probe->device, &made.params, error);
+    tn_plan_options plan = {.precision = TN_PRECISION_FP32, .params = made.params};
     if (status == TN_OK)
-        status = tn_plan_create(probe->graph, device, &plan, &probe->plan, error);
-    if (status != TN_OK)
+        status = tn_plan_create(made.graph, probe->device, &plan, &made.plan, error);
+    if (status != TN_OK) {
+        probed_done(&made);
         return status;
-    probe->logits_name = tn_plan_logits(probe->plan);
-    status = tn_plan_shape(probe->plan, probe->logits_name, &extent, error);
+    }
+    made.logits = tn_plan_logits(made.plan);
+    *network = made;
+    return TN_OK;
+}
+
+static tn_status make_network(tn_probe *probe, const tn_model *model, tn_error *error)
+{
+    const tn_calibrate_images *images = &probe->images;
+    tn_extent extent;
+    probe->batch = images->count > 0 ? tn_walk_chunk(images->count, images->size) : 1;
+    tn_status status = probed_create(probe, model, &probe->network, error);
+    if (status == TN_OK)
+        status = tn_plan_shape(probe->network.plan, probe->network.logits, &extent, error);
     if (status == TN_OK)
         probe->classes = tn_extent_count(&extent) / probe->batch;
     return status;
@@ -167,9 +202,11 @@ tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
     tn_probe *probe = tn_alloc_zero(1, sizeof *probe);
     if (!probe)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the images that are held out");
+    probe->device = device;
+    probe->output = options->output;
     tn_status status = load_images(probe, model, dataset, options, most, error);
     if (status == TN_OK)
-        status = make_plan(probe, model, options->output, device, error);
+        status = make_network(probe, model, error);
     int64_t used = tn_probe_images(probe);
     if (status == TN_OK) {
         probe->logits = tn_alloc_array((size_t)(probe->batch * probe->classes), sizeof(float));
@@ -181,7 +218,7 @@ tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
     for (int64_t at = 0; status == TN_OK && at < used; at += probe->batch) {
         int64_t count;
         const float *unknown;
-        status = run_batch(probe, at, &count, &unknown, error);
+        status = run_batch(probe, &probe->network, at, &count, &unknown, error);
         if (status == TN_OK)
             memcpy(probe->float_logits + at * probe->classes, probe->logits,
                    (size_t)(count * probe->classes) * sizeof(float));
@@ -193,10 +230,9 @@ tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
     return status;
 }
 
-/* The calibrated network's weights and float parameters into the probe's store. */
-static tn_status place(tn_probe *probe, const tn_calibration *calibration, tn_error *error)
+/* The calibrated network's weights and float parameters into a store. */
+static tn_status place(tn_params *params, const tn_calibration *calibration, tn_error *error)
 {
-    tn_params *params = probe->params;
     tn_status status = TN_OK;
     for (size_t i = 0; status == TN_OK && i < tn_params_count(params); i++) {
         const tn_param *param = tn_params_at(params, i);
@@ -218,16 +254,17 @@ static tn_status place(tn_probe *probe, const tn_calibration *calibration, tn_er
     return status;
 }
 
-tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
-                           tn_probe_result *result, tn_error *error)
+/* How far a network's output is from the float one's. */
+static tn_status measure(tn_probe *probe, const probed *network, tn_probe_result *result,
+                         tn_error *error)
 {
     int64_t used = tn_probe_images(probe), classes = probe->classes;
     double kl = 0, same = 0, sum = 0, square = 0;
-    tn_status status = place(probe, calibration, error);
+    tn_status status = TN_OK;
     for (int64_t at = 0; status == TN_OK && at < used; at += probe->batch) {
         int64_t count;
         const float *float_logits;
-        status = run_batch(probe, at, &count, &float_logits, error);
+        status = run_batch(probe, network, at, &count, &float_logits, error);
         for (int64_t i = 0; status == TN_OK && i < count; i++) {
             const float *f = float_logits + i * classes;
             const float *q = probe->logits + i * classes;
@@ -243,9 +280,32 @@ tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
     double n = used > 0 ? (double)used : 1, mean = sum / n, variance = square / n - mean * mean;
     /* one image more or less that is lost: few images without a change are no proof */
     double doubt = (variance > 0 ? variance : 0) / n + 1 / (n * n);
-    *result = (tn_probe_result){.kl = kl / n,
-                                .agreement = same / n,
-                                .loss = 100 * mean,
-                                .deviation = 100 * sqrt(doubt)};
+    *result = (tn_probe_result){
+        .kl = kl / n, .agreement = same / n, .loss = 100 * mean, .deviation = 100 * sqrt(doubt)};
     return TN_OK;
+}
+
+tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
+                           tn_probe_result *result, tn_error *error)
+{
+    tn_status status = place(probe->network.params, calibration, error);
+    return status == TN_OK ? measure(probe, &probe->network, result, error) : status;
+}
+
+tn_status tn_probe_measure_activations(tn_probe *probe, const tn_calibration *calibration,
+                                       const tn_activations *activations, tn_probe_result *result,
+                                       tn_error *error)
+{
+    tn_activation_steps steps = {0};
+    probed network = {0};
+    tn_status status = tn_activation_steps_create(calibration->model, activations, &steps, error);
+    if (status == TN_OK)
+        status = probed_create(probe, steps.model, &network, error);
+    if (status == TN_OK)
+        status = place(network.params, calibration, error);
+    if (status == TN_OK)
+        status = measure(probe, &network, result, error);
+    probed_done(&network);
+    tn_activation_steps_done(&steps);
+    return status;
 }

@@ -9,10 +9,13 @@
 #ifndef TERNION_FINETUNE_PROBE_H
 #define TERNION_FINETUNE_PROBE_H
 
+#include "finetune/activations.h"
 #include "finetune/calibrate.h"
 #include "network/plan.h"
 
 typedef struct tn_probe tn_probe;
+
+enum { TN_PROBE_CALIBRATED = -1 };
 
 typedef struct tn_probe_result {
     double kl;        /* mean of KL(float || calibrated) */
@@ -25,7 +28,8 @@ typedef struct tn_probe_result {
  * those calibrated with; where the data set has fewer of them than of those, or for
  * options->images, on the last quarter of the calibration images as well: calibrations to be
  * measured then need hold_out. With most > 0 on at most so many drawn after them and on no others:
- * USAGE when there are none (tn_probe_unseen says how many there are). */
+ * USAGE when there are none (tn_probe_unseen says how many there are); with TN_PROBE_CALIBRATED on
+ * the calibration images themselves. */
 tn_status tn_probe_create(const tn_model *model, const tn_dataset *dataset,
                           const tn_calibrate_options *options, int64_t most, tn_device *device,
                           tn_probe **probe, tn_error *error) TN_MUST_CHECK;
@@ -52,5 +56,9 @@ bool tn_probe_needs_hold_out(const tn_probe *probe);
 
 tn_status tn_probe_measure(tn_probe *probe, const tn_calibration *calibration,
                            tn_probe_result *result, tn_error *error) TN_MUST_CHECK;
+/* With the activations quantized as well, as the file will compute. */
+tn_status tn_probe_measure_activations(tn_probe *probe, const tn_calibration *calibration,
+                                       const tn_activations *activations, tn_probe_result *result,
+                                       tn_error *error) TN_MUST_CHECK;
 
 #endif

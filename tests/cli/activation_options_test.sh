@@ -36,6 +36,21 @@ is .layers[1].activation_bits 0
 quantize --activation-bits 8 --scheme fixed --bits 8 --form qdq
 cp q.onnx q8.onnx
 
+# the KL is that of the file: it grows as activations get fewer bits
+quantize --scheme fixed --bits 8 --activation-bits 8
+weights=$(value .calibration.kl_round)
+eight=$(value .calibration.kl)
+unseen=$(value .calibration.unseen.kl)
+equals .calibration.unseen.weights_alone false
+quantize --scheme fixed --bits 8 --activation-bits 2
+equals .calibration.kl_round "$weights"
+holds "$(value .calibration.kl) > 2 * $eight && $(value .calibration.unseen.kl) > 2 * $unseen"
+run 0 quantize m.onnx -o all.onnx -f --scheme fixed --bits 8 --activation-bits 2 --bn affine \
+    --calibration-data g --calibration-samples 50 --preprocess none --json
+kl=$(value .calibration.kl)
+run 0 compare m.onnx all.onnx --data g:train --preprocess none --json
+holds "$(value .kl) / $kl > 0.99 && $(value .kl) / $kl < 1.01"
+
 # exported to another form, it stays what it is
 run 0 evaluate q8.onnx --data g --json --preprocess none
 before=$(value .loss)
