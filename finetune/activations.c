@@ -134,7 +134,7 @@ tn_status tn_activations_list(const tn_graph *graph, const tn_conversion *conver
         status = add_value(&list, graph->inputs[0], options->input_bits, true, error);
     for (size_t i = 0; options->bits > 0 && i < conversion->count; i++) {
         const tn_layer *layer = conversion->item[i].layer;
-        if (!conversion->item[i].weight.codes)
+        if (layer->scheme.quantizer->plain)
             continue; /* a FLOAT16 layer computes in floating point */
         for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
             const tn_value *value = tn_graph_value(graph, layer->users[u]->inputs[0]->name);
@@ -177,7 +177,8 @@ static tn_status make_plan(measure_run *run, const tn_conversion *conversion, tn
     for (size_t i = 0; status == TN_OK && i < conversion->count; i++) {
         const tn_converted *item = &conversion->item[i];
         tn_params *params = tn_plan_params(run->plan);
-        if (tn_params_find(params, item->layer->weight->name) != SIZE_MAX)
+        /* without codes the model's own weights stay: FLOAT16 moves no range */
+        if (item->weight.codes && tn_params_find(params, item->layer->weight->name) != SIZE_MAX)
             status = tn_weight_place(params, item->layer, &item->weight, error);
     }
     int64_t most = 1;
