@@ -1,6 +1,7 @@
 #include "converter/layers.h"
 
 #include "converter/policy.h"
+#include "onnx_io/order.h"
 
 #include <regex.h>
 #include <stdio.h>
@@ -116,6 +117,13 @@ static void mark_first(walk *w)
     }
 }
 
+static bool push_captured(void *context, const char *name)
+{
+    walk *w = context;
+    push(w, tn_graph_value(w->graph, name));
+    return true;
+}
+
 static void mark_last(walk *w)
 {
     for (size_t i = 0; i < w->graph->n_outputs; i++)
@@ -130,6 +138,7 @@ static void mark_last(walk *w)
         }
         for (size_t i = 0; i < producer->n_inputs; i++)
             push(w, producer->inputs[i]);
+        (void)tn_order_visit_captures(producer->proto, push_captured, w);
     }
 }
 
@@ -179,23 +188,30 @@ static void add_candidates(candidates *all, const char *label)
     }
 }
 
-/* Appends the layers' names to an error, as far as they fit. */
+/* The layers' names, as many as fit. */
+static void list_names(const tn_layers *layers, char *list, size_t size)
+{
+    enum { MOST = 24, TAIL = 40 };
+    size_t used = 0, listed = 0;
+    for (; listed < layers->count && listed < MOST; listed++) {
+        const char *name = tn_quote(tn_node_label(layers->layer[listed].node));
+        const char *comma = listed > 0 ? ", " : "";
+        if (used + strlen(comma) + strlen(name) + TAIL > size)
+            break;
+        used += (size_t)snprintf(list + used, size - used, "%s%s", comma, name);
+    }
+    if (listed < layers->count)
+        (void)snprintf(list + used, size - used, ", ... (%zu in all)", layers->count);
+}
+
 static tn_status fail_with_names(const tn_layers *layers, const char *wrong, const char *what,
                                  tn_error *error)
 {
-    enum { MOST = 24 };
     char list[900] = "", hint[160] = "";
     candidates names = {.count = 0};
-    size_t used = 0;
-    for (size_t i = 0; i < layers->count; i++) {
-        const char *label = tn_node_label(layers->layer[i].node);
-        add_candidates(&names, label);
-        if (i < MOST && used + 110 < sizeof list)
-            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "",
-                                     tn_quote(label));
-        else if (i + 1 == layers->count)
-            (void)snprintf(list + used, sizeof list - used, ", ... (%zu in all)", layers->count);
-    }
+    list_names(layers, list, sizeof list);
+    for (size_t i = 0; i < layers->count; i++)
+        add_candidates(&names, tn_node_label(layers->layer[i].node));
     if (wrong != NULL)
         tn_suggest(wrong, names.name, names.count, hint, sizeof hint);
     return tn_fail(error, TN_ERROR_USAGE, "%s%s; the layers are: %s", what, hint,
