@@ -4,8 +4,9 @@
 
 enum { OPSET_OPTIONAL_BIAS = 11 };
 
-/* The Add that adds a bias [N] or [1, N] to the product and nothing else reads: Gemm does both. */
-static const tn_node *find_bias_add(const tn_node *node, const tn_value **bias)
+/* The Add that adds a bias [N] or [1, N] to the product and nothing else reads: Gemm does both. A
+ * bias is constant: another product may be [1, N] too, and two cannot both take in the Add. */
+static const tn_node *find_bias_add(const tn_node *node, size_t *bias)
 {
     const tn_value *product = node->outputs[0];
     if (product->n_users != 1 || product->is_output)
@@ -13,12 +14,13 @@ static const tn_node *find_bias_add(const tn_node *node, const tn_value **bias)
     const tn_node *add = product->users[0];
     if (strcmp(add->type, "Add") != 0 || add->domain[0] || add->n_inputs != 2)
         return NULL;
-    const tn_value *other = add->inputs[add->inputs[0] == product ? 1 : 0];
+    size_t index = add->inputs[0] == product ? 1 : 0;
+    const tn_value *other = add->inputs[index];
     int64_t columns = product->rank == 2 ? product->dims[1] : TN_DIM_UNKNOWN;
-    if (!other || other == product || other->rank < 1 || other->rank > 2 || columns <= 0 ||
+    if (!other || !other->constant || other->rank < 1 || other->rank > 2 || columns <= 0 ||
         other->dims[other->rank - 1] != columns || (other->rank == 2 && other->dims[0] != 1))
         return NULL;
-    *bias = other;
+    *bias = index;
     return add;
 }
 
@@ -58,14 +60,15 @@ tn_status tn_packer_make_gemm(tn_packer *packer, const tn_node *node, const char
 {
     tn_model *model = packer->model;
     Onnx__NodeProto *product = tn_packer_node(packer, node), *gemm = product;
-    const tn_value *bias = NULL;
+    size_t bias = 0;
     tn_status status;
     if (strcmp(node->type, "Gemm") == 0)
         return tn_edit_set_int(model, product, "transB", 1, error);
     const tn_node *add = find_bias_add(node, &bias);
     if (add) { /* the Gemm stands where the Add stood: its bias is there by then */
         gemm = tn_packer_node(packer, add);
-        status = set_inputs(model, gemm, node->inputs[0]->name, weight, bias->name, error);
+        /* its name in the copy, where the bias may have been replaced */
+        status = set_inputs(model, gemm, node->inputs[0]->name, weight, gemm->input[bias], error);
         gemm->name = product->name;
         tn_edit_remove_node(model, product);
         tn_packer_forget_type(packer, node->outputs[0]->name);

@@ -65,27 +65,52 @@ void tn_packer_forget_type(tn_packer *packer, const char *name)
     graph->n_value_info = kept;
 }
 
-/* Frees the weight's name, so that the decoded weight can take it and users stay as they are; where
- * others than the layer's users read the weight, it stays and the decoded one gets a new name. */
+/* Which input of a user is the layer's weight. A bias is another input of a Gemm than of an Add. */
+static size_t input_of(const tn_layer *layer, const tn_node *user)
+{
+    size_t input = layer->input;
+    if (input < user->n_inputs && user->inputs[input] == layer->weight)
+        return input;
+    for (input = 0; input + 1 < user->n_inputs && user->inputs[input] != layer->weight;)
+        input++;
+    return input;
+}
+
+/* Gives the decoded weight a name of its own, and to the layer's users. */
+static tn_status rename_for_users(tn_packer *packer, size_t i, tn_error *error)
+{
+    const tn_layer *layer = packer->items[i].layer;
+    size_t room = strlen(layer->weight->name) + 16;
+    char *wanted = tn_arena_alloc(&packer->model->arena, room);
+    tn_status status = TN_OK;
+    if (!wanted)
+        return out_of_memory(error);
+    snprintf(wanted, room, "%s_quantized", layer->weight->name);
+    const char *name = tn_edit_unique_name(packer->model, wanted);
+    if (!name)
+        return out_of_memory(error);
+    packer->replacement[i].output = name;
+    for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
+        const tn_node *user = layer->users[u];
+        status = tn_edit_set_input(packer->model, tn_packer_node(packer, user),
+                                   input_of(layer, user), name, error);
+    }
+    return status;
+}
+
+/* Frees the weight's name, so that the decoded weight can take it and users stay as they are. Where
+ * others may read the weight, the decoded one gets a new name: pruning then tells whether anything
+ * still reads the old. */
 static tn_status detach(tn_packer *packer, size_t i, tn_error *error)
 {
     const tn_layer *layer = packer->items[i].layer;
     const tn_value *value = layer->weight;
-    tn_replacement *replacement = &packer->replacement[i];
     bool exclusive = value->n_users == layer->n_users && !value->is_output &&
                      !packer->has_subgraphs &&
                      (value->initializer || (value->producer && value->producer->n_outputs == 1));
-    replacement->output = value->name;
-    replacement->renamed = !exclusive;
-    if (!exclusive) {
-        size_t room = strlen(value->name) + 16;
-        char *name = tn_arena_alloc(&packer->model->arena, room);
-        if (!name)
-            return out_of_memory(error);
-        snprintf(name, room, "%s_quantized", value->name);
-        replacement->output = tn_edit_unique_name(packer->model, name);
-        return replacement->output ? TN_OK : out_of_memory(error);
-    }
+    packer->replacement[i].output = value->name;
+    if (!exclusive)
+        return rename_for_users(packer, i, error);
     if (value->initializer)
         tn_edit_remove_initializer(packer->model, value->name);
     else
@@ -199,18 +224,12 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
     return site->base ? TN_OK : out_of_memory(error);
 }
 
-static tn_status point_users(tn_packer *packer, size_t i, tn_error *error)
+static tn_status transpose_users(tn_packer *packer, size_t i, tn_error *error)
 {
     const tn_layer *layer = packer->items[i].layer;
-    const char *output = packer->replacement[i].output;
     tn_status status = TN_OK;
-    for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
-        Onnx__NodeProto *node = tn_packer_node(packer, layer->users[u]);
-        if (packer->replacement[i].renamed)
-            status = tn_edit_set_input(packer->model, node, layer->input, output, error);
-        if (status == TN_OK && layer->transpose)
-            status = tn_packer_make_gemm(packer, layer->users[u], output, error);
-    }
+    for (size_t u = 0; layer->transpose && status == TN_OK && u < layer->n_users; u++)
+        status = tn_packer_make_gemm(packer, layer->users[u], packer->replacement[i].output, error);
     return status;
 }
 
@@ -225,7 +244,7 @@ static tn_status replace(tn_packer *packer, size_t i, tn_error *error)
         status = form ? form->write(&site, &names, error)
                       : tn_packer_add_half(&site, item->layer, &names, error);
     if (status == TN_OK)
-        status = point_users(packer, i, error);
+        status = transpose_users(packer, i, error);
     if (status == TN_OK)
         status = tn_record_add(packer->record, tn_node_label(item->layer->node), form, &site,
                                &names, error);
@@ -272,8 +291,9 @@ static tn_status edit(tn_packer *packer, tn_error *error)
     if (status == TN_OK && packer->options->rest_float16)
         status = tn_packer_store_half(packer, error);
     if (status == TN_OK) {
-        const tn_record_head head = {packer->options->preprocess, packer->options->recipe,
-                                     packer->options->activations, packer->options->rest_float16};
+        const tn_pack_options *options = packer->options;
+        const tn_record_head head = {options->preprocess, options->recipe, options->activations,
+                                     options->rest_float16};
         status = tn_record_create(&head, &packer->record, error);
     }
     for (size_t i = 0; status == TN_OK && i < packer->count; i++) {

@@ -8,8 +8,7 @@ struct json_t;
 
 /* What becomes of one item. */
 typedef struct tn_replacement {
-    const char *output; /* name of the decoded weight */
-    bool renamed;       /* others use the old value: users are pointed to the new one */
+    const char *output; /* name of the decoded weight: the old one's, unless others may read that */
 } tn_replacement;
 
 typedef struct tn_packer {
