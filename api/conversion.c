@@ -3,7 +3,10 @@
 
 #include "converter/activation_record.h"
 #include "converter/equalize.h"
+#include "converter/record.h"
 #include "converter/unpack.h"
+
+#include <stdlib.h>
 
 static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
                             tn_error *error)
@@ -39,6 +42,32 @@ static tn_status equalize(tn_packing *packing, const char *asked, const tn_polic
     file->graph = NULL;
     status = tn_graph_create(file->model, &options, &file->graph, error);
     packing->graph = file->graph;
+    return status;
+}
+
+/* What the input's record says of the file as a whole holds for the output as well. */
+static tn_status keep_record(tn_packing *packing, const tn_model *model, tn_error *error)
+{
+    static const char *const keys[] = {"preprocess", "activations"};
+    const char **kept[] = {&packing->pack.preprocess, &packing->pack.activations};
+    tn_record record = {0};
+    tn_error broken = {0};
+    tn_status status = tn_record_parse(model, &record, &broken);
+    if (status == TN_ERROR_LIMIT)
+        return tn_fail(error, status, "%s", broken.message);
+    if (status != TN_OK)
+        tn_log(packing->reporter, TN_LOG_WARNING, "the model's record is ignored: %s",
+               broken.message);
+    packing->pack.rest_was_float16 = record.rest_float16;
+    status = TN_OK;
+    for (size_t i = 0; record.json && status == TN_OK && i < sizeof keys / sizeof *keys; i++) {
+        char *text = tn_record_object(&record, keys[i]);
+        *kept[i] = text ? tn_arena_strdup(&packing->graph->arena, text) : NULL;
+        if (text && !*kept[i])
+            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the record");
+        free(text);
+    }
+    tn_record_done(&record);
     return status;
 }
 
@@ -122,6 +151,8 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
     if (status == TN_OK)
         status = equalize(&packing, request->equalize, &policy, &file, error);
     if (status == TN_OK)
+        status = keep_record(&packing, file.model, error);
+    if (status == TN_OK)
         status = request->calibration_data
                      ? tn_calibrated_convert(&packing, &file, request, &made, error)
                      : convert_alone(&packing, &file, &policy, &made, error);
@@ -168,6 +199,7 @@ static tn_status take_unpacked(tn_packing *j, const tn_unpacked *unpacked, tn_er
     if (!j->pack.recipe)
         j->pack.recipe = unpacked->recipe;
     j->pack.activations = unpacked->activations;
+    j->pack.rest_was_float16 = unpacked->rest_float16;
     j->pack.linear = tn_activation_record_inner(unpacked->activations, j->graph);
     return measure(j, error);
 }

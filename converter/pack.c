@@ -293,7 +293,7 @@ static tn_status edit(tn_packer *packer, tn_error *error)
     if (status == TN_OK) {
         const tn_pack_options *options = packer->options;
         const tn_record_head head = {options->preprocess, options->recipe, options->activations,
-                                     options->rest_float16};
+                                     options->rest_float16 || options->rest_was_float16};
         status = tn_record_create(&head, &packer->record, error);
     }
     for (size_t i = 0; status == TN_OK && i < packer->count; i++) {

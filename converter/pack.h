@@ -17,6 +17,7 @@ typedef struct tn_pack_options {
     const tn_runtime *runtime; /* NULL: any */
     bool prune_dead;           /* drop unused nodes and replace constant plumbing by its result */
     bool rest_float16;         /* what is not quantized: FLOAT16 + Cast */
+    bool rest_was_float16;     /* or it was so in the input: the record says it either way */
     const char *preprocess;    /* JSON objects for the record, or NULL */
     const char *recipe;
     const char

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Every eligible layer, whatever its place. */
-static const tn_policy all_layers = {
-    .scheme = "fixed", .bits = "8", .first_layer = "8", .last_layer = "8"};
-
 static const tn_layer *find_layer(const tn_layers *layers, const char *weight)
 {
     for (size_t i = 0; i < layers->count; i++) {
@@ -92,6 +88,7 @@ static tn_status read_record(tn_graph *graph, const tn_layers *layers, tn_unpack
         unpacked->preprocess = tn_record_object(&record, "preprocess");
         unpacked->recipe = tn_record_object(&record, "recipe");
         unpacked->activations = tn_record_object(&record, "activations");
+        unpacked->rest_float16 = record.rest_float16;
     }
     if (status != TN_OK)
         drop_items(unpacked);
@@ -124,13 +121,9 @@ tn_status tn_unpack(tn_graph *graph, const tn_reporter *reporter, tn_unpacked *u
     tn_unpacked result = {0};
     tn_layers layers;
     tn_error ignored = {0};
-    tn_status status = tn_layers_select(graph, &all_layers, &layers, &ignored);
-    if (status == TN_ERROR_USAGE) { /* no layer at all */
-        *unpacked = result;
-        return TN_OK;
-    }
+    tn_status status = tn_layers_find(graph, &layers, error);
     if (status != TN_OK)
-        return tn_fail(error, status, "%s", ignored.message);
+        return status;
     status = read_record(graph, &layers, &result, &ignored);
     if (status == TN_ERROR_LIMIT)
         return tn_fail(error, status, "%s", ignored.message);

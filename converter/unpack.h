@@ -8,7 +8,7 @@
 typedef struct tn_unpacked {
     tn_pack_item *item; /* ready for tn_pack; in the graph's arena */
     size_t count;
-    bool from_record;
+    bool from_record, rest_float16; /* the record says that what is not quantized was rounded */
     char *preprocess, *recipe, *activations; /* JSON objects of the record, or NULL */
 } tn_unpacked;
 
