@@ -136,7 +136,7 @@ tn_status tn_packing_report(const tn_packing *j, const tn_layers *layers,
     made->input = tn_arena_strdup(arena, j->input);
     made->output = tn_arena_strdup(arena, j->output);
     made->needs = tn_arena_strdup(arena, j->plan.needs);
-    made->form = j->pack.form ? j->pack.form->id : j->pack.linear ? "int8-lut" : "lut";
+    made->form = j->plan.form->id;
     made->bytes_in = j->bytes_in;
     made->bytes_out = j->bytes_out;
     made->biases = (int64_t)j->biases.count;

@@ -58,6 +58,50 @@ static int bits_behind(const tn_value *value)
     return 0;
 }
 
+static bool is_one_of(const char *type, const char *const *list)
+{
+    while (*list && strcmp(*list, type) != 0)
+        list++;
+    return *list != NULL;
+}
+
+/* The DequantizeLinear that a value comes out of; runtimes move it past what only moves values. */
+static const tn_node *find_dequantize(const tn_value *value)
+{
+    static const char *const moves[] = {"Flatten",   "Identity", "MaxPool", "Relu",      "Reshape",
+                                        "Transpose", "Slice",    "Squeeze", "Unsqueeze", NULL};
+    while (value && value->producer && !value->constant && value->producer->n_inputs > 0 &&
+           is_one_of(value->producer->type, moves))
+        value = value->producer->inputs[0];
+    return value && !value->constant ? producer(value, "DequantizeLinear", 2) : NULL;
+}
+
+static bool dequantizes_input(const tn_node *back)
+{
+    const tn_node *there = producer(back->inputs[0], "QuantizeLinear", 2);
+    const tn_node *clip = there ? producer(there->inputs[0], "Clip", 1) : NULL;
+    return there && (clip ? clip : there)->inputs[0]->is_input;
+}
+
+static bool is_quantized(const tn_value *value)
+{
+    static const char *const passes[] = {"Add", "Clip", "Relu", NULL};
+    while (value && value->n_users == 1 && value->users[0]->n_outputs > 0 &&
+           is_one_of(value->users[0]->type, passes))
+        value = value->users[0]->outputs[0];
+    for (size_t i = 0; value && i < value->n_users; i++)
+        if (strcmp(value->users[i]->type, "QuantizeLinear") == 0)
+            return true;
+    return false;
+}
+
+bool tn_activation_is_integer(const tn_node *user)
+{
+    const tn_node *back = user->n_inputs > 0 ? find_dequantize(user->inputs[0]) : NULL;
+    return back &&
+           (!dequantizes_input(back) || (user->n_outputs > 0 && is_quantized(user->outputs[0])));
+}
+
 bool tn_activation_record_inner(const char *json, const tn_graph *graph)
 {
     json_t *object = json ? json_loads(json, 0, NULL) : NULL, *bits;

@@ -10,6 +10,11 @@
  * fewer codes, and DequantizeLinear with the same scale and zero point. 0: none. */
 int tn_activation_bits(const tn_value *value);
 
+/* Whether the node `user` of a layer computes on quantized activations, where runtimes make an
+ * integer operator of it: they come out of DequantizeLinear, perhaps moved since, and are more than
+ * the network's quantized input alone, whose products stay floating-point. */
+bool tn_activation_is_integer(const tn_node *user);
+
 /* True when the object says that more than a network's input is quantized. */
 bool tn_activation_record_inner(const char *json, const tn_graph *graph);
 

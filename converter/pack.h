@@ -23,7 +23,8 @@ typedef struct tn_pack_options {
     const char
         *activations; /* the record's, of a model whose activations are or will be quantized */
     bool linear;      /* weights reach their layers through DequantizeLinear: where activations are
-                         quantized, runtimes would quantize decoded ones once more */
+                         quantized, runtimes would quantize decoded ones once more. Set for those
+                         that will be; tn_pack_choose finds those that are */
     int64_t opset;    /* the least the result must have; 0: as little as it needs */
     const tn_reporter *reporter;
 } tn_pack_options;
@@ -35,6 +36,7 @@ typedef struct tn_pack_choice {
 
 typedef struct tn_pack_plan {
     tn_pack_choice *choice; /* per item, in the graph's arena */
+    const tn_form *form;    /* asked for, or the standard one */
     int64_t opset, ir;      /* of the output */
     char needs[96];         /* "any ONNX Runtime from 1.10" */
 } tn_pack_plan;

@@ -1,5 +1,6 @@
 #include "converter/pack.h"
 
+#include "converter/activation_record.h"
 #include "converter/forms/forms.h"
 
 #include <stdio.h>
@@ -13,13 +14,12 @@ static bool is_half(const tn_pack_item *item)
     return !item->weight || !item->weight->codes;
 }
 
-static tn_status choose_forms(tn_graph *graph, const tn_pack_item *items, size_t count,
-                              const tn_form *wanted, tn_pack_choice *choice, tn_error *error)
+static tn_status choose_forms(const tn_pack_item *items, size_t count, const tn_form *wanted,
+                              tn_pack_choice *choice, tn_error *error)
 {
     size_t refused = 0, packed = 0;
     const char *first_reason = NULL;
     const tn_layer *first_layer = NULL;
-    (void)graph;
     for (size_t i = 0; i < count; i++) {
         bool by_bits = false;
         if (is_half(&items[i]))
@@ -184,20 +184,29 @@ static void say_needs(tn_pack_plan *plan, const tn_form *wanted, const tn_runtim
                  (long long)plan->ir);
 }
 
+static bool has_integer_layers(const tn_pack_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t u = 0; u < items[i].layer->n_users; u++)
+            if (tn_activation_is_integer(items[i].layer->users[u]))
+                return true;
+    return false;
+}
+
 tn_status tn_pack_choose(tn_graph *graph, const tn_pack_item *items, size_t count,
                          const tn_pack_options *options, tn_pack_plan *plan, tn_error *error)
 {
-    const tn_form *wanted = options->form     ? options->form
-                            : options->linear ? &tn_form_int8_lut
-                                              : &tn_form_lut;
+    const bool linear = options->linear || has_integer_layers(items, count);
+    const tn_form *wanted = options->form ? options->form
+                            : linear      ? &tn_form_int8_lut
+                                          : &tn_form_lut;
     int64_t input = graph->model->opset;
-    tn_pack_plan result = {.opset = input, .ir = graph->model->ir_version};
+    tn_pack_plan result = {.form = wanted, .opset = input, .ir = graph->model->ir_version};
     result.choice = tn_arena_array(&graph->arena, count, sizeof *result.choice);
     if (!result.choice)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the plan");
-    tn_status status = options->linear
-                           ? choose_linear(items, count, wanted, result.choice, error)
-                           : choose_forms(graph, items, count, wanted, result.choice, error);
+    tn_status status = linear ? choose_linear(items, count, wanted, result.choice, error)
+                              : choose_forms(items, count, wanted, result.choice, error);
     if (status != TN_OK)
         return status;
     if (options->runtime && result.ir > options->runtime->ir) {
