@@ -133,6 +133,21 @@ static tn_status refuse_step(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_e
     return tn_fail(error, TN_ERROR_MODEL, "its meaning changed");
 }
 
+static tn_status refuse_removed(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_error *error)
+{
+    (void)climb;
+    (void)proto;
+    return tn_fail(error, TN_ERROR_MODEL, "an experimental operator that was removed");
+}
+
+/* The standard gained types; ONNX Runtime (1.24) has a CPU kernel for the version before alone. */
+static tn_status refuse_missing(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_error *error)
+{
+    (void)climb;
+    (void)proto;
+    return tn_fail(error, TN_ERROR_MODEL, "ONNX Runtime cannot run its newer version");
+}
+
 static tn_status batch_normalization_9(tn_opset_climb *climb, Onnx__NodeProto *proto,
                                        tn_error *error)
 {
@@ -436,7 +451,15 @@ static const tn_opset_step steps[] = {
     {"BatchNormalization", 9, batch_normalization_9},
     {"Scan", 9, refuse_step},
     {"Upsample", 9, upsample_9},
+    {"Affine", 10, refuse_removed},
+    {"Crop", 10, refuse_removed},
     {"Dropout", 10, dropout_10},
+    {"DynamicSlice", 10, refuse_removed},
+    {"GivenTensorFill", 10, refuse_removed},
+    {"ImageScaler", 10, refuse_removed},
+    {"ParametricSoftplus", 10, refuse_removed},
+    {"Scale", 10, refuse_removed},
+    {"ScaledTanh", 10, refuse_removed},
     {"Slice", 10, slice_10},
     {"TopK", 10, topk_10},
     {"Upsample", 10, upsample_10},
@@ -468,6 +491,15 @@ static const tn_opset_step steps[] = {
     {"DFT", 20, dft_20},
     {"GridSample", 20, grid_sample_20},
     {"GroupNormalization", 21, refuse_step},
+    {"Bernoulli", 22, refuse_missing},
+    {"GlobalLpPool", 22, refuse_missing},
+    {"MaxRoiPool", 22, refuse_missing},
+    {"Multinomial", 22, refuse_missing},
+    {"RandomNormal", 22, refuse_missing},
+    {"RandomNormalLike", 22, refuse_missing},
+    {"RandomUniform", 22, refuse_missing},
+    {"RandomUniformLike", 22, refuse_missing},
+    {"RoiAlign", 22, refuse_missing},
 };
 
 const tn_opset_step *tn_opset_step_at(size_t i)
