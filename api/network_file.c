@@ -35,8 +35,9 @@ tn_status tn_network_file_open(const char *path, const tn_input_options *in, int
     const tn_read_options read = tn_boundary_read(in, reporter);
     const tn_graph_options options = {.batch = batch};
     tn_status status = tn_model_read(path, &read, &opened.model, error);
-    if (status == TN_OK)
-        status = tn_graph_create(opened.model, &options, &opened.graph, error);
+    if (status != TN_OK)
+        return status;
+    status = tn_graph_create(opened.model, &options, &opened.graph, error);
     if (status != TN_OK) {
         tn_error_prepend(error, "%s", tn_quote(path));
         tn_network_file_close(&opened);

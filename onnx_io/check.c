@@ -14,6 +14,11 @@ static const char *domain_of(const Onnx__OperatorSetIdProto *import)
     return strcmp(domain, "ai.onnx") == 0 ? "" : domain;
 }
 
+static int64_t version_of(const Onnx__OperatorSetIdProto *import)
+{
+    return import->has_version ? import->version : 0;
+}
+
 tn_status tn_check_versions(tn_model *model, tn_error *error)
 {
     const Onnx__ModelProto *proto = model->proto;
@@ -26,18 +31,21 @@ tn_status tn_check_versions(tn_model *model, tn_error *error)
                        proto->has_ir_version ? proto->ir_version : 0, TN_MIN_IR, TN_MAX_IR);
     for (size_t i = 0; i < proto->n_opset_import; i++) {
         const Onnx__OperatorSetIdProto *import = proto->opset_import[i];
-        if (!domain_of(import)[0]) {
-            if (standard)
-                return tn_fail(error, TN_ERROR_MODEL,
-                               "the model imports the default operator set twice");
-            standard = import;
-        }
+        if (domain_of(import)[0])
+            continue;
+        /* "" and "ai.onnx" are one domain: some exporters write both */
+        if (standard && version_of(standard) != version_of(import))
+            return tn_fail(error, TN_ERROR_MODEL,
+                           "the model imports the default operator set twice, as opset %" PRId64
+                           " and as %" PRId64 ": remove one from its opset_import",
+                           version_of(standard), version_of(import));
+        standard = import;
     }
     if (!standard)
         return tn_fail(error, TN_ERROR_MODEL,
                        "the model does not say which version of the ONNX operators it uses "
                        "(opset_import has no default domain)");
-    int64_t opset = standard->has_version ? standard->version : 0;
+    int64_t opset = version_of(standard);
     if (opset < TN_MIN_OPSET || opset > TN_MAX_OPSET)
         return tn_fail(error, TN_ERROR_MODEL,
                        "the model uses opset %" PRId64 "; %d to %d are supported: convert it with "

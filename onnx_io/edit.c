@@ -389,32 +389,37 @@ tn_status tn_edit_set_metadata(tn_model *model, const char *key, const char *val
                : out_of_memory(error);
 }
 
-static Onnx__OperatorSetIdProto *default_opset(const Onnx__ModelProto *proto)
+/* Every import of the default domain: a file may have it under both of its names. False when it has
+ * none. */
+static bool set_default_opsets(const Onnx__ModelProto *proto, int64_t opset)
 {
+    bool found = false;
     for (size_t i = 0; i < proto->n_opset_import; i++) {
         const char *domain = tn_text(proto->opset_import[i]->domain);
-        if (!domain[0] || strcmp(domain, "ai.onnx") == 0)
-            return proto->opset_import[i];
+        if (domain[0] && strcmp(domain, "ai.onnx") != 0)
+            continue;
+        proto->opset_import[i]->has_version = 1;
+        proto->opset_import[i]->version = opset;
+        found = true;
     }
-    return NULL;
+    return found;
 }
 
 tn_status tn_edit_set_versions(tn_model *model, int64_t ir_version, int64_t opset, tn_error *error)
 {
     Onnx__ModelProto *proto = model->proto;
-    Onnx__OperatorSetIdProto *import = default_opset(proto);
-    if (!import) {
-        import = tn_arena_alloc(&model->arena, sizeof *import);
+    if (!set_default_opsets(proto, opset)) {
+        Onnx__OperatorSetIdProto *import = tn_arena_alloc(&model->arena, sizeof *import);
         char *domain = tn_arena_strdup(&model->arena, "");
         if (!import || !domain)
             return out_of_memory(error);
         onnx__operator_set_id_proto__init(import);
         import->domain = domain;
+        import->has_version = 1;
+        import->version = opset;
         if (!APPEND(model, proto->opset_import, proto->n_opset_import, import))
             return out_of_memory(error);
     }
-    import->has_version = 1;
-    import->version = opset;
     proto->has_ir_version = 1;
     proto->ir_version = ir_version;
     model->ir_version = ir_version;

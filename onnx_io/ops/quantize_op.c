@@ -32,6 +32,12 @@ static tn_status check_scale(const tn_shape *data, const tn_shape *scale, const 
     return TN_OK;
 }
 
+/* A number: runtimes take [] and [1] alike. */
+static bool has_one_element(const tn_shape *shape)
+{
+    return shape->rank == 0 || (shape->rank == 1 && shape->dims[0] == 1);
+}
+
 /* Shapes of data and scale may be unknown: then the plan is not complete and nothing is checked. */
 static tn_status read_plan(const tn_node *node, const tn_shape *data, const tn_shape *scale,
                            const tn_shape *zero, quantize_plan *plan, tn_error *error)
@@ -45,9 +51,10 @@ static tn_status read_plan(const tn_node *node, const tn_shape *data, const tn_s
         return status;
     if (block < 0)
         return tn_fail(error, TN_ERROR_MODEL, "attribute block_size is %lld", (long long)block);
-    for (int i = 0; zero->rank >= 0 && i < scale->rank; i++)
-        if (zero->rank != scale->rank || !tn_dims_agree(zero->dims[i], scale->dims[i]))
-            return tn_fail(error, TN_ERROR_MODEL, "scale and zero point differ in shape");
+    if (!has_one_element(scale) || !has_one_element(zero))
+        for (int i = 0; zero->rank >= 0 && i < scale->rank; i++)
+            if (zero->rank != scale->rank || !tn_dims_agree(zero->dims[i], scale->dims[i]))
+                return tn_fail(error, TN_ERROR_MODEL, "scale and zero point differ in shape");
     if (scale->rank == 0 || (scale->rank == 1 && scale->dims[0] == 1 && block == 0))
         return TN_OK;
     if (node->model->opset < 13)

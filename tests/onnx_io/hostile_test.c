@@ -501,7 +501,13 @@ static void versions(void **state)
     wire import = {0};
     wire_int(&import, 2, 18);
     wire_message(&file, 8, &import);
-    expect(&file, "twice");
+    expect(&file, "twice, as opset 17 and as 18");
+    file = versioned(8, 17, "");
+    import = (wire){0};
+    wire_text(&import, 1, "ai.onnx");
+    wire_int(&import, 2, 17);
+    wire_message(&file, 8, &import);
+    expect(&file, NULL);
     wire nothing = {0};
     expect(&nothing, "empty");
     wire_int(&nothing, 1, 8);
