@@ -272,4 +272,5 @@ def main():
     print(f"foreign exports: {len(NETWORKS)} networks")
 
 
-main()
+if __name__ == "__main__":
+    main()
