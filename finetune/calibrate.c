@@ -134,7 +134,7 @@ static tn_status run_prepare(calibrate_run *run, const tn_dataset *dataset, tn_e
         .input_dims = {run->images.dims[0], run->images.dims[1], run->images.dims[2]},
         .output = run->options.output};
     if (status == TN_OK)
-        status = tn_graph_create(run->model, &graph, &run->graph, error);
+        status = tn_graph_create_near(run->model, &graph, &run->graph, error);
     if (status == TN_OK)
         status = tn_layers_select(run->graph, &run->options.policy, &run->layers, error);
     if (status == TN_OK) {

@@ -489,7 +489,7 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
     tn_plan_options plan_options = {.loss = true, .precision = o->precision};
     if (o->batch > INT32_MAX)
         return tn_fail(error, TN_ERROR_USAGE, "a batch of %zu", o->batch);
-    tn_status status = tn_graph_create(model, &graph_options, &made.graph, error);
+    tn_status status = tn_graph_create_near(model, &graph_options, &made.graph, error);
     if (status == TN_OK && made.graph->n_inputs == 0)
         status = tn_fail(error, TN_ERROR_MODEL, "the network has no input");
     if (status != TN_OK)
@@ -521,7 +521,7 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
         graph_options.input_dims[2] = input.channels_last ? channels : width;
         tn_graph_destroy(made.graph);
         made.graph = NULL;
-        status = tn_graph_create(model, &graph_options, &made.graph, error);
+        status = tn_graph_create_near(model, &graph_options, &made.graph, error);
     }
     if (status == TN_OK)
         status = make_plan(&made, dataset, device, &plan_options, error);

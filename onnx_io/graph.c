@@ -379,3 +379,43 @@ tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options
         *graph = result;
     return status;
 }
+
+static int64_t batch_of(const tn_graph *graph)
+{
+    const tn_value *input = graph->n_inputs > 0 ? graph->inputs[0] : NULL;
+    return input && input->rank > 0 ? input->dims[0] : TN_DIM_UNKNOWN;
+}
+
+static bool keeps_batch(const tn_graph *graph)
+{
+    int64_t batch = batch_of(graph);
+    for (size_t i = 0; i < graph->n_outputs; i++)
+        if (graph->outputs[i]->rank < 1 || graph->outputs[i]->dims[0] != batch)
+            return false;
+    return batch > 0;
+}
+
+tn_status tn_graph_create_near(const tn_model *model, tn_graph_options *options, tn_graph **graph,
+                               tn_error *error)
+{
+    tn_error why = {0};
+    tn_graph_options own = *options;
+    tn_graph *result = NULL, *fixed = NULL;
+    tn_status status = tn_graph_create(model, options, &result, &why);
+    bool torn = status == TN_ERROR_MODEL || (status == TN_OK && !keeps_batch(result));
+    own.batch = 0;
+    if (torn && options->batch > 0 && tn_graph_create(model, &own, &fixed, NULL) == TN_OK &&
+        (keeps_batch(fixed) || (status != TN_OK && batch_of(fixed) > 0))) {
+        tn_graph_destroy(result);
+        result = fixed;
+        fixed = NULL;
+        options->batch = batch_of(result);
+        status = TN_OK;
+    }
+    tn_graph_destroy(fixed);
+    if (status == TN_OK)
+        *graph = result;
+    else if (error && error->code == TN_OK)
+        *error = why;
+    return status;
+}

@@ -71,6 +71,11 @@ typedef struct tn_graph_options {
  * nodes that are decided then give way to their branch (branches.h). options may be NULL. */
 tn_status tn_graph_create(const tn_model *model, const tn_graph_options *options, tn_graph **graph,
                           tn_error *error) TN_MUST_CHECK;
+/* The same, but where the network does not hold together at options->batch, or loses it on the way
+ * to its outputs, at the static batch of its file, which options->batch then becomes: a Squeeze
+ * without axes, Flatten(axis=0) or a Reshape to fixed sizes is right at batch 1 alone. */
+tn_status tn_graph_create_near(const tn_model *model, tn_graph_options *options, tn_graph **graph,
+                               tn_error *error) TN_MUST_CHECK;
 void tn_graph_destroy(tn_graph *graph); /* NULL is fine */
 
 tn_value *tn_graph_value(const tn_graph *graph, const char *name); /* NULL when absent */
