@@ -209,6 +209,23 @@ def check_warning(data, folder):
     expect(0, "is in training mode", path, data, *GREY, *COMMON)
 
 
+def check_static_batch(at, folder):
+    """Right at the file's batch of 1 alone: images pass one by one."""
+    path = os.path.join(folder, "static.onnx")
+    b = Builder(10)
+    x = b.op("GlobalAveragePool", b.conv(b.conv("input", 3, 16), 16, 16))
+    x = b.op("Unsqueeze", b.op("Squeeze", x), b.constant(np.array([0])))
+    b.save(path, b.linear(x, 16, CLASSES), [3, SIDE, SIDE])
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, path)
+    ternion("evaluate", path, "--data", at["data.npz"] + ":val", *GREY, *COMMON)
+    ternion("quantize", path, "-o", at["quantized.onnx"], "-f", "--calibration-data", at["data.npz"] + ":train",
+            "--calibration-samples", "32", *GREY, *COMMON)
+    ternion("verify", at["quantized.onnx"])
+
+
 def check_head(at, data, folder):
     """A new head where the chosen output is; the other keeps its shape."""
     outputs = [o.name for o in onnx.load(at["features.onnx"]).graph.output]
@@ -269,6 +286,7 @@ def main():
         check_warning(at["data.npz"] + ":val", folder)
         check_head(at, at["data.npz"], folder)
         check_products(at, at["data.npz"])
+        check_static_batch(at, folder)
     print(f"foreign exports: {len(NETWORKS)} networks")
 
 
