@@ -140,7 +140,7 @@ static tn_status refuse_removed(tn_opset_climb *climb, Onnx__NodeProto *proto, t
     return tn_fail(error, TN_ERROR_MODEL, "an experimental operator that was removed");
 }
 
-/* The standard gained types; ONNX Runtime (1.24) has a CPU kernel for the version before alone. */
+/* The standard gained types; ONNX Runtime (1.32) has a CPU kernel for the version before alone. */
 static tn_status refuse_missing(tn_opset_climb *climb, Onnx__NodeProto *proto, tn_error *error)
 {
     (void)climb;
