@@ -282,11 +282,11 @@ def main():
         assert floats[0].keys() == floats[1].keys(), "the twins' weights have different names"
         for name, values in floats[0].items():
             assert np.array_equal(values, floats[1][name]), f"weight {name} differs between the twins"
+        check_static_batch(at, folder)
         check_refusals(at, at["data.npz"] + ":val", folder)
         check_warning(at["data.npz"] + ":val", folder)
         check_head(at, at["data.npz"], folder)
         check_products(at, at["data.npz"])
-        check_static_batch(at, folder)
     print(f"foreign exports: {len(NETWORKS)} networks")
 
 
