@@ -105,7 +105,7 @@ static tn_status measure_activations(job *j, tn_error *error)
     if (status == TN_OK)
         status = tn_activations_to_json(&j->activations, j->measure.method, &j->record, error);
     else
-        tn_error_prepend(error, "measuring activations on several images at once");
+        tn_error_prepend(error, "measuring activations");
     j->packing->activations = &j->activations;
     j->packing->pack.activations = j->record;
     return status;
@@ -226,7 +226,7 @@ static tn_status measure_seen(const job *j, const tn_model *model, tn_conversion
 }
 
 /* On the images drawn next: what a KL on those that were fitted to cannot tell. A broken one among
- * them, or a network that takes one at a time alone, does not spoil what is already written. */
+ * them does not spoil the network that is already written. */
 static tn_status measure_unseen(const job *j, const tn_model *model, tn_conversion_report *report,
                                 tn_error *error)
 {
@@ -237,7 +237,7 @@ static tn_status measure_unseen(const job *j, const tn_model *model, tn_conversi
     if (status == TN_OK) {
         report_unseen(report, images, "images that come next in the data set", result.kl,
                       result.agreement);
-    } else if (status == TN_ERROR_DATA || status == TN_ERROR_MODEL) {
+    } else if (status == TN_ERROR_DATA) {
         tn_log(j->packing->reporter, TN_LOG_WARNING, "not measured on further images: %s",
                broken.message);
         status = TN_OK;

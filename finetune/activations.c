@@ -99,7 +99,7 @@ static tn_status load(measure_run *run, const tn_model *model, const tn_dataset 
         .input_dims = {run->images.dims[0], run->images.dims[1], run->images.dims[2]},
         .output = run->options.output};
     if (status == TN_OK)
-        status = tn_graph_create(model, &graph, &run->graph, error);
+        status = tn_graph_create_near(model, &graph, &run->graph, error);
     return status;
 }
 
@@ -208,7 +208,7 @@ static tn_status look(measure_run *run, int pass, bool first, int64_t images, tn
             status = tn_plan_read(run->plan, run->names[i], run->values, error);
         if (status != TN_OK)
             break;
-        int64_t count = tn_extent_count(&extent) / BATCH * images;
+        int64_t count = tn_extent_count(&extent) / tn_plan_batch(run->plan) * images;
         if (pass == 1) {
             tn_histogram_add(histogram, run->values, count);
             continue;
@@ -225,11 +225,11 @@ static tn_status look(measure_run *run, int pass, bool first, int64_t images, tn
 
 static tn_status run_images(measure_run *run, tn_error *error)
 {
-    int64_t n = run->images.count;
+    const int64_t n = run->images.count, batch = tn_plan_batch(run->plan);
     tn_status status = TN_OK;
     for (int pass = 0; pass < 2; pass++)
-        for (int64_t i = 0; status == TN_OK && i < n; i += BATCH) {
-            int64_t count = n - i < BATCH ? n - i : BATCH;
+        for (int64_t i = 0; status == TN_OK && i < n; i += batch) {
+            int64_t count = n - i < batch ? n - i : batch;
             if (tn_cancelled(run->options.reporter))
                 return tn_fail(error, TN_ERROR_CANCELLED, "measuring activations was stopped");
             status = tn_plan_write_input(run->plan, 0, run->images.values + i * run->images.size,

@@ -167,7 +167,7 @@ static tn_status probed_create(const tn_probe *probe, const tn_model *model, pro
                               .input_dims = {images->dims[0], images->dims[1], images->dims[2]},
                               .output = probe->output};
     probed made = {0};
-    tn_status status = tn_graph_create(model, &graph, &made.graph, error);
+    tn_status status = tn_graph_create_near(model, &graph, &made.graph, error);
     if (status == TN_OK)
         status = tn_params_create(made.graph, probe->device, &made.params, error);
     tn_plan_options plan = {.precision = TN_PRECISION_FP32, .params = made.params};
@@ -190,6 +190,8 @@ static tn_status make_network(tn_probe *probe, const tn_model *model, tn_error *
     tn_status status = probed_create(probe, model, &probe->network, error);
     if (status == TN_OK)
         status = tn_plan_shape(probe->network.plan, probe->network.logits, &extent, error);
+    if (status == TN_OK)
+        probe->batch = tn_plan_batch(probe->network.plan); /* perhaps the file's */
     if (status == TN_OK)
         probe->classes = tn_extent_count(&extent) / probe->batch;
     return status;
