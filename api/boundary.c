@@ -1,11 +1,6 @@
 #include "api/boundary.h"
 
-#include "core/file.h"
-
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef struct result_head {
     tn_arena arena;
@@ -57,34 +52,5 @@ tn_status tn_boundary_write(const tn_output_options *out, tn_write_options *opti
         return tn_fail(error, TN_ERROR_USAGE, "external data %s: expected auto, never or always",
                        tn_quote(out->external));
     *options = (tn_write_options){.replace = out->replace, .external = external};
-    return TN_OK;
-}
-
-tn_status tn_boundary_check_output(const char *input, const char *output,
-                                   const tn_output_options *out, tn_error *error)
-{
-    struct stat info;
-    if (output[0] == '\0') /* nothing will be written */
-        return TN_OK;
-    if (input && tn_file_is_same(input, output))
-        return tn_fail(error, TN_ERROR_USAGE, "the output %s is the input itself: name another",
-                       tn_quote(output));
-    if (stat(output, &info) == 0) {
-        if (S_ISDIR(info.st_mode))
-            return tn_fail(error, TN_ERROR_USAGE, "the output %s is a folder", tn_quote(output));
-        if (!out->replace && !out->dry_run)
-            return tn_fail(error, TN_ERROR_USAGE,
-                           "%s exists already: give -f to overwrite it, or another name",
-                           tn_quote(output));
-        return TN_OK;
-    }
-    const char *slash = strrchr(output, '/');
-    char folder[4096];
-    if (!slash || slash == output)
-        return TN_OK;
-    snprintf(folder, sizeof folder, "%.*s", (int)(slash - output), output);
-    if (stat(folder, &info) != 0)
-        return tn_fail(error, TN_ERROR_IO, "cannot write into the folder %s: %s", tn_quote(folder),
-                       strerror(errno));
     return TN_OK;
 }

@@ -1,4 +1,4 @@
-/* What the api/ files share: allocating results, checking outputs, option structs of the library
+/* What the api/ files share: allocating results, option structs of the library
  * below. */
 #ifndef TERNION_API_BOUNDARY_H
 #define TERNION_API_BOUNDARY_H
@@ -14,10 +14,5 @@ void tn_result_free(void *result); /* NULL is fine */
 tn_read_options tn_boundary_read(const tn_input_options *in, const tn_reporter *reporter);
 tn_status tn_boundary_write(const tn_output_options *out, tn_write_options *options,
                             tn_error *error) TN_MUST_CHECK;
-
-/* Fails early where writing would fail late: the output exists and may not be replaced, is the
- * input, or its folder is missing. `input` may be NULL. */
-tn_status tn_boundary_check_output(const char *input, const char *output,
-                                   const tn_output_options *out, tn_error *error) TN_MUST_CHECK;
 
 #endif

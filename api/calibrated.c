@@ -7,7 +7,6 @@
 #include "finetune/synthesize.h"
 
 #include <string.h>
-#include <unistd.h>
 
 _Static_assert((int)TN_WIDTHS == (int)TN_BUDGET_WIDTHS, "one list of widths");
 
@@ -331,15 +330,11 @@ static tn_status check_save(const job *j, bool made, tn_error *error)
                        "synthesized images are saved as a NumPy array and found again by its "
                        "ending: %s.npy instead of %s",
                        path, tn_quote(path));
-    if (tn_file_is_same(path, j->packing->input) || tn_file_is_same(path, j->packing->output) ||
-        strcmp(path, j->packing->output) == 0)
+    if (tn_file_is_same(path, j->packing->output) || strcmp(path, j->packing->output) == 0)
         return tn_fail(error, TN_ERROR_USAGE,
                        "%s is the model's own file: save the images in one of their own",
                        tn_quote(path));
-    if (!j->request->out.replace && access(path, F_OK) == 0)
-        return tn_fail(error, TN_ERROR_USAGE, "%s exists already: give another name, or --force",
-                       tn_quote(path));
-    return TN_OK;
+    return tn_output_check(path, &j->packing->input, 1, &j->request->out, error);
 }
 
 static tn_status save_synthesized(const job *j, tn_error *error)

@@ -43,7 +43,7 @@ tn_status tn_create_file(const char *architecture, const char *output,
     tn_model *model = NULL;
     tn_create_report *made = NULL;
     uint64_t bytes = 0;
-    tn_status status = tn_boundary_check_output(NULL, output, &options->out, error);
+    tn_status status = tn_output_check(output, NULL, 0, &options->out, error);
     if (status == TN_OK)
         status = tn_boundary_write(&options->out, &write, error);
     if (status == TN_OK)

@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+_Static_assert((int)TN_GENERATE_TRAIN == (int)TN_GLYPHS_TRAIN &&
+                   (int)TN_GENERATE_TEST == (int)TN_GLYPHS_TEST,
+               "one default");
+
 static tn_status fill(const char *data, const tn_dataset *dataset, const tn_survey *survey,
                       tn_data_report *report, tn_error *error)
 {
@@ -42,7 +46,11 @@ tn_status tn_data_file(const char *data, const tn_data_request *given, const tn_
     tn_dataset *dataset = NULL;
     tn_survey survey = {.class_images = NULL};
     tn_data_report *made = NULL;
-    tn_status status = tn_dataset_open(data, TN_SPLIT_TRAIN, &options, &dataset, error);
+    const tn_output_options out = {.replace = request->replace};
+    tn_status status =
+        request->sheet ? tn_output_check(request->sheet, &data, 1, &out, error) : TN_OK;
+    if (status == TN_OK)
+        status = tn_dataset_open(data, TN_SPLIT_TRAIN, &options, &dataset, error);
     if (status == TN_OK)
         status = tn_survey_take(dataset, reporter, &survey, error);
     if (status == TN_OK && request->sheet)
@@ -67,14 +75,17 @@ void tn_data_report_free(tn_data_report *report)
 }
 
 tn_status tn_generate_files(const char *name, const char *folder,
-                            const tn_generate_request *request, tn_error *error)
+                            const tn_generate_request *request, const tn_reporter *reporter,
+                            tn_error *error)
 {
-    tn_glyphs_options options = {.seed = 0};
+    tn_glyphs_options options = {.reporter = reporter};
     if (request)
         options = (tn_glyphs_options){.seed = request->seed,
                                       .train = (size_t)request->train,
                                       .test = (size_t)request->test,
-                                      .replace = request->replace};
+                                      .replace = request->replace,
+                                      .dry_run = request->dry_run,
+                                      .reporter = reporter};
     if (strcmp(name, "glyphs") != 0)
         return tn_fail(error, TN_ERROR_USAGE, "no data set %s to generate: there is glyphs",
                        tn_quote(name));

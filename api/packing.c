@@ -9,7 +9,7 @@ tn_status tn_packing_begin(tn_packing *j, tn_error *error)
     const tn_output_options *out = j->out;
     tn_pack_options made = {
         .prune_dead = out->prune_dead, .recipe = out->recipe, .reporter = j->reporter};
-    tn_status status = tn_boundary_check_output(j->input, j->output, out, error);
+    tn_status status = tn_output_check(j->output, &j->input, 1, out, error);
     if (status == TN_OK)
         status = tn_boundary_write(out, &j->write, error);
     if (status != TN_OK)

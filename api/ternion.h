@@ -117,6 +117,15 @@ typedef struct tn_output_options {
     const char *recipe;   /* JSON object kept in the record; NULL: {} */
 } tn_output_options;
 
+/* Fails at once where writing `output` would fail late or do harm: it is one of the inputs, or a
+ * file of a data set among them; it is no regular file; it exists and may not be replaced; its
+ * folder is missing. Inputs are files, and data sets with :train or :val behind them; those that do
+ * not exist count for nothing. The functions that write do it themselves for the model they read;
+ * this one is for what else the caller names or writes. */
+TERNION_API tn_status tn_output_check(const char *output, const char *const *inputs,
+                                      size_t n_inputs, const tn_output_options *options,
+                                      tn_error *error);
+
 /* How images reach a network: what evaluate, compare, calibrate and train have in common. */
 typedef struct tn_image_options {
     const char *preprocess; /* a preset; NULL: the model's record, else guessed from the data */
@@ -372,15 +381,19 @@ TERNION_API tn_status tn_data_file(const char *data, const tn_data_request *opti
                                    tn_error *error);
 TERNION_API void tn_data_report_free(tn_data_report *report);
 
+enum { TN_GENERATE_TRAIN = 10000, TN_GENERATE_TEST = 2000 };
+
 typedef struct tn_generate_request {
     uint64_t seed;
-    int64_t train, test; /* pictures; 0: 10,000 and 2,000 */
+    int64_t train, test; /* pictures; 0: TN_GENERATE_TRAIN and TN_GENERATE_TEST */
     bool replace;
+    bool dry_run; /* only say whether writing would be refused */
 } tn_generate_request;
 
-/* Writes a data set drawn by code ("glyphs") into a folder. */
+/* Writes a data set drawn by code ("glyphs") into a folder, all of it or nothing. */
 TERNION_API tn_status tn_generate_files(const char *name, const char *folder,
-                                        const tn_generate_request *options, tn_error *error);
+                                        const tn_generate_request *options,
+                                        const tn_reporter *reporter, tn_error *error);
 
 /* ---- compare, verify ---------------------------------------------------------------------- */
 

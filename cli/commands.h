@@ -10,7 +10,9 @@ extern const cli_command cli_inspect_command, cli_quantize_command, cli_export_c
     cli_report_command;
 
 /* The page of a run and its figures beside it (report_command.c); --report of finetune too. */
-tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path, bool force,
-                           tn_error *error);
+tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path,
+                           const cli_arguments *arguments, tn_error *error);
+/* Where `ternion report` puts it. */
+const char *cli_report_page_path(const cli_arguments *arguments);
 
 #endif

@@ -51,27 +51,50 @@ static void print_text(const cli_context *context, const tn_data_report *report)
         printf("%s cannot be read, the first: %s\n", cli_count(report->bad), report->first_bad);
 }
 
+static void print_generated(const cli_context *context, const tn_generate_request *request)
+{
+    char shown[512];
+    const char *folder = context->arguments->operands.items[2];
+    const bool dry = context->arguments->dry_run;
+    if (!context->arguments->json) {
+        printf("%s: %s training and %s test pictures%s\n", tn_escape(folder, shown, sizeof shown),
+               cli_count(request->train), cli_count(request->test), dry ? ", not written" : "");
+        return;
+    }
+    json_t *json = cli_json_open(context);
+    json_t *figures = json_pack("{s:o, s:o, s:I, s:I, s:I, s:b}", "data",
+                                cli_json_text(context->arguments->operands.items[1]), "output",
+                                cli_json_text(folder), "train_images", (json_int_t)request->train,
+                                "test_images", (json_int_t)request->test, "seed",
+                                (json_int_t)request->seed, "written", (int)!dry);
+    json_object_update(json, figures);
+    json_decref(figures);
+    cli_json_print(json);
+}
+
 static tn_status generate(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    const tn_generate_request request = {.seed = (uint64_t)arguments->seed,
-                                         .train = arguments->train_images,
-                                         .test = arguments->test_images,
-                                         .replace = arguments->force};
+    const tn_generate_request request = {
+        .seed = (uint64_t)arguments->seed,
+        .train = arguments->train_images ? arguments->train_images : TN_GENERATE_TRAIN,
+        .test = arguments->test_images ? arguments->test_images : TN_GENERATE_TEST,
+        .replace = arguments->force,
+        .dry_run = arguments->dry_run};
     if (arguments->operands.count != 3)
         return cli_fail(&context->error, TN_ERROR_USAGE,
                         "usage: ternion data generate glyphs FOLDER");
     tn_status status = tn_generate_files(arguments->operands.items[1], arguments->operands.items[2],
-                                         &request, &context->error);
+                                         &request, &context->reporter, &context->error);
     if (status == TN_OK)
-        cli_message(TN_LOG_INFO, "written");
+        print_generated(context, &request);
     return status;
 }
 
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
-    const tn_data_request request = {.sheet = arguments->out,
+    const tn_data_request request = {.sheet = arguments->dry_run ? NULL : arguments->out,
                                      .show = arguments->show,
                                      .replace = arguments->force,
                                      .seed = (uint64_t)arguments->seed};

@@ -2,9 +2,9 @@
 #include "cli/commands.h"
 #include "cli/evaluation_summary.h"
 #include "cli/library_options.h"
+#include "cli/output_files.h"
 #include "cli/terminal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,29 +34,14 @@ static void print(const cli_context *context, const tn_evaluate_report *report)
     printf("%.0f images/s on %s, %s\n", report->images_per_s, report->device, report->precision);
 }
 
-/* One line an image: index, label, top-1 class, top-1 logit. Appears whole or not at all. */
-static tn_status write_predictions(cli_context *context, const tn_evaluate_report *report)
+/* One line an image: index, label, top-1 class, top-1 logit. */
+static void put_predictions(FILE *out, const void *content)
 {
-    const char *path = context->arguments->predictions;
-    size_t size = strlen(path) + 8;
-    char *part = cli_alloc(size), shown[256];
-    snprintf(part, size, "%s.part", path);
-    FILE *file = fopen(part, "w");
-    for (int64_t i = 0; file && i < report->images; i++)
-        fprintf(file, "%lld\t%lld\t%lld\t%.9g\n", (long long)report->predictions[i].index,
+    const tn_evaluate_report *report = content;
+    for (int64_t i = 0; i < report->images; i++)
+        fprintf(out, "%lld\t%lld\t%lld\t%.9g\n", (long long)report->predictions[i].index,
                 (long long)report->predictions[i].label, (long long)report->predictions[i].top1,
                 report->predictions[i].logit);
-    bool failed = !file || ferror(file);
-    failed |= file && fclose(file) != 0;
-    if (!failed && rename(part, path) != 0)
-        failed = true;
-    tn_status status = TN_OK;
-    if (failed) {
-        status = cli_fail(&context->error, TN_ERROR_IO, "cannot write %s: %s",
-                          tn_escape(path, shown, sizeof shown), strerror(errno));
-        remove(part);
-    }
-    return status;
 }
 
 /* "1,5" or "5": the largest counts; top-1 is always there. */
@@ -94,8 +79,9 @@ static tn_status run(cli_context *context)
     if (status != TN_OK)
         return status;
     print(context, report);
-    if (arguments->predictions)
-        status = write_predictions(context, report);
+    if (arguments->predictions && !arguments->dry_run)
+        status = cli_file_write(arguments->predictions, arguments->force, put_predictions, report,
+                                &context->error);
     tn_evaluate_report_free(report);
     return status;
 }

@@ -200,7 +200,7 @@ static tn_status run(cli_context *context)
     print(context, report);
     tn_train_report_free(report);
     if (arguments->report)
-        status = cli_report_write(&arguments->checkpoint, 1, arguments->report, arguments->force,
+        status = cli_report_write(&arguments->checkpoint, 1, arguments->report, arguments,
                                   &context->error);
     return status;
 }

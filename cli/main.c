@@ -1,5 +1,6 @@
 /* Finds the command, parses its options, runs it, and turns its status into the exit code. */
 #include "cli/commands.h"
+#include "cli/output_files.h"
 #include "cli/recipe_file.h"
 #include "cli/terminal.h"
 
@@ -16,7 +17,7 @@ static int finish(tn_status status, const tn_error *error)
     if (tn_process_rank() > 0) /* the first of several processes says it */
         return status == TN_ERROR_CANCELLED ? 130 : (int)status;
     if (status == TN_ERROR_CANCELLED && cli_signal_caught()) {
-        cli_error("stopped; nothing was written");
+        cli_error("stopped; the output was not written"); /* checkpoints may be */
         return 128 + cli_signal_caught();
     }
     cli_error(error->message[0] ? error->message : "failed without a message");
@@ -62,7 +63,9 @@ static tn_status run_command(const cli_command *command, int argc, char **argv, 
         printf("ternion %s\n", tn_version());
     } else {
         tn_configure((int)arguments.threads, arguments.max_memory);
-        status = command->run(&context);
+        status = cli_outputs_check(&context);
+        if (status == TN_OK)
+            status = command->run(&context);
         if (status != TN_OK)
             *error = context.error;
     }

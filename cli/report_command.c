@@ -4,54 +4,33 @@
 #include "cli/json_report.h"
 #include "cli/library_options.h"
 #include "cli/models_page.h"
+#include "cli/output_files.h"
 #include "cli/report_page.h"
 #include "cli/run_journal.h"
 #include "cli/runs_page.h"
 #include "cli/terminal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef void write_body(FILE *out, const json_t *figures);
 
-static void write_json(FILE *out, const json_t *figures)
+typedef struct page {
+    write_body *body;
+    const json_t *figures;
+} page;
+
+static void put_page(FILE *out, const void *content)
 {
-    json_dumpf(figures, out, JSON_INDENT(1));
-    fputc('\n', out);
+    const page *p = content;
+    p->body(out, p->figures);
 }
 
-/* Beside its place, then there: a reader never sees half a page. */
-static tn_status write_file(const char *path, bool force, write_body *body, const json_t *figures,
-                            tn_error *error)
+static void put_figures(FILE *out, const void *content)
 {
-    char temporary[4096], shown[512];
-    const char *name = tn_escape(path, shown, sizeof shown);
-    if (!force && access(path, F_OK) == 0)
-        return cli_fail(error, TN_ERROR_USAGE, "%s exists already: give -f to overwrite it", name);
-    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
-        return cli_fail(error, TN_ERROR_IO, "%s: the path is too long", name);
-    int descriptor = mkstemp(temporary);
-    FILE *file = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
-    if (!file) {
-        if (descriptor >= 0)
-            close(descriptor);
-        return cli_fail(error, TN_ERROR_IO, "cannot write %s: %s", name, strerror(errno));
-    }
-    body(file, figures);
-    bool failed = fflush(file) != 0 || ferror(file) != 0 || fchmod(descriptor, 0644) != 0 ||
-                  fsync(descriptor) != 0;
-    failed = fclose(file) != 0 || failed;
-    if (failed || rename(temporary, path) != 0) {
-        tn_status status =
-            cli_fail(error, TN_ERROR_IO, "cannot write %s: %s", name, strerror(errno));
-        unlink(temporary);
-        return status;
-    }
-    return TN_OK;
+    json_dumpf(content, out, JSON_INDENT(1));
+    fputc('\n', out);
 }
 
 /* Figures of a run's layers from the files it read and wrote, where they are still there and still
@@ -98,46 +77,38 @@ static tn_status read_figures(const char *const *runs, size_t n_runs, json_t **f
     return status;
 }
 
-/* Where the figures of a page at `path` go. */
-static tn_status find_beside(const char *path, char beside[4096], tn_error *error)
-{
-    const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
-    size_t stem = dot && (!slash || dot > slash) ? (size_t)(dot - path) : strlen(path);
-    if (snprintf(beside, 4096, "%.*s.json", (int)stem, path) >= 4096 || strcmp(beside, path) == 0)
-        return cli_fail(error, TN_ERROR_USAGE,
-                        "give a name such as report.html: the figures go into report.json");
-    return TN_OK;
-}
-
 /* The page and its figures beside it; takes `figures`. */
-static tn_status write_report(json_t *figures, write_body *page, const char *path, bool force,
-                              tn_error *error)
+static tn_status write_report(json_t *figures, write_body *body, const char *path,
+                              const cli_arguments *arguments, tn_error *error)
 {
     char beside[4096];
-    tn_status status = find_beside(path, beside, error);
+    const page made = {body, figures};
+    tn_status status = cli_figures_path(path, beside, error);
     json_object_set_new(figures, "schema", json_integer(1));
     json_object_set_new(figures, "command", json_string("report"));
     json_object_set_new(figures, "ternion", json_string(tn_version()));
-    if (status == TN_OK)
-        status = write_file(path, force, page, figures, error);
-    if (status == TN_OK)
-        status = write_file(beside, force, write_json, figures, error);
+    if (status == TN_OK && !arguments->dry_run)
+        status = cli_file_write(path, arguments->force, put_page, &made, error);
+    if (status == TN_OK && !arguments->dry_run)
+        status = cli_file_write(beside, arguments->force, put_figures, figures, error);
     json_decref(figures);
     return status;
 }
 
-tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path, bool force,
-                           tn_error *error)
+tn_status cli_report_write(const char *const *runs, size_t n_runs, const char *path,
+                           const cli_arguments *arguments, tn_error *error)
 {
-    char beside[4096];
     json_t *figures = NULL;
-    tn_status status = find_beside(path, beside, error); /* before any work */
+    tn_status status = read_figures(runs, n_runs, &figures, error);
     if (status == TN_OK)
-        status = read_figures(runs, n_runs, &figures, error);
-    if (status == TN_OK)
-        status = write_report(figures, n_runs == 1 ? cli_report_page : cli_runs_page, path, force,
-                              error);
+        status = write_report(figures, n_runs == 1 ? cli_report_page : cli_runs_page, path,
+                              arguments, error);
     return status;
+}
+
+const char *cli_report_page_path(const cli_arguments *arguments)
+{
+    return arguments->out ? arguments->out : "report.html";
 }
 
 static bool is_model(const char *name)
@@ -183,9 +154,8 @@ static tn_status write_models(cli_context *context, const char *path)
                                         .images = cli_image_options(arguments),
                                         .histograms = true,
                                         .sensitivity = arguments->layer_images};
-    char beside[4096];
     json_t *comparisons = json_array();
-    tn_status status = find_beside(path, beside, &context->error); /* before any work */
+    tn_status status = TN_OK;
     for (size_t i = 1; i < arguments->operands.count && status == TN_OK; i++) {
         tn_compare_report *comparison = NULL;
         status = tn_compare_files(arguments->operands.items[0], arguments->operands.items[i],
@@ -199,7 +169,7 @@ static tn_status write_models(cli_context *context, const char *path)
     }
     if (status == TN_OK)
         status = write_report(json_pack("{s:O}", "comparisons", comparisons), cli_models_page, path,
-                              arguments->force, &context->error);
+                              arguments, &context->error);
     json_decref(comparisons);
     return status;
 }
@@ -216,15 +186,15 @@ static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     const cli_list *runs = &arguments->operands;
-    const char *path = arguments->out ? arguments->out : "report.html";
+    const char *path = cli_report_page_path(arguments);
     char shown[512];
     bool models;
     tn_status status = check_operands(arguments, &models, &context->error);
     if (status == TN_OK && models)
         status = write_models(context, path);
     else if (status == TN_OK)
-        status = cli_report_write((const char *const *)runs->items, runs->count, path,
-                                  arguments->force, &context->error);
+        status = cli_report_write((const char *const *)runs->items, runs->count, path, arguments,
+                                  &context->error);
     if (status != TN_OK)
         return status;
     if (arguments->json) {
@@ -238,7 +208,8 @@ static tn_status run(cli_context *context)
         json_object_set_new(json, "output", cli_json_text(path));
         cli_json_print(json);
     } else {
-        printf("%s\n", tn_escape(path, shown, sizeof shown));
+        printf("%s%s\n", tn_escape(path, shown, sizeof shown),
+               arguments->dry_run ? ": not written" : "");
     }
     return TN_OK;
 }

@@ -223,26 +223,32 @@ tn_status tn_image_read_planes(const tn_source *source, uint64_t offset, int sid
     return status;
 }
 
-/* Splits "DIR:train" unless something of that whole name exists. */
-static tn_status locate(tn_arena *arena, const char *spec, tn_split split, tn_location *where,
-                        tn_error *error)
+size_t tn_dataset_path_length(const char *spec, tn_split *split)
 {
     static const struct {
         const char *suffix;
         tn_split split;
     } suffixes[] = {{":train", TN_SPLIT_TRAIN}, {":val", TN_SPLIT_VAL}};
     size_t length = strlen(spec);
-    *where = (tn_location){.split = split};
-    bool exists = tn_path_is_folder(spec) || tn_path_is_file(spec);
-    for (size_t i = 0; i < 2 && !exists; i++) {
+    if (tn_path_is_folder(spec) || tn_path_is_file(spec))
+        return length;
+    for (size_t i = 0; i < 2; i++) {
         size_t n = strlen(suffixes[i].suffix);
         if (length <= n || strcmp(spec + length - n, suffixes[i].suffix) != 0)
             continue;
-        where->split = suffixes[i].split;
-        where->split_asked = true;
-        length -= n;
-        break;
+        if (split)
+            *split = suffixes[i].split;
+        return length - n;
     }
+    return length;
+}
+
+static tn_status locate(tn_arena *arena, const char *spec, tn_split split, tn_location *where,
+                        tn_error *error)
+{
+    *where = (tn_location){.split = split};
+    size_t length = tn_dataset_path_length(spec, &where->split);
+    where->split_asked = spec[length] != '\0';
     while (length > 1 && spec[length - 1] == '/')
         length--;
     where->path = tn_arena_strndup(arena, spec, length);

@@ -18,6 +18,10 @@ typedef struct tn_dataset_options {
     bool allow_unlabelled; /* calibration: a flat folder of images will do */
 } tn_dataset_options;
 
+/* How much of DATA is its path: all but a ":train" or ":val" behind it, unless something of that
+ * whole name exists. *split (NULL is fine) becomes what was asked for, if anything was. */
+size_t tn_dataset_path_length(const char *spec, tn_split *split);
+
 /* Opens DATA: a folder or file, perhaps followed by ":train" or ":val"; `split` is what is meant
  * without a suffix. A set with one part only is taken whole, unless the suffix asks for what is not
  * there. options may be NULL. DATA when nothing is recognized (the message says what was found) or

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { SIDE = TN_GLYPH_SIDE, PLANE = SIDE * SIDE, MAX_POINTS = 20, N_BATCHES = 5 };
 
@@ -255,73 +256,113 @@ void tn_glyph_draw(uint64_t seed, uint64_t sample, int label, unsigned char *pix
         }
 }
 
-static tn_status write_batch(const char *folder, const char *name, uint64_t seed, uint64_t first,
-                             size_t count, bool replace, tn_error *error)
+/* What the folder holds: batches of pictures, then the classes' names. */
+enum { N_FILES = N_BATCHES + 2 };
+
+static void file_path(const char *folder, size_t which, char path[4096])
 {
-    char path[4096];
-    tn_file_writer *writer = NULL;
+    if (which < N_BATCHES)
+        snprintf(path, 4096, "%s/data_batch_%zu.bin", folder, which + 1);
+    else
+        snprintf(path, 4096, "%s/%s", folder,
+                 which == N_BATCHES ? "test_batch.bin" : "batches.meta.txt");
+}
+
+static tn_status write_batch(tn_file_writer *writer, const tn_glyphs_options *o, uint64_t first,
+                             size_t count, tn_error *error)
+{
     unsigned char pixels[3 * PLANE], record[1 + 3 * PLANE];
-    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (length < 0 || (size_t)length >= sizeof path)
-        return tn_fail(error, TN_ERROR_USAGE, "the path %s is too long", tn_quote(folder));
-    tn_status status = tn_file_writer_open(path, replace, &writer, error);
-    for (size_t i = 0; status == TN_OK && i < count; i++) {
+    tn_status status = TN_OK;
+    for (size_t i = 0; i < count && status == TN_OK; i++) {
         int label = (int)((first + i) % TN_GLYPH_CLASSES);
-        tn_glyph_draw(seed, first + i, label, pixels);
+        if (i % 256 == 0 && tn_cancelled(o->reporter))
+            return tn_fail(error, TN_ERROR_CANCELLED, "drawing was stopped");
+        tn_glyph_draw(o->seed, first + i, label, pixels);
         record[0] = (unsigned char)label;
         for (size_t p = 0; p < PLANE; p++)
             for (size_t c = 0; c < 3; c++)
                 record[1 + c * PLANE + p] = pixels[3 * p + c];
         status = tn_file_writer_write(writer, record, sizeof record, error);
     }
-    if (status != TN_OK) {
-        tn_file_writer_discard(writer);
-        return status;
-    }
-    return tn_file_writer_commit(writer, error);
+    return status;
 }
 
-static tn_status write_names(const char *folder, bool replace, tn_error *error)
+static tn_status write_names(tn_file_writer *writer, tn_error *error)
 {
-    char path[4096];
-    tn_file_writer *writer = NULL;
-    snprintf(path, sizeof path, "%s/batches.meta.txt", folder);
-    tn_status status = tn_file_writer_open(path, replace, &writer, error);
+    tn_status status = TN_OK;
     for (int i = 0; status == TN_OK && i < TN_GLYPH_CLASSES; i++) {
         status = tn_file_writer_write(writer, glyphs[i].name, strlen(glyphs[i].name), error);
         if (status == TN_OK)
             status = tn_file_writer_write(writer, "\n", 1, error);
     }
-    if (status != TN_OK) {
-        tn_file_writer_discard(writer);
-        return status;
+    return status;
+}
+
+static tn_status write_file(tn_file_writer *writer, const tn_glyphs_options *o, size_t which,
+                            tn_error *error)
+{
+    size_t first = o->train * which / N_BATCHES, last = o->train * (which + 1) / N_BATCHES;
+    if (which < N_BATCHES)
+        return write_batch(writer, o, first, last - first, error);
+    return which == N_BATCHES ? write_batch(writer, o, UINT64_C(10) << 32, o->test, error)
+                              : write_names(writer, error);
+}
+
+/* All files at once or none: a run that is stopped leaves no part of a data set. */
+static tn_status write_files(const char *folder, const tn_glyphs_options *o, tn_error *error)
+{
+    tn_file_writer *writer[N_FILES] = {NULL};
+    char path[4096];
+    tn_status status = TN_OK;
+    for (size_t i = 0; i < N_FILES && status == TN_OK; i++) {
+        file_path(folder, i, path);
+        status = tn_file_writer_open(path, o->replace, &writer[i], error);
     }
-    return tn_file_writer_commit(writer, error);
+    for (size_t i = 0; i < N_FILES && status == TN_OK; i++)
+        status = write_file(writer[i], o, i, error);
+    for (size_t i = 0; i < N_FILES && status == TN_OK; i++) {
+        status = tn_file_writer_commit(writer[i], error);
+        writer[i] = NULL;
+    }
+    for (size_t i = 0; i < N_FILES; i++)
+        tn_file_writer_discard(writer[i]);
+    return status;
+}
+
+/* What writing would refuse. */
+static tn_status check_files(const char *folder, const tn_glyphs_options *o, tn_error *error)
+{
+    char path[4096];
+    struct stat info;
+    for (size_t i = 0; i < N_FILES && !o->replace; i++) {
+        file_path(folder, i, path);
+        if (stat(path, &info) == 0)
+            return tn_fail(error, TN_ERROR_USAGE, "%s exists already: give -f to overwrite it",
+                           tn_quote(path));
+    }
+    return TN_OK;
 }
 
 tn_status tn_glyphs_write(const char *folder, const tn_glyphs_options *options, tn_error *error)
 {
     tn_glyphs_options o = options ? *options : (tn_glyphs_options){0};
-    size_t train = o.train ? o.train : 10000, test = o.test ? o.test : 2000;
-    if (train < N_BATCHES * TN_GLYPH_CLASSES || test < TN_GLYPH_CLASSES || train > 10000000 ||
-        test > 10000000)
+    o.train = o.train ? o.train : TN_GLYPHS_TRAIN;
+    o.test = o.test ? o.test : TN_GLYPHS_TEST;
+    if (o.train < N_BATCHES * TN_GLYPH_CLASSES || o.test < TN_GLYPH_CLASSES || o.train > 10000000 ||
+        o.test > 10000000)
         return tn_fail(error, TN_ERROR_USAGE,
                        "%zu training and %zu test glyphs; %d and %d to 10,000,000 can be drawn",
-                       train, test, N_BATCHES * TN_GLYPH_CLASSES, TN_GLYPH_CLASSES);
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+                       o.train, o.test, N_BATCHES * TN_GLYPH_CLASSES, TN_GLYPH_CLASSES);
+    if (strlen(folder) + 32 > 4096)
+        return tn_fail(error, TN_ERROR_USAGE, "the path %s is too long", tn_quote(folder));
+    if (o.dry_run)
+        return check_files(folder, &o, error);
+    const bool made = mkdir(folder, 0777) == 0;
+    if (!made && errno != EEXIST)
         return tn_fail(error, TN_ERROR_IO, "cannot make the folder %s: %s", tn_quote(folder),
                        strerror(errno));
-    tn_status status = TN_OK;
-    for (size_t b = 0; status == TN_OK && b < N_BATCHES; b++) {
-        char name[32];
-        size_t first = train * b / N_BATCHES, last = train * (b + 1) / N_BATCHES;
-        snprintf(name, sizeof name, "data_batch_%zu.bin", b + 1);
-        status = write_batch(folder, name, o.seed, first, last - first, o.replace, error);
-    }
-    if (status == TN_OK)
-        status = write_batch(folder, "test_batch.bin", o.seed, UINT64_C(10) << 32, test, o.replace,
-                             error);
-    if (status == TN_OK)
-        status = write_names(folder, o.replace, error);
+    tn_status status = write_files(folder, &o, error);
+    if (status != TN_OK && made)
+        rmdir(folder);
     return status;
 }

@@ -79,4 +79,39 @@ if [ -w /dev/full ]; then
     [ "$code" -eq 6 ] || fail "standard output is full: exit code $code, expected 6"
     says "standard output"
 fi
+# every path that is written, against every one that is read, before any work
+run 0 data generate glyphs g --train-images 50 --test-images 10
+cp m.onnx teacher.onnx
+mkfifo pipe
+held=$(cat m.onnx teacher.onnx g/* | cksum)
+refused() { # CODE WHY ARGUMENTS...
+    code=$1 why=$2
+    shift 2
+    run "$code" "$@"
+    says "$why"
+    [ "$(cat m.onnx teacher.onnx g/* | cksum)" = "$held" ] || fail "$last: an input was changed"
+}
+refused 2 "input itself" evaluate m.onnx --data g --predictions m.onnx -f
+refused 2 "data set" evaluate m.onnx --data g:val --predictions g/test_batch.bin -f
+refused 2 "device or pipe" evaluate m.onnx --data g --predictions pipe -f
+refused 2 "exists already" evaluate m.onnx --data g --predictions teacher.onnx
+refused 6 "nowhere" evaluate m.onnx --data g --predictions nowhere/p
+refused 2 "input itself" report m.onnx teacher.onnx -o teacher.onnx -f
+refused 2 "data set" data g -o g/data_batch_1.bin -f
+refused 2 "input itself" finetune m.onnx -o t.onnx --data g --checkpoint r --report m.onnx -f
+refused 2 "input itself" finetune m.onnx --data g --distill teacher.onnx -o teacher.onnx -f
+refused 2 "exists already" finetune m.onnx -o t.onnx --data g --checkpoint r --report teacher.onnx
+refused 2 "written twice" finetune m.onnx -o t.html --data g --checkpoint r --report t.html
+refused 2 "input itself" quantize m.onnx -o q.onnx --calibration-data synthesize \
+    --save-synthesized m.onnx -f
+refused 6 "nowhere" quantize m.onnx -o q.onnx --calibration-data synthesize \
+    --save-synthesized nowhere/x.npy
+# a dry run writes nothing, or says that it cannot be one
+before=$(ls | tr '\n' ' ')
+run 0 evaluate m.onnx --data g --no-preflight --predictions p.txt --dry-run
+run 0 report m.onnx teacher.onnx -o r.html --dry-run
+run 0 data g -o sheet.png --dry-run
+run 0 data generate glyphs h --dry-run
+refused 2 "dry-run" finetune m.onnx -o t.onnx --data g --checkpoint r --dry-run
+[ "$(ls | tr '\n' ' ')" = "$before" ] || fail "a dry run wrote files"
 finish
