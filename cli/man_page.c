@@ -75,7 +75,8 @@ static void put_exit_codes(FILE *out)
 {
     fputs(".SH EXIT STATUS\n0 success; 1 a comparison or verification failed; 2 usage; 3 bad or "
           "unsupported model; 4 bad data set; 5 training diverged; 6 reading or writing failed; "
-          "7 out of memory or over a limit; 8 device.\n",
+          "7 out of memory or over a limit; 8 device; 130 stopped by Ctrl-C "
+          "(SIGINT); 143 stopped by SIGTERM.\n",
           out);
 }
 

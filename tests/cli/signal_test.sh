@@ -20,6 +20,18 @@ interrupt INT 130 create vgg16 -o m.onnx --threads 1
 nothing_new ""
 interrupt TERM 143 create vgg16 -o m.onnx --threads 1
 nothing_new ""
+# a data set appears whole or not at all
+interrupt INT 130 data generate glyphs g --train-images 2000000
+nothing_new ""
+# what a stopped training saved is told of, and not denied
+run 0 data generate glyphs g --train-images 3200 --test-images 10
+run 0 create resnet8 -o r.onnx
+delay=2 interrupt INT 130 finetune r.onnx -o t.onnx --data g -e 1000 --checkpoint run
+says "which is saved"
+says "go on with: ternion finetune r.onnx"
+says_not "nothing was written"
+absent t.onnx
+rm -r g run r.onnx
 run 0 create alexnet -o a.onnx
 # the slow search of 4-bit steps: seconds on any machine
 interrupt INT 130 quantize a.onnx -o q.onnx --threads 1 --scheme fixed --bits 4 --last-layer 4
