@@ -1,5 +1,23 @@
 #include "api/images.h"
 
+/* Another resolution has the same channels. */
+static tn_status check_channels(const tn_model *model, int64_t asked, tn_error *error)
+{
+    tn_graph *graph = NULL;
+    tn_status status = asked > 0 ? tn_graph_create(model, NULL, &graph, error) : TN_OK;
+    const tn_value *input = graph && graph->n_inputs > 0 ? graph->inputs[0] : NULL;
+    if (input && input->rank == 4) {
+        int64_t has = input->dims[tn_input_channels_last(4, input->dims) ? 3 : 1];
+        if (has > 0 && has != asked)
+            status = tn_fail(error, TN_ERROR_USAGE,
+                             "--input: the input %s of the network has %lld channels, not %lld: "
+                             "only its height and width can be others",
+                             tn_quote(input->name), (long long)has, (long long)asked);
+    }
+    tn_graph_destroy(graph);
+    return status;
+}
+
 tn_status tn_evaluate_file(const char *path, const char *data, const tn_evaluate_request *given,
                            const tn_reporter *reporter, tn_evaluate_report **report,
                            tn_error *error)
@@ -11,6 +29,8 @@ tn_status tn_evaluate_file(const char *path, const char *data, const tn_evaluate
     tn_image_source source = {.dataset = NULL};
     tn_evaluation evaluation = {.images = 0};
     tn_status status = tn_model_read(path, &read, &model, error);
+    if (status == TN_OK)
+        status = check_channels(model, request->input[0], error);
     if (status == TN_OK)
         status = tn_image_source_open(data, TN_SPLIT_VAL, false, model, &request->images, reporter,
                                       &source, error);

@@ -76,20 +76,40 @@ static tn_status take_latents(tn_student *student, tn_error *error)
     return status;
 }
 
-static tn_status matches_any(const tn_train_options *options, const tn_param *param, bool *matches,
-                             tn_error *error)
+static bool matches(const regex_t *regex, const tn_param *param)
 {
-    *matches = false;
-    for (size_t i = 0; i < options->n_frozen; i++) {
-        regex_t regex;
-        if (regcomp(&regex, options->frozen[i], REG_EXTENDED | REG_NOSUB))
-            return tn_fail(error, TN_ERROR_USAGE, "freeze: %s is no regular expression",
-                           tn_quote(options->frozen[i]));
-        *matches |= regexec(&regex, param->name, 0, NULL, 0) == 0 ||
-                    (param->node && regexec(&regex, tn_node_label(param->node), 0, NULL, 0) == 0);
-        regfree(&regex);
+    return regexec(regex, param->name, 0, NULL, 0) == 0 ||
+           (param->node && regexec(regex, tn_node_label(param->node), 0, NULL, 0) == 0);
+}
+
+static tn_status fail_unmatched(const tn_student *student, const char *pattern, tn_error *error)
+{
+    char names[600] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < tn_params_count(student->params) && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+                                 tn_quote(tn_params_at(student->params, i)->name));
+    return tn_fail(error, TN_ERROR_USAGE,
+                   "--freeze: %s matches nothing that is trained; there are %s%s",
+                   tn_quote(pattern), names, used < sizeof names ? "" : " ...");
+}
+
+/* Freezes what a pattern matches, by the node's name or the tensor's. */
+static tn_status freeze_matching(tn_student *student, const char *pattern, tn_error *error)
+{
+    regex_t regex;
+    size_t found = 0;
+    if (regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB))
+        return tn_fail(error, TN_ERROR_USAGE, "--freeze: %s is no regular expression",
+                       tn_quote(pattern));
+    for (size_t i = 0; i < tn_params_count(student->params); i++) {
+        tn_param *param = tn_params_at(student->params, i);
+        const bool here = matches(&regex, param);
+        found += here;
+        param->frozen |= here;
     }
-    return TN_OK;
+    regfree(&regex);
+    return found > 0 ? TN_OK : fail_unmatched(student, pattern, error);
 }
 
 static bool is_batch_norm(const tn_param *param)
@@ -100,16 +120,14 @@ static bool is_batch_norm(const tn_param *param)
 static tn_status freeze_params(tn_student *student, tn_error *error)
 {
     const tn_train_options *options = student->options;
+    tn_status status = TN_OK;
     for (size_t i = 0; i < tn_params_count(student->params); i++) {
         tn_param *param = tn_params_at(student->params, i);
-        bool frozen = false;
-        tn_status status = matches_any(options, param, &frozen, error);
-        if (status != TN_OK)
-            return status;
-        param->frozen =
-            frozen || (is_batch_norm(param) && options->batch_norm == TN_BATCH_NORM_FREEZE);
+        param->frozen = is_batch_norm(param) && options->batch_norm == TN_BATCH_NORM_FREEZE;
     }
-    return TN_OK;
+    for (size_t i = 0; i < options->n_frozen && status == TN_OK; i++)
+        status = freeze_matching(student, options->frozen[i], error);
+    return status;
 }
 
 static tn_latent *latent_of(tn_student *student, size_t param)

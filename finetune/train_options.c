@@ -12,8 +12,8 @@ static tn_status check_range(const char *name, double value, double low, double 
 {
     if (value >= low && value <= high)
         return TN_OK;
-    return tn_fail(error, TN_ERROR_USAGE, "%s %g: expected a number from %g to %g", name, value,
-                   low, high);
+    return tn_fail(error, TN_ERROR_USAGE, "--%s %.10g: expected a number from %.10g to %.10g", name,
+                   value, low, high);
 }
 
 /* 0 means the default, a negative number "none". */
@@ -34,12 +34,12 @@ static tn_status check(const tn_train_options *o, tn_error *error)
                   {"momentum", o->momentum, 0, 0.99999},
                   {"weight-decay", o->weight_decay, 0, 1},
                   {"final-lr", o->final_lr, 0, 1},
-                  {"warmup", o->warmup_epochs, 0, o->epochs},
+                  {"warmup-epochs", o->warmup_epochs, 0, o->epochs},
                   {"scale-lr", o->scale_lr, 0, 1e3},
-                  {"clip", o->clip_norm, 0, 1e9},
+                  {"clip-norm", o->clip_norm, 0, 1e9},
                   {"label-smoothing", o->label_smoothing, 0, 0.99},
                   {"ema", o->ema, 0, 0.99999999},
-                  {"distill-temperature", o->temperature, 1e-3, 1e3},
+                  {"temperature", o->temperature, 1e-3, 1e3},
                   {"distill-weight", o->distill_weight, 0, 1},
                   {"parq-fraction", o->parq_fraction, 0, 1}};
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
@@ -50,15 +50,15 @@ static tn_status check(const tn_train_options *o, tn_error *error)
     }
     if (strcmp(o->optimizer, "sgd") && strcmp(o->optimizer, "adam") &&
         strcmp(o->optimizer, "adamw"))
-        return tn_fail(error, TN_ERROR_USAGE, "optimizer %s: expected sgd, adam or adamw",
+        return tn_fail(error, TN_ERROR_USAGE, "--optimizer %s: expected sgd, adam or adamw",
                        tn_quote(o->optimizer));
     if (strcmp(o->activation_scheme, "lsq") && strcmp(o->activation_scheme, "pact") &&
         strcmp(o->activation_scheme, "fixed"))
-        return tn_fail(error, TN_ERROR_USAGE, "activation scheme %s: expected lsq, pact or fixed",
+        return tn_fail(error, TN_ERROR_USAGE, "--activation-scheme %s: expected lsq, pact or fixed",
                        tn_quote(o->activation_scheme));
     if (o->batch % o->collective->size != 0)
         return tn_fail(error, TN_ERROR_USAGE,
-                       "batch-size %d cannot be divided among %d processes: choose a multiple",
+                       "--batch-size %d cannot be divided among %d processes: choose a multiple",
                        o->batch, o->collective->size);
     tn_schedule schedule = {0};
     return tn_schedule_parse(o->schedule, &schedule, error);

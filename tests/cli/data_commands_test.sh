@@ -49,6 +49,12 @@ run 2 evaluate m.onnx --data d --output nosuch --no-preflight
 run 2 evaluate m.onnx --data d -k 0
 run 0 evaluate m.onnx --data d --input 3x24x24 --no-preflight --json
 equals .images 60
+run 2 evaluate m.onnx --data d --input 1x24x24
+says "has 3 channels"
+run 2 finetune m.onnx -o g.onnx --data d --freeze nosuch --epochs 1
+says "conv1.weight"
+run 2 finetune m.onnx -o g.onnx --data d --warmup-epochs 30
+says "--warmup-epochs 30"
 # a setting changes what the network sees
 run 0 evaluate m.onnx --data d --json --no-preflight
 loss=$(value .loss)
