@@ -45,6 +45,10 @@ const cli_group *cli_command_group(const cli_command *command, size_t i);
 tn_status cli_parse(const cli_command *command, int argc, char **argv, cli_arguments *arguments,
                     tn_error *error);
 
+/* Fails for options that would say nothing without another, or beside one. */
+tn_status cli_needs_check(const cli_command *command, const cli_arguments *arguments,
+                          tn_error *error);
+
 /* Pages made from the tables. */
 void cli_help_overview(FILE *out);
 void cli_help_command(const cli_command *command, FILE *out);

@@ -6,8 +6,6 @@
 #include "cli/library_options.h"
 #include "cli/terminal.h"
 
-#include <string.h>
-
 static void print_json(const cli_context *context, const tn_compare_report *comparison)
 {
     json_t *report = cli_json_open(context);
@@ -38,12 +36,10 @@ static void print_text(const tn_compare_report *comparison)
 static tn_status judge(cli_context *context, const tn_compare_report *comparison)
 {
     const double limit = context->arguments->fail_if_drop;
-    for (size_t i = 0; i < context->arguments->given.count; i++)
-        if (strcmp(context->arguments->given.items[i], "fail-if-drop") == 0 &&
-            !(comparison->drop_top1 <= limit))
-            return cli_fail(&context->error, TN_ERROR_DIFFERS,
-                            "top-1 accuracy drops by %.2f points, more than %.2f",
-                            comparison->drop_top1, limit);
+    if (cli_is_given(context->arguments, "fail-if-drop") && !(comparison->drop_top1 <= limit))
+        return cli_fail(&context->error, TN_ERROR_DIFFERS,
+                        "top-1 accuracy drops by %.2f points, more than %.2f",
+                        comparison->drop_top1, limit);
     return TN_OK;
 }
 
@@ -72,7 +68,8 @@ static const cli_option options[] = {
      "run both on a data set too: accuracies, agreement, KL of the outputs",
      offsetof(cli_arguments, data)},
     {"fail-if-drop", 0, CLI_REAL, "POINTS", NULL, 0, 0, NULL,
-     "exit code 1 when B's top-1 accuracy is lower by more than that many percentage points",
+     "exit code 1 when B's top-1 accuracy is lower by more than that many percentage points; needs "
+     "--data",
      offsetof(cli_arguments, fail_if_drop)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 static const cli_group own = {"Compare", options, false};

@@ -44,20 +44,21 @@ static void put_predictions(FILE *out, const void *content)
                 report->predictions[i].logit);
 }
 
-/* "1,5" or "5": the largest counts; top-1 is always there. */
+/* "5" or "1,5": top-1 is always counted, and one K beside it. */
 static tn_status parse_topk(cli_context *context, int *top_k)
 {
     const char *text = context->arguments->topk;
+    char *end;
     *top_k = 0;
-    while (text && *text) {
-        char *end;
-        long k = strtol(text, &end, 10);
-        if (end == text || k < 1 || k > 1000 || (*end && *end != ','))
-            return cli_fail(&context->error, TN_ERROR_USAGE,
-                            "--topk: expected numbers such as 1,5");
-        *top_k = k > *top_k ? (int)k : *top_k;
-        text = *end ? end + 1 : end;
-    }
+    if (!text)
+        return TN_OK;
+    const char *last = strncmp(text, "1,", 2) == 0 ? text + 2 : text;
+    long k = strtol(last, &end, 10);
+    if (end == last || *end || k < 1 || k > 1000)
+        return cli_fail(&context->error, TN_ERROR_USAGE,
+                        "--topk: expected one K from 1 to 1000 such as 5, or 1,5: top-1 is always "
+                        "counted, and one K beside it");
+    *top_k = (int)k;
     return TN_OK;
 }
 

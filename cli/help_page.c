@@ -78,6 +78,7 @@ void cli_help_overview(FILE *out)
     fputs("\n`ternion COMMAND --help` shows a command's examples and options.\n\n"
           "Exit codes: 0 ok, 1 a comparison or verification failed, 2 usage, 3 bad or unsupported "
           "model,\n4 bad data set, 5 training diverged, 6 reading or writing failed, 7 out of "
-          "memory or over a limit,\n8 device, 130 stopped by Ctrl-C (SIGINT), 143 stopped by SIGTERM.\n",
+          "memory or over a limit,\n8 device, 130 stopped by Ctrl-C (SIGINT), 143 stopped by "
+          "SIGTERM.\n",
           out);
 }

@@ -47,6 +47,19 @@ void cli_list_add(cli_list *list, const char *item)
     list->items = items;
 }
 
+bool cli_list_has(const cli_list *list, const char *item)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], item) == 0)
+            return true;
+    return false;
+}
+
+bool cli_is_given(const cli_arguments *arguments, const char *name)
+{
+    return cli_list_has(&arguments->given, name);
+}
+
 tn_status cli_fail(tn_error *error, tn_status code, const char *fmt, ...)
 {
     if (error->code != TN_OK)

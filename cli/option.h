@@ -91,6 +91,9 @@ bool cli_option_is_choice(const cli_option *option);
 tn_status cli_option_set(const cli_option *option, const char *where, const char *text,
                          cli_arguments *arguments, tn_error *error);
 
+/* True when the option was set, by the command line or a recipe. */
+bool cli_is_given(const cli_arguments *arguments, const char *name);
+
 /* True when both name one option: '_' stands for '-'. */
 bool cli_option_names_equal(const char *a, const char *b);
 
@@ -101,6 +104,7 @@ tn_status cli_fail(tn_error *error, tn_status code, const char *fmt, ...)
 /* Zeroed, freed when the program ends; ends it with exit code 7 when out of memory. */
 void *cli_alloc(size_t bytes);
 void cli_list_add(cli_list *list, const char *item);
+bool cli_list_has(const cli_list *list, const char *item);
 
 /* The word of `words` nearest to `word`, near enough to be a slip; NULL when none is. */
 const char *cli_suggestion(const char *word, const char *const *words, size_t count);

@@ -144,5 +144,7 @@ tn_status cli_parse(const cli_command *command, int argc, char **argv, cli_argum
         status = cli_recipe_apply(command, arguments->recipe, arguments, error);
     if (status == TN_OK)
         status = check_operands(command, arguments, error);
+    if (status == TN_OK && !arguments->help && !arguments->version)
+        status = cli_needs_check(command, arguments, error);
     return status;
 }

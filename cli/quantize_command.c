@@ -5,6 +5,7 @@
 #include "cli/library_options.h"
 #include "cli/terminal.h"
 
+#include <float.h>
 #include <stdlib.h>
 
 static bool is_coarse(const tn_conversion_report *report)
@@ -16,12 +17,19 @@ static bool is_coarse(const tn_conversion_report *report)
     return false;
 }
 
+/* 0 points are a target too, which the request's 0 is not: the least loss there is. */
+static double target_drop(const cli_arguments *arguments)
+{
+    const bool none = cli_is_given(arguments, "target-drop") && arguments->target_drop == 0;
+    return none ? DBL_MIN : arguments->target_drop;
+}
+
 static tn_status run(cli_context *context)
 {
     const cli_arguments *arguments = context->arguments;
     tn_conversion_report *report = NULL;
     const bool only_table =
-        arguments->sensitivity && !arguments->target_size && !(arguments->target_drop > 0);
+        arguments->sensitivity && !arguments->target_size && !(target_drop(arguments) > 0);
     tn_status status = only_table ? TN_OK : cli_require_output(context);
     if (status != TN_OK)
         return status;
@@ -34,7 +42,7 @@ static tn_status run(cli_context *context)
                                          .method = arguments->method,
                                          .bn = arguments->bn,
                                          .target_size = arguments->target_size,
-                                         .target_drop = arguments->target_drop,
+                                         .target_drop = target_drop(arguments),
                                          .sensitivity = arguments->sensitivity,
                                          .activation_bits = (int)arguments->activation_bits,
                                          .input_bits = (int)arguments->input_bits,

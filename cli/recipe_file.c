@@ -61,14 +61,6 @@ static const cli_option *recipe_option(const cli_command *command, const char *n
     return NULL;
 }
 
-static bool is_given(const cli_arguments *arguments, size_t n_given, const char *name)
-{
-    for (size_t i = 0; i < n_given; i++)
-        if (strcmp(arguments->given.items[i], name) == 0)
-            return true;
-    return false;
-}
-
 /* The document dies before the arguments: their texts are copies. */
 static tn_status set_value(const cli_option *row, const char *where, const yaml_node_t *value,
                            cli_arguments *arguments, tn_error *error)
@@ -87,7 +79,7 @@ static tn_status set_value(const cli_option *row, const char *where, const yaml_
 }
 
 static tn_status set_option(const cli_command *command, const char *path, yaml_document_t *document,
-                            const char *key, yaml_node_t *value, size_t n_given,
+                            const char *key, yaml_node_t *value, const cli_list *given,
                             cli_arguments *arguments, tn_error *error)
 {
     char where[512], hint[160], shown[128];
@@ -98,7 +90,7 @@ static tn_status set_option(const cli_command *command, const char *path, yaml_d
         return cli_fail(error, TN_ERROR_USAGE, "%s is no option of %s that a recipe can give%s%s",
                         where, command->name, hint[0] ? "; " : "", hint);
     }
-    if (is_given(arguments, n_given, row->name))
+    if (cli_list_has(given, row->name))
         return TN_OK;
     if (value->type != YAML_SEQUENCE_NODE || row->kind != CLI_LIST)
         return set_value(row, where, value, arguments, error);
@@ -110,8 +102,8 @@ static tn_status set_option(const cli_command *command, const char *path, yaml_d
 }
 
 static tn_status apply_pair(const cli_command *command, const char *path, yaml_document_t *document,
-                            const yaml_node_pair_t *pair, size_t n_given, cli_arguments *arguments,
-                            tn_error *error)
+                            const yaml_node_pair_t *pair, const cli_list *given,
+                            cli_arguments *arguments, tn_error *error)
 {
     char shown[256];
     const char *key = scalar(yaml_document_get_node(document, pair->key));
@@ -127,21 +119,21 @@ static tn_status apply_pair(const cli_command *command, const char *path, yaml_d
                             shown, command->name);
         return TN_OK;
     }
-    return set_option(command, shown, document, key, value, n_given, arguments, error);
+    return set_option(command, shown, document, key, value, given, arguments, error);
 }
 
 tn_status cli_recipe_apply(const cli_command *command, const char *path, cli_arguments *arguments,
                            tn_error *error)
 {
     yaml_document_t document;
-    size_t n_given = arguments->given.count;
+    const cli_list given = arguments->given; /* by the command line, which wins */
     tn_status status = load(path, &document, error);
     if (status != TN_OK)
         return status;
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start;
          status == TN_OK && pair < root->data.mapping.pairs.top; pair++)
-        status = apply_pair(command, path, &document, pair, n_given, arguments, error);
+        status = apply_pair(command, path, &document, pair, &given, arguments, error);
     yaml_document_delete(&document);
     return status;
 }

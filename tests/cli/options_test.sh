@@ -58,6 +58,27 @@ run 2 create resnet21 -o r.onnx
 says "known are alexnet"
 absent r.onnx
 
+# options that would say nothing without another, or beside one
+alone() { # WHAT ARGUMENTS...
+    what=$1
+    shift
+    run 2 "$@"
+    says "$what"
+}
+alone "--fail-if-drop: .*--data" compare a.onnx b.onnx --fail-if-drop 1
+for given in "--method cd" "--bn keep" "--calibration-samples 9" "--save-synthesized x.npy"; do
+    alone "${given%% *}: .*--calibration-data" quantize m.onnx -o o.onnx $given
+done
+alone "--activation-range: .*--activation-bits" quantize m.onnx -o o.onnx --activation-range mse
+alone "scheme fixed has none" quantize m.onnx -o o.onnx -s fixed --threshold mean:0.7
+alone "scheme lsq has none" finetune m.onnx -o o.onnx --data d --threshold mean:0.7
+alone "threshold sparsity" finetune m.onnx -o o.onnx --data d -s twn --sparsity-ramp
+alone "--bits says nothing beside --target-size" quantize m.onnx -o o.onnx --target-size 9K -b 4
+alone "--scheme says nothing" quantize m.onnx -o o.onnx --target-drop 1 -s ttq
+alone "0 points or more" quantize m.onnx -o o.onnx --calibration-data d --target-drop -1
+alone "1 byte or more" quantize m.onnx -o o.onnx --calibration-data d --target-size 0
+alone "one K" evaluate m.onnx --data d --topk 1,3,20
+
 # '_' stands for '-', anywhere in a name but not in a value
 run 0 create resnet8 -o under_score.onnx --no_progress --max_memory=1G --external_data never
 exists under_score.onnx
