@@ -7,7 +7,9 @@ static const cli_option general[] = {
     {"help", 'h', CLI_FLAG, NULL, NULL, 0, 0, NULL, "show this page", AT(help)},
     {"quiet", 'q', CLI_FLAG, NULL, NULL, 0, 0, NULL, "warnings and errors only", AT(quiet)},
     {"verbose", 'v', CLI_FLAG, NULL, NULL, 0, 0, NULL, "say what is done and why", AT(verbose)},
-    {"json", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "results as JSON on standard output", AT(json)},
+    {"json", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL,
+     "results as JSON on standard output; finetune: a line for each event, the results last",
+     AT(json)},
     {"color", 0, CLI_TEXT, "WHEN", "auto|always|never", 0, 0, "auto",
      "colours in messages; NO_COLOR is honoured", AT(color)},
     {"no-progress", 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, "no progress bar or lines",
@@ -55,10 +57,11 @@ static const cli_option scheme[] = {
     {"linear-bits", 0, CLI_TEXT, "N", "keep|1.58|2|3|4|5|6|7|8|16", 0, 0, "--bits",
      "bits of Gemm and MatMul", AT(linear_bits)},
     {"layer", 'l', CLI_LIST, "REGEX=WHAT", NULL, 0, 0, NULL,
-     "layers whose node or weight name matches: bits, a scheme, or keep; the last match wins",
+     "layers in whose node or weight name REGEX matches, anywhere unless ^ and $ hold it: bits, a "
+     "scheme, scheme:bits, or keep; the last match wins",
      AT(layer)},
-    {"nodes-to-exclude", 'x', CLI_LIST, "REGEX", NULL, 0, 0, NULL, "layers to keep as they are",
-     AT(excluded)},
+    {"nodes-to-exclude", 'x', CLI_LIST, "REGEX", NULL, 0, 0, NULL,
+     "layers to keep as they are, by names as in --layer", AT(excluded)},
     {NULL, 0, CLI_FLAG, NULL, NULL, 0, 0, NULL, NULL, 0}};
 
 static const cli_option form[] = {

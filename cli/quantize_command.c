@@ -82,8 +82,8 @@ static const cli_example examples[] = {
     {"ternion quantize resnet18.onnx -o r8.onnx --scheme fixed --bits 8 --activation-bits 8 "
      "--form qdq --calibration-data photos",
      "8-bit weights and activations"},
-    {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer3.*=4' --layer 'conv1=8'",
-     "bits chosen by name; the last match wins"},
+    {"ternion quantize resnet18.onnx -o t.onnx --layer 'layer3=4' --layer '^conv1=8'",
+     "bits chosen by name: 'conv1' alone would match layer3.0.conv1 too; the last match wins"},
     {"ternion quantize resnet18.onnx -o t.onnx --scheme ttq --form qdq --dry-run",
      "the plan and its figures, nothing written"},
     {NULL, NULL}};
