@@ -142,12 +142,13 @@ static tn_status report_budget(const job *j, tn_conversion_report *report, tn_er
         const tn_budget_row *from = &j->budget.row[i];
         tn_sensitivity_row *to = &report->sensitivity[i];
         to->weight = tn_arena_strdup(arena, from->name);
+        to->name = tn_arena_strdup(arena, from->label);
         to->chosen = j->only_table ? -1 : from->chosen;
         for (int w = 0; w < TN_BUDGET_WIDTHS; w++) {
             to->kl[w] = from->kl[w];
             to->bytes[w] = from->bytes[w];
         }
-        if (!to->weight)
+        if (!to->weight || !to->name)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     }
     return TN_OK;

@@ -62,28 +62,34 @@ static tn_status report_bits(const pair *p, const tn_layer_comparison *weights,
     return status;
 }
 
-/* Of a's weights, by the codes that b keeps for them; and what b's layers are. */
-static tn_status report_histograms(const pair *p, const tn_layer_comparison *weights,
-                                   const tn_reporter *reporter, tn_compare_report *report,
-                                   tn_error *error)
+/* Of a's weights, by the codes that b keeps for them. */
+static tn_status report_histogram(const tn_layer *a, const tn_qweight *weight, tn_arena *arena,
+                                  tn_layer_report *row, tn_error *error)
+{
+    tn_weight_histogram *h = tn_arena_array(arena, 1, sizeof *h);
+    if (!h)
+        return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+    tn_status status = tn_weight_histogram_take(a, weight, h, error);
+    if (status != TN_OK)
+        return status;
+    row->histogram = weight_report(h, arena);
+    return row->histogram ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
+}
+
+/* What b's layers are stored in, with their histograms when asked for. */
+static tn_status report_weights(const pair *p, const tn_layer_comparison *weights, bool histograms,
+                                const tn_reporter *reporter, tn_compare_report *report,
+                                tn_error *error)
 {
     tn_arena *arena = tn_result_arena(report);
     tn_unpacked unpacked = {.count = 0};
     tn_status status = tn_unpack(p->file[1].graph, reporter, &unpacked, error);
     for (size_t i = 0; i < weights->count && status == TN_OK; i++) {
-        const tn_layer_difference *difference = &weights->layer[i];
-        const tn_qweight *weight = weight_of(&unpacked, difference->b);
-        tn_weight_histogram *h = tn_arena_array(arena, 1, sizeof *h);
-        if (!h)
-            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-        if (status == TN_OK)
-            status = tn_weight_histogram_take(difference->a, weight, h, error);
-        if (status != TN_OK)
-            break;
-        report->layers[i].histogram = weight_report(h, arena);
-        if (!report->layers[i].histogram)
-            status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
-        if (weight)
+        const tn_qweight *weight = weight_of(&unpacked, weights->layer[i].b);
+        if (histograms)
+            status =
+                report_histogram(weights->layer[i].a, weight, arena, &report->layers[i], error);
+        if (status == TN_OK && weight)
             tn_layer_report_scheme(&report->layers[i], weight, arena);
     }
     tn_unpacked_done(&unpacked);
@@ -119,6 +125,19 @@ static tn_status report_edges(const pair *p, const tn_layer_comparison *weights,
     return status;
 }
 
+/* Layers of a that are the counterpart of none. */
+static int64_t count_unmatched(const tn_layers *layers, const tn_layer_comparison *weights)
+{
+    int64_t unmatched = 0;
+    for (size_t i = 0; i < layers->count; i++) {
+        size_t k = 0;
+        while (k < weights->count && weights->layer[k].a != &layers->layer[i])
+            k++;
+        unmatched += k == weights->count;
+    }
+    return unmatched;
+}
+
 static tn_status report_layers(const pair *p, const tn_layer_comparison *weights,
                                tn_compare_report *report, tn_error *error)
 {
@@ -129,6 +148,8 @@ static tn_status report_layers(const pair *p, const tn_layer_comparison *weights
     report->bytes_a = p->file[0].bytes;
     report->bytes_b = p->file[1].bytes;
     report->relmse = weights->relmse;
+    report->unmatched_a = count_unmatched(&p->layers[0], weights);
+    report->unmatched_b = (int64_t)(p->layers[1].count - weights->count);
     report->layers = tn_arena_array(arena, weights->count + 1, sizeof *report->layers);
     if (!report->a || !report->b || !report->layers)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
@@ -225,8 +246,8 @@ tn_status tn_compare_files(const char *a, const char *b, const tn_compare_reques
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for the report");
     if (status == TN_OK)
         status = report_layers(&p, &weights, made, error);
-    if (status == TN_OK && request->histograms)
-        status = report_histograms(&p, &weights, reporter, made, error);
+    if (status == TN_OK)
+        status = report_weights(&p, &weights, request->histograms, reporter, made, error);
     if (status == TN_OK && request->data)
         status = report_outputs(&p, &weights, request, reporter, made, error);
     if (status == TN_OK)

@@ -6,6 +6,7 @@
 #include "converter/record.h"
 #include "converter/unpack.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static tn_status open_input(tn_packing *packing, const tn_input_options *in, tn_network_file *file,
@@ -166,6 +167,14 @@ tn_status tn_quantize_file(const char *input, const char *output, const tn_quant
     return status;
 }
 
+static double zeros_of(const float *values, int64_t count)
+{
+    int64_t zeros = 0;
+    for (int64_t i = 0; i < count; i++)
+        zeros += values[i] == 0.0f;
+    return (double)zeros / (double)count;
+}
+
 /* Exported weights are measured against the input's values: 0 unless something is wrong. */
 static tn_status measure(tn_packing *j, tn_error *error)
 {
@@ -173,14 +182,15 @@ static tn_status measure(tn_packing *j, tn_error *error)
     tn_status status = figures ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory");
     for (size_t i = 0; i < j->count && status == TN_OK; i++) {
         const tn_layer *layer = j->items[i].layer;
-        if (!j->items[i].weight || !j->items[i].weight->codes)
-            continue;
         float *rows = tn_alloc_array((size_t)(layer->rows * layer->cols), sizeof *rows);
         if (!rows)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a layer");
         status = tn_layer_rows(layer, rows, error);
-        if (status == TN_OK)
+        if (status == TN_OK && j->items[i].weight && j->items[i].weight->codes)
             tn_weight_measure(j->items[i].weight, rows, &figures[i]);
+        else if (status == TN_OK) /* FLOAT16 values, which are the input's */
+            figures[i] = (tn_weight_figures){.sqnr_db = (double)INFINITY,
+                                             .zeros = zeros_of(rows, layer->rows * layer->cols)};
         tn_free(rows);
     }
     j->figures = figures;

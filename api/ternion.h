@@ -261,7 +261,7 @@ enum { TN_WIDTHS = 5 };
 
 /* One layer alone at each width (tn_width_bits), all others float. */
 typedef struct tn_sensitivity_row {
-    const char *weight;
+    const char *name, *weight; /* as in tn_layer_report */
     double kl[TN_WIDTHS]; /* KL(float || quantized) on held-out images */
     uint64_t bytes[TN_WIDTHS];
     int chosen; /* index of the width; -1: none was chosen */
@@ -408,9 +408,10 @@ typedef struct tn_compare_report {
     const char *a, *b;
     uint64_t bytes_a, bytes_b;
     double relmse;           /* over all layers */
-    double bits_a, bits_b;   /* per weight of those layers; with histograms */
+    double bits_a, bits_b;   /* per weight of those layers */
     tn_layer_report *layers; /* those of b, measured against a's */
     size_t n_layers;
+    int64_t unmatched_a, unmatched_b; /* layers without a counterpart, left out */
     tn_edge_report *edges; /* between them */
     size_t n_edges;
     tn_evaluate_report *on_a, *on_b; /* NULL without data */
@@ -424,7 +425,7 @@ typedef struct tn_compare_request {
     tn_input_options in;
     const char *data; /* NULL: weights alone */
     tn_image_options images;
-    bool histograms;     /* of each layer's weights, and what they are stored in */
+    bool histograms;     /* of each layer's weights */
     int64_t sensitivity; /* with data: on so many images, what each layer costs alone; 0: not */
 } tn_compare_request;
 

@@ -23,6 +23,9 @@ static void print_text(const tn_compare_report *comparison)
            tn_escape(comparison->a, a, sizeof a), cli_count((int64_t)comparison->bytes_a),
            tn_escape(comparison->b, b, sizeof b), cli_count((int64_t)comparison->bytes_b),
            comparison->relmse);
+    if (comparison->unmatched_a || comparison->unmatched_b)
+        printf("left out, without a counterpart: %s layers of A, %s of B\n",
+               cli_count(comparison->unmatched_a), cli_count(comparison->unmatched_b));
     if (!comparison->on_a)
         return;
     cli_print_accuracy("A", comparison->on_a);

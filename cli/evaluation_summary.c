@@ -101,6 +101,8 @@ void cli_json_comparison(json_t *report, const tn_compare_report *comparison)
         cli_json_compared_layers(comparison));
     json_object_update(report, figures);
     json_decref(figures);
+    json_object_set_new(report, "unmatched_a", json_integer((json_int_t)comparison->unmatched_a));
+    json_object_set_new(report, "unmatched_b", json_integer((json_int_t)comparison->unmatched_b));
     json_object_set_new(report, "edges", cli_json_edges(comparison));
     if (comparison->bits_a > 0) {
         json_object_set_new(report, "bits_a", cli_json_real(comparison->bits_a));

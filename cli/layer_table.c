@@ -87,13 +87,13 @@ static void print_sensitivity(const tn_conversion_report *report)
 {
     char name[NAME_SIZE];
     printf("\nKL to the float network with one layer at a width, the others float:\n%-44s",
-           "weight");
+           "layer");
     for (int w = 0; w < TN_WIDTHS; w++)
         printf(" %9s", tn_width_bits(w));
     puts("  chosen");
     for (size_t i = 0; i < report->n_sensitivity; i++) {
         const tn_sensitivity_row *row = &report->sensitivity[i];
-        printf("%-44s", tn_escape(row->weight, name, sizeof name));
+        printf("%-44s", tn_escape(row->name, name, sizeof name));
         for (int w = 0; w < TN_WIDTHS; w++)
             printf(" %9.5f", row->kl[w]);
         printf("  %s\n", tn_width_bits(row->chosen));
@@ -115,8 +115,9 @@ static json_t *json_sensitivity(const tn_conversion_report *report)
                                                     "kl", cli_json_real(row->kl[w]), "bytes",
                                                     (json_int_t)row->bytes[w]));
         json_array_append_new(rows,
-                              json_pack("{s:o, s:o, s:s}", "weight", cli_json_text(row->weight),
-                                        "widths", widths, "chosen", tn_width_bits(row->chosen)));
+                              json_pack("{s:o, s:o, s:o, s:s}", "name", cli_json_text(row->name),
+                                        "weight", cli_json_text(row->weight), "widths", widths,
+                                        "chosen", tn_width_bits(row->chosen)));
     }
     return rows;
 }
@@ -205,9 +206,10 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
     }
     if (report->n_sensitivity)
         print_sensitivity(report);
-    if (report->n_layers == 0)
+    if (!report->output[0]) /* the table is all that was asked for */
         return;
-    cli_print_converted_layers(report->layers, report->n_layers);
+    if (report->n_layers)
+        cli_print_converted_layers(report->layers, report->n_layers);
     if (report->weights_quantized == 0)
         puts("\nno weight is quantized");
     else
@@ -233,5 +235,5 @@ void cli_print_conversion(const cli_context *context, const tn_conversion_report
     if (report->before)
         cli_print_accuracy("float", report->before);
     if (report->after)
-        cli_print_accuracy("quantized", report->after);
+        cli_print_accuracy(report->weights_quantized ? "quantized" : "written", report->after);
 }

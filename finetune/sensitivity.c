@@ -317,7 +317,9 @@ static void finish_rows(measuring *m)
     for (size_t i = 0; i < m->table->count; i++) {
         tn_budget_row *row = &m->table->row[i];
         const char *name = item_of(m->table, i, 0)->layer->weight->name;
+        const tn_node *node = item_of(m->table, i, 0)->layer->node;
         snprintf(row->name, sizeof row->name, "%s", name);
+        snprintf(row->label, sizeof row->label, "%s", tn_node_label(node));
         for (int b = 0; b < TN_BUDGET_WIDTHS; b++) {
             row->bytes[b] = layer_bytes(&item_of(m->table, i, b)->weight, b);
             row->kl[b] /= (double)m->images;

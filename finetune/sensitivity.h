@@ -18,6 +18,7 @@ const char *tn_budget_scheme(int width); /* twn for 1.58 bits, else fixed */
 /* One layer's row of the table. */
 typedef struct tn_budget_row {
     char name[96];                    /* of the weight */
+    char label[96];                   /* of its node */
     double kl[TN_BUDGET_WIDTHS];      /* with this layer alone at a width, all others float */
     uint64_t bytes[TN_BUDGET_WIDTHS]; /* of its codes and scales */
     int chosen;                       /* index into tn_budget_bits */

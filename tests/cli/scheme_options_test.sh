@@ -48,6 +48,19 @@ holds "$(seen '.layers[1].distinct') <= 2 * $(seen '.layers[1].shape[0]')"
 quantize --scheme half
 [ "$(seen '.layers[1].bits')" = 16.0 ] || fail "half is not 16 bits"
 
+# compare says what B's layers are stored in, and which have no counterpart
+quantize
+run 0 compare m.onnx q.onnx
+prints "layer1.0.conv1 .* 1.58 twn "
+run 0 create resnet20 -o other.onnx
+run 0 compare other.onnx q.onnx
+prints "without a counterpart: 12 layers of A, 0 of B"
+rm other.onnx
+quantize --scheme half
+run 0 export q.onnx -o h.onnx -f --form float --json
+equals ".layers[1].sqnr_db" null
+rm h.onnx
+
 quantize --threshold sparsity:0.8
 holds "$(value '.layers[1].zeros') > 0.78 && $(value '.layers[1].zeros') < 0.82"
 quantize --threshold sparsity:0.2
