@@ -10,11 +10,68 @@ static void put_choices(FILE *out, const char *choices)
         fputc(*choices == '|' ? ' ' : *choices, out);
 }
 
+/* Options whose values the library lists. */
+static bool is_listed(const cli_option *row, tn_catalog_kind *kind)
+{
+    static const struct {
+        const char *name;
+        tn_catalog_kind kind;
+    } lists[] = {{"scheme", TN_CATALOG_QUANTIZERS},
+                 {"form", TN_CATALOG_FORMS},
+                 {"preprocess", TN_CATALOG_IMAGES}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        if (strcmp(row->name, lists[i].name) == 0) {
+            *kind = lists[i].kind;
+            return true;
+        }
+    return false;
+}
+
+static bool has_values(const cli_option *row)
+{
+    tn_catalog_kind kind;
+    return cli_option_is_choice(row) || is_listed(row, &kind);
+}
+
+static void put_catalog(FILE *out, tn_catalog_kind kind)
+{
+    tn_catalog_entry entry;
+    for (size_t i = 0; tn_catalog(kind, i, &entry); i++)
+        fprintf(out, "%s%s", i ? " " : "", entry.id);
+}
+
+/* Of an option that has_values. */
+static void put_values(FILE *out, const cli_option *row)
+{
+    tn_catalog_kind kind;
+    if (is_listed(row, &kind))
+        put_catalog(out, kind);
+    else
+        put_choices(out, row->choices);
+}
+
 static void put_commands(FILE *out)
 {
     const cli_command *command;
     for (size_t i = 0; (command = cli_command_at(i)); i++)
         fprintf(out, "%s%s", i ? " " : "", command->name);
+}
+
+/* What the first operand of a command can be, where that is a word of a list. */
+static bool has_words(const cli_command *command)
+{
+    return strcmp(command->name, "create") == 0 || strcmp(command->name, "recipe") == 0 ||
+           strcmp(command->name, "help") == 0;
+}
+
+static void put_words(FILE *out, const cli_command *command)
+{
+    if (strcmp(command->name, "create") == 0)
+        put_catalog(out, TN_CATALOG_ARCHITECTURES);
+    else if (strcmp(command->name, "recipe") == 0)
+        fputs("list show run", out);
+    else
+        put_commands(out);
 }
 
 /* Calls `put` for every option of a command. */
@@ -35,10 +92,13 @@ static void put_bash_word(const cli_command *command, const cli_option *row, FIL
 
 static void put_bash_choices(const cli_command *command, const cli_option *row, FILE *out)
 {
-    if (!cli_option_is_choice(row))
+    if (!has_values(row))
         return;
-    fprintf(out, "        %s:--%s) words=\"", command->name, row->name);
-    put_choices(out, row->choices);
+    fprintf(out, "        %s:--%s", command->name, row->name);
+    if (row->letter)
+        fprintf(out, "|%s:-%c", command->name, row->letter);
+    fputs(") words=\"", out);
+    put_values(out, row);
     fputs("\" ;;\n", out);
 }
 
@@ -61,7 +121,17 @@ static void put_bash(FILE *out)
         each_option(command, out, put_bash_word);
         fputs("\" ;;\n", out);
     }
-    fputs("        esac ;; esac\n    fi\n"
+    fputs("        esac ;; esac\n"
+          "        [ -n \"$words\" ] || [ \"$COMP_CWORD\" -ne 2 ] || case $command in\n",
+          out);
+    for (size_t i = 0; (command = cli_command_at(i)); i++) {
+        if (!has_words(command))
+            continue;
+        fprintf(out, "        %s) words=\"", command->name);
+        put_words(out, command);
+        fputs("\" ;;\n", out);
+    }
+    fputs("        esac\n    fi\n"
           "    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
           "    [ -n \"$words\" ] || COMPREPLY=($(compgen -f -- \"$word\"))\n"
           "}\ncomplete -o filenames -F _ternion ternion\n",
@@ -88,9 +158,9 @@ static void put_zsh_option(const cli_command *command, const cli_option *row, FI
             row->kind == CLI_FLAG ? "" : "=");
     put_quoted(out, row->help, "[]:\\");
     fputc(']', out);
-    if (cli_option_is_choice(row)) {
+    if (has_values(row)) {
         fprintf(out, ":%s:(", row->name);
-        put_choices(out, row->choices);
+        put_values(out, row);
         fputc(')', out);
     } else if (row->kind != CLI_FLAG) {
         fprintf(out, ":%s:_files", row->name);
@@ -107,6 +177,11 @@ static void put_zsh(FILE *out)
     for (size_t i = 0; (command = cli_command_at(i)); i++) {
         fprintf(out, "    %s)\n        _arguments \\\n", command->name);
         each_option(command, out, put_zsh_option);
+        if (has_words(command)) {
+            fputs("            '2:word:(", out);
+            put_words(out, command);
+            fputs(")' \\\n", out);
+        }
         fputs("            '*:file:_files' ;;\n", out);
     }
     fputs("    esac\n}\n_ternion \"$@\"\n", out);
@@ -120,9 +195,9 @@ static void put_fish_option(const cli_command *command, const cli_option *row, F
         fprintf(out, " -s %c", row->letter);
     if (row->kind != CLI_FLAG)
         fputs(" -r", out);
-    if (cli_option_is_choice(row)) {
+    if (has_values(row)) {
         fputs(" -f -a '", out);
-        put_choices(out, row->choices);
+        put_values(out, row);
         fputc('\'', out);
     }
     fputs(" -d '", out);
@@ -138,6 +213,12 @@ static void put_fish(FILE *out)
         put_quoted(out, command->summary, "\\");
         fputs("'\n", out);
         each_option(command, out, put_fish_option);
+        if (!has_words(command))
+            continue;
+        fprintf(out, "complete -c ternion -f -n '__fish_seen_subcommand_from %s' -a '",
+                command->name);
+        put_words(out, command);
+        fputs("'\n", out);
     }
 }
 

@@ -25,8 +25,9 @@ static void print(const cli_context *context, const tn_evaluate_report *report)
                     "%-32s %6.2f %% of %s\n", tn_escape(report->classes[i].name, text, sizeof text),
                     100.0 * (double)report->classes[i].correct / (double)report->classes[i].images,
                     cli_count(report->classes[i].images));
-    printf("%s\n%s of %s images right, preprocessing %s\n",
-           tn_escape(report->description, text, sizeof text), cli_count(report->correct_top1),
+    if (context->arguments->quiet) /* else it was said when the data set was opened */
+        printf("%s\n", tn_escape(report->description, text, sizeof text));
+    printf("%s of %s images right, preprocessing %s\n", cli_count(report->correct_top1),
            cli_count(report->images), report->preprocess);
     if (report->bad)
         printf("%s corrupt images left out\n", cli_count(report->bad));

@@ -62,6 +62,10 @@ static tn_status run(cli_context *context)
         return cli_fail(&context->error, TN_ERROR_USAGE, "no command \"%s\"%s%s",
                         tn_escape(name, shown, sizeof shown), hint[0] ? "; " : "", hint);
     }
+    if (arguments->json && !arguments->catalog)
+        return cli_fail(&context->error, TN_ERROR_USAGE,
+                        "--json: pages and scripts are text; `ternion help --catalog --json` is "
+                        "what there is as JSON");
     if (arguments->completion)
         return cli_completion(arguments->completion, stdout, &context->error);
     if (arguments->catalog)

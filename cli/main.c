@@ -43,6 +43,15 @@ static tn_status check_alone(const cli_command *command, tn_error *error)
                     command->name, tn_process_count());
 }
 
+/* A limit that the user set is named where it was met. */
+static void name_limit(uint64_t limit, tn_error *error)
+{
+    const size_t used = strlen(error->message);
+    if (limit && !strstr(error->message, "--max-memory"))
+        snprintf(error->message + used, sizeof error->message - used,
+                 "; --max-memory allows %llu bytes: allow more", (unsigned long long)limit);
+}
+
 static tn_status run_command(const cli_command *command, int argc, char **argv, tn_error *error)
 {
     cli_arguments arguments;
@@ -68,6 +77,8 @@ static tn_status run_command(const cli_command *command, int argc, char **argv, 
             status = command->run(&context);
         if (status != TN_OK)
             *error = context.error;
+        if (status == TN_ERROR_LIMIT)
+            name_limit(arguments.max_memory, error);
     }
     return status == TN_OK ? cli_output_flush(error) : status;
 }
@@ -85,9 +96,18 @@ static tn_status run_recipe(int argc, char **argv, tn_error *error)
     if (status != TN_OK)
         return status;
     const cli_command *command = name ? cli_command_find(name) : NULL;
-    if (!command)
-        return cli_fail(error, TN_ERROR_USAGE, "the recipe %s does not name the command it is for",
-                        path);
+    char shown[128], place[512], hint[160];
+    tn_escape(path, place, sizeof place);
+    if (!name)
+        return cli_fail(error, TN_ERROR_USAGE,
+                        "the recipe %s does not say which command it is for: expected a line such "
+                        "as command: finetune",
+                        place);
+    if (!command) {
+        cli_command_hint(name, hint, sizeof hint);
+        return cli_fail(error, TN_ERROR_USAGE, "the recipe %s is for an unknown command \"%s\"%s%s",
+                        place, tn_escape(name, shown, sizeof shown), hint[0] ? "; " : "", hint);
+    }
     char **line = cli_alloc(((size_t)argc + 1) * sizeof *line);
     line[0] = name;
     line[1] = (char[]){"--recipe"};

@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/json_report.h"
 #include "cli/recipe_file.h"
+#include "cli/terminal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,6 +32,15 @@ static void folder_names(const char *folder, cli_list *names)
         closedir(stream);
     if (names->count)
         qsort(names->items, names->count, sizeof *names->items, by_text);
+}
+
+/* Where recipes were looked for in vain. */
+static void tell_folders(void)
+{
+    char folder[4096], shown[512];
+    cli_message(TN_LOG_INFO, "no recipes; a recipe is NAME.yaml in one of:");
+    for (size_t i = 0; cli_recipe_folder(i, folder, sizeof folder); i++)
+        cli_message(TN_LOG_INFO, "  %s", tn_escape(folder, shown, sizeof shown));
 }
 
 static tn_status list_recipes(cli_context *context)
@@ -64,25 +74,46 @@ static tn_status list_recipes(cli_context *context)
             printf("%-28s %s\n", json_string_value(json_object_get(recipe, "name")),
                    json_string_value(json_object_get(recipe, "description")));
     }
+    if (json_array_size(recipes) == 0)
+        tell_folders();
     json_decref(recipes);
     return TN_OK;
 }
 
-static tn_status show_recipe(cli_context *context, const char *name)
+/* The file's text, at most MAX_SHOWN bytes. */
+static tn_status read_text(const char *path, char **text, tn_error *error)
 {
-    char *path = NULL, buffer[4096];
-    size_t got;
-    tn_status status = cli_recipe_find(name, &path, &context->error);
-    if (status != TN_OK)
-        return status;
+    enum { MAX_SHOWN = 1 << 20 };
+    char shown[512];
     FILE *file = fopen(path, "rb");
-    if (!file)
-        status =
-            cli_fail(&context->error, TN_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
-    while (file && (got = fread(buffer, 1, sizeof buffer, file)) > 0)
-        fwrite(buffer, 1, got, stdout);
+    *text = cli_alloc(MAX_SHOWN + 1);
+    size_t got = file ? fread(*text, 1, MAX_SHOWN, file) : 0;
+    tn_status status = TN_OK;
+    if (!file || ferror(file)) /* a folder can be opened, but not read */
+        status = cli_fail(error, TN_ERROR_IO, "cannot read the recipe %s: %s",
+                          tn_escape(path, shown, sizeof shown), strerror(errno));
+    else if (strlen(*text) != got || !feof(file))
+        status = cli_fail(error, TN_ERROR_USAGE, "%s is no recipe, which is a short text file",
+                          tn_escape(path, shown, sizeof shown));
     if (file)
         fclose(file);
+    return status;
+}
+
+static tn_status show_recipe(cli_context *context, const char *name)
+{
+    char *path = NULL, *text = NULL;
+    tn_status status = cli_recipe_find(name, &path, &context->error);
+    if (status == TN_OK)
+        status = read_text(path, &text, &context->error);
+    if (status == TN_OK && context->arguments->json) {
+        json_t *report = cli_json_open(context);
+        json_object_set_new(report, "path", cli_json_text(path));
+        json_object_set_new(report, "text", cli_json_text(text));
+        cli_json_print(report);
+    } else if (status == TN_OK) {
+        fputs(text, stdout);
+    }
     return status;
 }
 
@@ -99,7 +130,7 @@ static tn_status run(cli_context *context)
 
 static const cli_example examples[] = {
     {"ternion recipe list", "what there is"},
-    {"ternion recipe run ternary-paper model.onnx -o out.onnx",
+    {"ternion recipe run cifar10-ternary resnet20.onnx -o out.onnx --data cifar10",
      "the recipe's command with its options; more options may follow"},
     {NULL, NULL}};
 static const cli_group *const groups[] = {NULL};

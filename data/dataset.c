@@ -272,8 +272,8 @@ static tn_status not_recognized(const tn_location *where, tn_error *error)
         at +=
             (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", readers[i]->id);
     return tn_fail(error, TN_ERROR_DATA,
-                   "%s looks like none of the layouts that are read (%s): `ternion data --help` "
-                   "describes them",
+                   "%s looks like none of the layouts that are read (%s): `ternion help "
+                   "--catalog` describes them",
                    tn_quote(where->path), known);
 }
 

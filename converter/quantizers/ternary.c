@@ -209,8 +209,8 @@ tn_status tn_ternary_resolve(tn_scheme *scheme, const char *id, tn_error *error)
 {
     if (!scheme->ternary && scheme->bits != 0)
         return tn_fail(error, TN_ERROR_USAGE,
-                       "scheme %s is ternary, 1.58 bits: %d bits are not possible (use fixed)", id,
-                       scheme->bits);
+                       "scheme %s is ternary, 1.58 bits: %d bits are not possible (use %s)", id,
+                       scheme->bits, scheme->bits == 1 ? "dorefa" : "fixed");
     if ((scheme->low != 0 || scheme->high != 0) && (scheme->low != -1 || scheme->high != 1))
         return tn_fail(error, TN_ERROR_USAGE, "scheme %s has the levels -1:1, not %d:%d", id,
                        scheme->low, scheme->high);

@@ -9,6 +9,9 @@ run 0 data generate glyphs e --train-images 320 --test-images 60 --seed 4 --thre
 cmp -s d/test_batch.bin e/test_batch.bin || fail "the same seed gives other pictures"
 run 2 data generate nosuch x
 says "glyphs"
+run 0 data generate glyphs h --train-images 320 --test-images 60 --json
+equals .train_images 320
+equals .output h
 run 0 data d
 prints "320 images"
 run 0 data d:val --json
@@ -74,6 +77,10 @@ exists run/run.jsonl
 "$json_query" .event <run/run.jsonl >/dev/null 2>&1 || head -1 run/run.jsonl | "$json_query" .event >/dev/null ||
     fail "run.jsonl has no events"
 cp out f.json
+run 0 finetune m.onnx -o g.onnx --data d --scheme float --epochs 1 --lr 0.05 --no-preflight
+prints "^g.onnx: .* bytes"
+prints "^written: top-1"
+rm g.onnx
 run 2 finetune m.onnx -o f.onnx --data d
 says "exists already"
 run 2 finetune m.onnx -o g.onnx

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Parsing, help, and messages about what was typed.
+sources=$(realpath "$(dirname "$0")/../..")
 . "$(dirname "$0")/check.sh"
 
 run 2
@@ -79,6 +80,34 @@ alone "0 points or more" quantize m.onnx -o o.onnx --calibration-data d --target
 alone "1 byte or more" quantize m.onnx -o o.onnx --calibration-data d --target-size 0
 alone "one K" evaluate m.onnx --data d --topk 1,3,20
 
+# messages name what exists; folders are no recipes
+export TERNION_RECIPES="$PWD/recipes"
+mkdir recipes
+echo 'command: traine' >recipes/odd.yaml
+run 2 recipe run odd m.onnx
+says 'unknown command "traine"'
+run 6 recipe show ./recipes
+says "directory"
+run 0 recipe show odd --json
+prints '"text":"command: traine'
+rm -r recipes
+run 2 help --json
+says "catalog"
+run 0 help --catalog
+[ "$(grep -c '^  MaxPool ' out)" -eq 1 ] || fail "an operator is listed twice"
+run 7 create resnet20 -o r.onnx --max-memory 1K
+says "--max-memory allows 1024 bytes"
+: >empty.onnx
+run 3 inspect empty.onnx
+[ "$(grep -o "empty.onnx" err | wc -l)" -eq 1 ] || fail "$last: the file is named twice"
+rm empty.onnx
+run 2 recipe run nosuch
+run 0 recipe --help
+recipe=$(sed -n 's/.*ternion recipe run \([^ ]*\) .*/\1/p' out | head -1)
+export TERNION_RECIPES="$sources/recipes"
+run 0 recipe show "$recipe"
+unset TERNION_RECIPES
+
 # '_' stands for '-', anywhere in a name but not in a value
 run 0 create resnet8 -o under_score.onnx --no_progress --max_memory=1G --external_data never
 exists under_score.onnx
@@ -104,6 +133,21 @@ absent report.html
 
 run 0 help --completion bash
 ! command -v bash >/dev/null || bash -n out || fail "bash completion"
+offers() { # WORD, LINE...: completion of the line's last word offers it
+    word=$1
+    shift
+    ! command -v bash >/dev/null ||
+        bash -c '. ./script; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ternion
+                 printf "%s\n" "${COMPREPLY[@]}"' bash "" "$@" | grep -q -x -e "$word" ||
+        fail "bash completion of \"$*\" lacks $word"
+}
+cp out script
+offers lsq ternion quantize m.onnx --scheme ""
+offers 1.58 ternion quantize m.onnx -b ""
+offers qdq ternion quantize m.onnx --form ""
+offers resnet20 ternion create ""
+offers show ternion recipe s
+rm script
 for shell in zsh fish; do
     run 0 help --completion $shell
     prints quantize
