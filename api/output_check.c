@@ -22,6 +22,14 @@ static bool is_below(const char *folder, const char *path)
     return inside;
 }
 
+/* The tensors of a model, in a file of their own as it is usually called. */
+static bool is_external_data(const char *path, const char *output)
+{
+    char data[4200];
+    snprintf(data, sizeof data, "%s.data", path);
+    return tn_file_is_same(data, output);
+}
+
 static tn_status check_input(const char *input, const char *output, tn_error *error)
 {
     char path[4096];
@@ -33,6 +41,10 @@ static tn_status check_input(const char *input, const char *output, tn_error *er
     if (tn_file_is_same(path, output))
         return tn_fail(error, TN_ERROR_USAGE, "the output %s is the input itself: name another",
                        tn_quote(output));
+    if (is_external_data(path, output))
+        return tn_fail(error, TN_ERROR_USAGE,
+                       "the output %s holds the external data of the input %s: name another",
+                       tn_quote(output), tn_quote(path));
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && is_below(path, output))
         return tn_fail(error, TN_ERROR_USAGE,
                        "the output %s is a file of the data set %s, an input: name another",

@@ -106,6 +106,9 @@ refused 2 "input itself" quantize m.onnx -o q.onnx --calibration-data synthesize
     --save-synthesized m.onnx -f
 refused 6 "nowhere" quantize m.onnx -o q.onnx --calibration-data synthesize \
     --save-synthesized nowhere/x.npy
+run 0 create resnet8 -o e.onnx --external-data always
+refused 2 "external data" evaluate e.onnx --data g --predictions e.onnx.data -f
+rm e.onnx e.onnx.data
 # a dry run writes nothing, or says that it cannot be one
 before=$(ls | tr '\n' ' ')
 run 0 evaluate m.onnx --data g --no-preflight --predictions p.txt --dry-run
