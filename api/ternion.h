@@ -262,7 +262,7 @@ enum { TN_WIDTHS = 5 };
 /* One layer alone at each width (tn_width_bits), all others float. */
 typedef struct tn_sensitivity_row {
     const char *name, *weight; /* as in tn_layer_report */
-    double kl[TN_WIDTHS]; /* KL(float || quantized) on held-out images */
+    double kl[TN_WIDTHS];      /* KL(float || quantized) on held-out images */
     uint64_t bytes[TN_WIDTHS];
     int chosen; /* index of the width; -1: none was chosen */
 } tn_sensitivity_row;
@@ -412,7 +412,7 @@ typedef struct tn_compare_report {
     tn_layer_report *layers; /* those of b, measured against a's */
     size_t n_layers;
     int64_t unmatched_a, unmatched_b; /* layers without a counterpart, left out */
-    tn_edge_report *edges; /* between them */
+    tn_edge_report *edges;            /* between them */
     size_t n_edges;
     tn_evaluate_report *on_a, *on_b; /* NULL without data */
     int64_t images;                  /* the rest is 0 without data */
