@@ -65,7 +65,8 @@ typedef struct cli_arguments {
     const char *output, *device, *precision, *predictions, *topk;
     int64_t batch_size, max_bad, limit;
     bool no_preflight, deterministic;
-    const char *calibration_data, *save_synthesized, *method, *bn, *activation_range, *activation_scheme, *latent;
+    const char *calibration_data, *save_synthesized, *method, *bn;
+    const char *activation_range, *activation_scheme, *latent;
     int64_t activation_bits, input_bits;
     const char *bias_bits;
     const char *equalize;

@@ -129,8 +129,9 @@ int main(int argc, char **argv)
     else if (argc == 4 && strcmp(argv[1], "read") == 0)
         status = read_sample(argv, &image, &error);
     else if (argc == 6 && strcmp(argv[1], "glyphs") == 0) {
-        tn_glyphs_options options = {strtoull(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
-                                     strtoul(argv[5], NULL, 10), false};
+        const tn_glyphs_options options = {.seed = strtoull(argv[3], NULL, 10),
+                                           .train = strtoul(argv[4], NULL, 10),
+                                           .test = strtoul(argv[5], NULL, 10)};
         status = tn_glyphs_write(argv[2], &options, &error);
     } else if (argc == 5 && strcmp(argv[1], "sheet") == 0)
         status = write_sheet(argv, &error);
