@@ -55,27 +55,19 @@ static tn_status parse_seconds(cli_context *context, int64_t *seconds)
     return TN_OK;
 }
 
-static bool is_given(const cli_arguments *a, const char *option)
-{
-    for (size_t i = 0; i < a->given.count; i++)
-        if (cli_option_names_equal(a->given.items[i], option))
-            return true;
-    return false;
-}
-
 /* 0 in a request is the default: one that was asked for is "none". */
 static double or_none(const cli_arguments *a, const char *option, double value)
 {
-    return value == 0 && is_given(a, option) ? -1 : value;
+    return value == 0 && cli_is_given(a, option) ? -1 : value;
 }
 
 /* Of these there is no "none". */
 static tn_status check_positive(cli_context *context)
 {
     const cli_arguments *a = context->arguments;
-    if (is_given(a, "lr") && !(a->lr > 0))
+    if (cli_is_given(a, "lr") && !(a->lr > 0))
         return cli_fail(&context->error, TN_ERROR_USAGE, "--lr %g: expected a rate above 0", a->lr);
-    if (is_given(a, "temperature") && !(a->temperature > 0))
+    if (cli_is_given(a, "temperature") && !(a->temperature > 0))
         return cli_fail(&context->error, TN_ERROR_USAGE,
                         "--temperature %g: expected a number above 0", a->temperature);
     return TN_OK;
