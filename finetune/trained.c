@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { REESTIMATE_IMAGES = 8192, JUDGE_IMAGES = 2048 };
+enum { REESTIMATE_IMAGES = 8192, JUDGE_IMAGES = 2048, VALIDATION_IMAGES = 512 };
 
 /* A permutation of the training set: its head measures statistics, its tail judges them. */
 static tn_status choose_images(const tn_train_data *data, uint64_t seed, uint32_t **order,
@@ -90,6 +90,27 @@ static tn_status judge(tn_student *student, const tn_train_data *data,
     tn_loader_destroy(loader);
     if (status == TN_OK)
         *loss = sum;
+    return status;
+}
+
+tn_status tn_trained_measure(tn_student *student, const tn_train_data *data,
+                             const tn_train_options *options, tn_bn_statistics *statistics,
+                             tn_error *error)
+{
+    uint32_t *order = NULL;
+    size_t measured = 0, judged = 0;
+    const size_t batch = (size_t)tn_train_rank_batch(options);
+    const size_t wanted = (VALIDATION_IMAGES + batch - 1) / batch * batch; /* whole batches alone */
+    tn_status status = tn_bn_statistics_create(student->plan, statistics, error);
+    if (status != TN_OK || statistics->count == 0)
+        return status;
+    status = choose_images(data, options->seed, &order, &measured, &judged, error);
+    if (status == TN_OK)
+        status = measure(student, data, options, order, measured < wanted ? measured : wanted,
+                         statistics, error);
+    if (status == TN_OK && statistics->batches > 0)
+        status = tn_bn_statistics_apply(statistics, student->plan, error);
+    tn_free(order);
     return status;
 }
 

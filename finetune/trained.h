@@ -2,7 +2,14 @@
 #ifndef TERNION_FINETUNE_TRAINED_H
 #define TERNION_FINETUNE_TRAINED_H
 
+#include "finetune/bn_statistics.h"
 #include "finetune/student.h"
+
+/* Sets BN statistics measured on some hundred training images; the running ones are remembered in
+ * `statistics`, to be restored. A network without BN stays as it is. */
+tn_status tn_trained_measure(tn_student *student, const tn_train_data *data,
+                             const tn_train_options *options, tn_bn_statistics *statistics,
+                             tn_error *error) TN_MUST_CHECK;
 
 /* Measures BN statistics of the quantized network on unaugmented training images and keeps them if
  * the loss on other training images is lower with them (the test set is not looked at). */

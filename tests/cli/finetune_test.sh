@@ -97,11 +97,11 @@ command=$(sed -n 's/^go on with: ternion //p' err)
 run 0 $command
 cmp -s whole.onnx term.onnx || fail "a run stopped by SIGTERM and resumed ends elsewhere"
 
-# a finished run, resumed: nothing is trained, and nothing is said of training
+# a finished run, resumed: nothing is trained, and nothing is said of training; what it is worth is known
 run 0 finetune float.onnx -o term.onnx -f $fast -e 6 --checkpoint run --resume
 prints "^6 epochs$"
 grep '"event":"end"' run/run.jsonl | tail -n 1 >out
-equals .val_top1 -1.0
+holds "0 <= $(value .val_top1)"
 
 # a full disk: exit code 6, the last whole checkpoint stays and is gone on from
 last="finetune with a full disk"
