@@ -14,9 +14,9 @@ static void compare_outputs(tn_comparison *c)
             continue;
         }
         c->images++;
-        c->agreed += p->top1 == q->top1;
-        c->kl += tn_divergence_row(c->a.logits + i++ * classes, c->b.logits + j++ * classes,
-                                   (int64_t)classes);
+        const float *a = c->a.logits + i++ * classes, *b = c->b.logits + j++ * classes;
+        c->agreed += tn_same_maximum(a, b, (int64_t)classes);
+        c->kl += tn_divergence_row(a, b, (int64_t)classes);
     }
     if (c->images > 0) {
         c->agreement = (double)c->agreed / (double)c->images;

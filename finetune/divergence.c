@@ -15,18 +15,31 @@ double tn_divergence_row(const float *f, const float *q, int64_t classes)
     }
     for (int64_t i = 0; i < classes; i++) {
         double log_f = (double)f[i] - top_f - log(sum_f), log_q = (double)q[i] - top_q - log(sum_q);
-        kl += exp(log_f) * (log_f - log_q);
+        double p = exp(log_f);
+        if (p != 0) /* 0 log 0 is 0: classes masked by a logit of -inf */
+            kl += p * (log_f - log_q);
     }
+    if (isnan(kl)) /* an overflow must not look like a perfect match */
+        return (double)INFINITY;
     return fmax(kl, 0); /* rounding alone makes it less */
 }
 
 int64_t tn_first_maximum(const float *row, int64_t classes)
 {
     int64_t top = 0;
-    for (int64_t i = 1; i < classes; i++)
+    for (int64_t i = 0; i < classes; i++) {
+        if (isnan(row[i]))
+            return TN_NO_MAXIMUM;
         if (row[i] > row[top])
             top = i;
-    return top;
+    }
+    return isinf(row[top]) ? TN_NO_MAXIMUM : top;
+}
+
+bool tn_same_maximum(const float *f, const float *q, int64_t classes)
+{
+    int64_t top = tn_first_maximum(f, classes);
+    return top != TN_NO_MAXIMUM && top == tn_first_maximum(q, classes);
 }
 
 void tn_divergence_mean(const float *f, const float *q, int64_t rows, int64_t classes, double *kl,
@@ -36,7 +49,7 @@ void tn_divergence_mean(const float *f, const float *q, int64_t rows, int64_t cl
     int64_t agreed = 0;
     for (int64_t i = 0; i < rows; i++, f += classes, q += classes) {
         sum += tn_divergence_row(f, q, classes);
-        agreed += tn_first_maximum(f, classes) == tn_first_maximum(q, classes);
+        agreed += tn_same_maximum(f, q, classes);
     }
     *kl = rows > 0 ? sum / (double)rows : 0;
     *agreement = rows > 0 ? (double)agreed / (double)rows : 0;

@@ -2,6 +2,7 @@
 
 #include "converter/record.h"
 #include "core/memory.h"
+#include "finetune/divergence.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -322,31 +323,32 @@ static tn_status start_loader(evaluation_run *run, tn_error *error)
     return tn_loader_start(run->loader, 0, 0, error);
 }
 
-/* One image's logits into the sums. */
+/* One image's logits into the sums. An image without a class of its own is wrong in every count. */
 static void take_logits(evaluation_run *run, uint32_t index, int32_t label, const float *z)
 {
     tn_evaluation *r = &run->result;
-    int classes = r->classes, top1 = 0;
-    for (int k = 1; k < classes; k++)
-        top1 = z[k] > z[top1] ? k : top1;
+    const int classes = r->classes, top1 = (int)tn_first_maximum(z, classes);
+    const bool named = top1 != TN_NO_MAXIMUM;
+    const float top = named ? z[top1] : NAN;
     if (r->predictions)
-        r->predictions[r->images] = (tn_prediction){index, label, top1, z[top1]};
+        r->predictions[r->images] = (tn_prediction){index, label, top1, top};
     if (r->logits)
         memcpy(r->logits + r->images * (size_t)classes, z, (size_t)classes * sizeof *z);
     r->images++;
+    r->not_finite += !named;
     if (label < 0)
         return;
     double sum = 0.0;
     int before = 0; /* classes that rank before the label; the lower number wins a tie */
     for (int k = 0; k < classes; k++) {
-        sum += exp((double)z[k] - (double)z[top1]);
+        sum += exp((double)z[k] - (double)top);
         before += z[k] > z[label] || (z[k] == z[label] && k < label);
     }
-    run->loss += log(sum) - ((double)z[label] - (double)z[top1]);
+    run->loss += log(sum) - ((double)z[label] - (double)top);
     r->class_images[label]++;
     r->class_correct[label] += top1 == label;
     r->correct_top1 += top1 == label;
-    r->correct_topk += before < r->top_k;
+    r->correct_topk += named && before < r->top_k;
 }
 
 static tn_status run_batch(evaluation_run *run, const tn_batch *batch, tn_error *error)
@@ -439,6 +441,10 @@ tn_status tn_evaluate_plan(tn_plan *plan, const tn_dataset *dataset,
         status = run_all(&run, error);
     if (status == TN_OK) {
         summarize(&run);
+        if (run.result.not_finite > 0)
+            tn_log(options->reporter, TN_LOG_WARNING,
+                   "%zu of %zu images give outputs that are not finite; they count as wrong",
+                   run.result.not_finite, run.result.images);
         *evaluation = run.result;
         run.result = (tn_evaluation){0};
     }
@@ -553,6 +559,13 @@ tn_status tn_evaluate_model(const tn_model *model, const tn_dataset *dataset, tn
         return status;
     changed.preprocess = &network.preprocess;
     status = tn_evaluate_plan(network.plan, dataset, &changed, evaluation, error);
+    if (status == TN_OK && evaluation->images > 0 && evaluation->not_finite == evaluation->images) {
+        status = tn_fail(error, TN_ERROR_MODEL,
+                         "output %s is not finite on any of %zu images: the network overflows, or "
+                         "its weights are broken",
+                         tn_quote(tn_plan_logits(network.plan)), evaluation->images);
+        tn_evaluation_done(evaluation);
+    }
     if (status == TN_OK)
         memcpy(evaluation->preprocess_source, network.preprocess_source, SOURCE_SIZE);
     tn_evaluate_close(&network);

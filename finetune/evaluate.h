@@ -17,21 +17,22 @@ typedef struct tn_evaluate_options {
     int input_width, input_height; /* another resolution than the model's; 0: its own */
     size_t max_bad;                /* corrupt images allowed */
     bool keep_predictions, keep_logits;
-    int threads; /* of the loader; 0: by itself */
+    int threads;     /* of the loader; 0: by itself */
     int rank, ranks; /* ranks > 1: this rank's part of the images only */
     const tn_reporter *reporter;
 } tn_evaluate_options;
 
 typedef struct tn_prediction {
-    uint32_t index; /* in the data set */
-    int32_t label, top1;
-    float logit; /* of top1 */
+    uint32_t index;      /* in the data set */
+    int32_t label, top1; /* top1 -1: the outputs are not finite */
+    float logit;         /* of top1 */
 } tn_prediction;
 
 typedef struct tn_evaluation {
     size_t images; /* good ones */
     size_t bad;    /* left out as corrupt */
     size_t correct_top1, correct_topk;
+    size_t not_finite; /* images whose outputs name no class (tn_first_maximum): wrong */
     int top_k;
     double top1, topk;          /* 0 .. 1 */
     double top1_low, top1_high; /* Wilson's 95 % interval */
@@ -70,7 +71,8 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
 void tn_evaluate_close(tn_evaluate_network *network); /* may be called again */
 
 /* Builds graph and plan for the model on the device and runs the data set through it. DATA when the
- * labels do not fit the network's outputs, or over max_bad; MODEL when the network cannot run.
+ * labels do not fit the network's outputs, or over max_bad; MODEL when the network cannot run, or
+ * no image gets finite outputs.
  * options may be NULL. The result is freed by tn_evaluation_done. */
 tn_status tn_evaluate_model(const tn_model *model, const tn_dataset *dataset, tn_device *device,
                             const tn_evaluate_options *options, tn_evaluation *evaluation,

@@ -59,11 +59,14 @@ bool tn_probe_needs_hold_out(const tn_probe *probe)
     return probe->hold_out;
 }
 
-/* What it costs on average to name the class at q's top instead of that at f's. */
+/* What it costs on average to name the class at q's top instead of that at f's; all, where a row
+ * names none. */
 static double loss_of(const float *f, const float *q, int64_t classes)
 {
     int64_t top_f = tn_first_maximum(f, classes), top_q = tn_first_maximum(q, classes);
     double sum = 0;
+    if (top_f == TN_NO_MAXIMUM || top_q == TN_NO_MAXIMUM)
+        return 1;
     for (int64_t i = 0; i < classes; i++)
         sum += exp((double)f[i] - (double)f[top_f]);
     return (1 - exp((double)f[top_q] - (double)f[top_f])) / sum;
@@ -272,7 +275,7 @@ static tn_status measure(tn_probe *probe, const probed *network, tn_probe_result
             const float *q = probe->logits + i * classes;
             double loss = loss_of(f, q, classes);
             kl += tn_divergence_row(f, q, classes);
-            same += tn_first_maximum(f, classes) == tn_first_maximum(q, classes);
+            same += tn_same_maximum(f, q, classes);
             sum += loss;
             square += loss * loss;
         }

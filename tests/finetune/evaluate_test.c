@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "data/glyphs.h"
+#include "finetune/divergence.h"
 #include "finetune/preflight.h"
 #include "onnx_io/zoo/zoo.h"
 
@@ -162,6 +163,61 @@ static void agreement_of_two(void **state)
     tn_comparison_done(&c);
 }
 
+/* An overflow is no match, a class masked by -inf no overflow. */
+static void overflows_do_not_agree(void **state)
+{
+    (void)state;
+    static const float plain[3] = {1, 3, 2}, broken[3] = {1, NAN, 2}, none[3] = {NAN, NAN, NAN},
+                       high[3] = {1, INFINITY, 2}, masked[3] = {-INFINITY, 3, 2};
+    static const float *const bad[] = {broken, none, high};
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(isinf(tn_divergence_row(plain, bad[i], 3)));
+        assert_true(isinf(tn_divergence_row(bad[i], bad[i], 3)));
+        assert_int_equal(tn_first_maximum(bad[i], 3), TN_NO_MAXIMUM);
+        assert_false(tn_same_maximum(bad[i], bad[i], 3));
+    }
+    assert_true(tn_divergence_row(masked, masked, 3) == 0);
+    assert_true(isfinite(tn_divergence_row(masked, plain, 3)));
+    assert_true(tn_same_maximum(masked, plain, 3));
+}
+
+/* Overwrites the parameter with NaN from element `from` on. */
+static void break_parameter(tn_model *model, const char *name, size_t from)
+{
+    static const float nan = NAN;
+    const Onnx__GraphProto *graph = model->proto->graph;
+    for (size_t i = 0; i < graph->n_initializer; i++) {
+        const Onnx__TensorProto *tensor = graph->initializer[i];
+        if (strcmp(tensor->name, name) != 0)
+            continue;
+        for (size_t at = from * sizeof nan; at < tensor->raw_data.len; at += sizeof nan)
+            memcpy(tensor->raw_data.data + at, &nan, sizeof nan);
+        return;
+    }
+    fail_msg("no parameter %s", name);
+}
+
+static void outputs_that_are_not_finite_are_wrong(void **state)
+{
+    (void)state;
+    tn_evaluation e;
+    tn_error error = {0};
+    tn_model *model;
+    assert_int_equal(create("resnet8", 1, 10, &model), TN_OK);
+    break_parameter(model, "linear.bias", 9);
+    assert_int_equal(tn_evaluate_model(model, glyphs, device, NULL, &e, &error), TN_ERROR_MODEL);
+    assert_non_null(strstr(error.message, "not finite on any of 101 images"));
+    tn_evaluate_network opened;
+    assert_int_equal(tn_evaluate_open(model, glyphs, device, NULL, &opened, NULL), TN_OK);
+    tn_evaluate_options options = {.preprocess = &opened.preprocess};
+    assert_int_equal(tn_evaluate_plan(opened.plan, glyphs, &options, &e, NULL), TN_OK);
+    assert_int_equal(e.not_finite, TEST);
+    assert_int_equal(e.correct_top1 + e.correct_topk, 0);
+    tn_evaluation_done(&e);
+    tn_evaluate_close(&opened);
+    tn_model_destroy(model);
+}
+
 static void wilson_interval(void **state)
 {
     (void)state;
@@ -253,6 +309,8 @@ int main(void)
         cmocka_unit_test(figures_follow_from_logits),
         cmocka_unit_test(limit_draws_the_same_images),
         cmocka_unit_test(agreement_of_two),
+        cmocka_unit_test(overflows_do_not_agree),
+        cmocka_unit_test(outputs_that_are_not_finite_are_wrong),
         cmocka_unit_test(wilson_interval),
         cmocka_unit_test(other_classes_are_refused),
         cmocka_unit_test(wrong_size_is_refused),
