@@ -42,7 +42,8 @@ typedef struct job {
     char *activations_record; /* of them */
 } job;
 
-/* `spec` without a part behind it: its validation part, if there is one. */
+/* `spec` without a part behind it: its validation part, if there is one besides what is trained on.
+ */
 static tn_status open_val(job *j, tn_error *error)
 {
     const tn_train_request *request = j->request;
@@ -55,9 +56,14 @@ static tn_status open_val(job *j, tn_error *error)
         return TN_OK;
     if (snprintf(spec, sizeof spec, "%s:val", request->data) >= (int)sizeof spec)
         return TN_OK;
-    if (tn_dataset_open(spec, TN_SPLIT_VAL, NULL, &j->val, &absent) != TN_OK)
-        tn_log(j->reporter, TN_LOG_WARNING,
-               "no validation part (%s): the accuracy will not be known", absent.message);
+    if (tn_dataset_part(j->source.dataset) == TN_SPLIT_VAL)
+        snprintf(absent.message, sizeof absent.message, "%s holds it alone, and is trained on",
+                 tn_quote(request->data));
+    else if (tn_dataset_open(spec, TN_SPLIT_VAL, NULL, &j->val, &absent) == TN_OK)
+        return TN_OK;
+    tn_log(j->reporter, TN_LOG_WARNING,
+           "no validation part (%s): the accuracy will not be known; give --val DATA",
+           absent.message);
     return TN_OK;
 }
 

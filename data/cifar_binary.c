@@ -144,6 +144,7 @@ static tn_status open_batches(tn_dataset *dataset, const tn_location *where, tn_
                                                : (ten ? test10[0] : test100[0]));
     if (!present)
         split = train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL;
+    dataset->part = split;
     tn_status status = add_part(dataset, files, where, split, error);
     if (status != TN_OK)
         return status;

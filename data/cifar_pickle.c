@@ -279,6 +279,7 @@ static tn_status open_batches(tn_dataset *dataset, const tn_location *where, tn_
                        tn_split_phrase(split));
     if (!present)
         split = train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL;
+    dataset->part = split;
     tn_status status = add_part(dataset, path, ten, split, error);
     if (status != TN_OK)
         return status;

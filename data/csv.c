@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const train_files[] = {"train.csv", "labels.csv", NULL};
-static const char *const val_files[] = {"val.csv", "valid.csv", "test.csv", "labels.csv", NULL};
+static const char *const train_files[] = {"train.csv", NULL};
+static const char *const val_files[] = {"val.csv", "valid.csv", "test.csv", NULL};
+static const char *const whole_files[] = {"labels.csv", NULL};
 
 static bool is_csv(const char *path)
 {
@@ -20,7 +21,31 @@ static bool match(const tn_location *where)
     if (!where->is_folder)
         return is_csv(where->path);
     return tn_path_first_file(where->path, train_files) ||
-           tn_path_first_file(where->path, val_files);
+           tn_path_first_file(where->path, val_files) ||
+           tn_path_first_file(where->path, whole_files);
+}
+
+/* The list of the part, else labels.csv, else the other part's. labels.csv beside a list of the
+ * validation part is for training. */
+static tn_status choose_list(tn_dataset *dataset, const tn_location *where, const char **name,
+                             tn_error *error)
+{
+    const char *val = tn_path_first_file(where->path, val_files);
+    const char *whole = tn_path_first_file(where->path, whole_files);
+    const char *train = tn_path_first_file(where->path, train_files);
+    if (!train && val) {
+        train = whole;
+        whole = NULL;
+    }
+    const char *lists[] = {train, val, whole};
+    const tn_split other = where->split == TN_SPLIT_TRAIN ? TN_SPLIT_VAL : TN_SPLIT_TRAIN;
+    dataset->part = lists[where->split] ? where->split : whole ? TN_SPLIT_NONE : other;
+    *name = lists[dataset->part];
+    if (where->split_asked && dataset->part == other)
+        return tn_fail(error, TN_ERROR_DATA, "%s has no %s (a file %s)", tn_quote(where->path),
+                       tn_split_phrase(where->split),
+                       where->split == TN_SPLIT_TRAIN ? train_files[0] : val_files[0]);
+    return TN_OK;
 }
 
 static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_error *error)
@@ -28,14 +53,12 @@ static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_erro
     tn_label_list list;
     tn_arena *arena = &dataset->arena;
     const char *root = where->path, *file = where->path;
-    bool train = where->split == TN_SPLIT_TRAIN;
+    tn_status status = TN_OK;
     if (where->is_folder) {
-        const char *name = tn_path_first_file(where->path, train ? train_files : val_files);
-        if (!name && where->split_asked)
-            return tn_fail(error, TN_ERROR_DATA, "%s has no %s (a file %s)", tn_quote(where->path),
-                           tn_split_phrase(where->split), train ? train_files[0] : val_files[0]);
-        if (!name)
-            name = tn_path_first_file(where->path, train ? val_files : train_files);
+        const char *name = NULL;
+        status = choose_list(dataset, where, &name, error);
+        if (status != TN_OK)
+            return status;
         file = tn_path_join(arena, where->path, name ? name : "");
     } else {
         const char *slash = strrchr(where->path, '/');
@@ -44,7 +67,7 @@ static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_erro
     }
     if (!file || !root)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
-    tn_status status = tn_label_list_read(dataset, file, ',', &list, error);
+    status = tn_label_list_read(dataset, file, ',', &list, error);
     if (status == TN_OK)
         status = tn_label_list_resolve(dataset, &list, NULL, error);
     if (status == TN_OK)

@@ -38,7 +38,8 @@ const char *tn_reader_summary(size_t which)
 
 const char *tn_split_phrase(tn_split split)
 {
-    return split == TN_SPLIT_TRAIN ? "training part" : "validation part";
+    static const char *const phrases[] = {"training part", "validation part", "one part"};
+    return phrases[split];
 }
 
 bool tn_path_is_folder(const char *path)
@@ -279,6 +280,9 @@ static tn_status not_recognized(const tn_location *where, tn_error *error)
 
 static tn_status check_opened(const tn_dataset *dataset, const tn_location *where, tn_error *error)
 {
+    if (where->split_asked && dataset->part == TN_SPLIT_NONE)
+        return tn_fail(error, TN_ERROR_DATA, "%s has no parts: leave out %s", tn_quote(where->path),
+                       where->split == TN_SPLIT_TRAIN ? ":train" : ":val");
     if (dataset->count == 0)
         return tn_fail(error, TN_ERROR_DATA, "the data set %s holds no images",
                        tn_quote(where->path));
@@ -303,6 +307,7 @@ tn_status tn_dataset_open(const char *spec, tn_split split, const tn_dataset_opt
     if (!opened)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     tn_arena_init(&opened->arena);
+    opened->part = TN_SPLIT_NONE;
     tn_status status = locate(&opened->arena, spec, split, &where, error);
     if (status != TN_OK)
         goto done;
@@ -337,6 +342,11 @@ void tn_dataset_close(tn_dataset *dataset)
         dataset->reader->close(dataset);
     tn_arena_done(&dataset->arena);
     tn_free(dataset);
+}
+
+tn_split tn_dataset_part(const tn_dataset *dataset)
+{
+    return dataset->part;
 }
 
 size_t tn_dataset_count(const tn_dataset *dataset)

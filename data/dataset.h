@@ -10,7 +10,11 @@
 typedef struct tn_dataset tn_dataset;
 typedef struct tn_reader tn_reader; /* one layout: data/reader.h */
 
-typedef enum tn_split { TN_SPLIT_TRAIN, TN_SPLIT_VAL } tn_split;
+typedef enum tn_split {
+    TN_SPLIT_TRAIN,
+    TN_SPLIT_VAL,
+    TN_SPLIT_NONE /* said of a set without parts; never asked for */
+} tn_split;
 
 enum { TN_NO_LABEL = -1 }; /* label of a sample of an unlabelled set */
 
@@ -37,6 +41,8 @@ int32_t tn_dataset_label(const tn_dataset *dataset, size_t index); /* or TN_NO_L
 /* "CIFAR-10 binary, validation part: 1017 images of 32x32, 10 classes" */
 const char *tn_dataset_description(const tn_dataset *dataset);
 const char *tn_dataset_reader_id(const tn_dataset *dataset);
+/* Which part was opened, whatever was meant. */
+tn_split tn_dataset_part(const tn_dataset *dataset);
 /* Where each sample comes from, for messages: "test_batch.bin#17", "n01443537/images/x.JPEG". */
 void tn_dataset_sample_name(const tn_dataset *dataset, size_t index, char *name, size_t size);
 

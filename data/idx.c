@@ -184,6 +184,7 @@ static tn_status open_idx(tn_dataset *dataset, const tn_location *where, tn_erro
         split = split == TN_SPLIT_TRAIN ? TN_SPLIT_VAL : TN_SPLIT_TRAIN;
         find_part(where->path, split, image_name, label_name);
     }
+    dataset->part = split;
     const char *image_path = tn_path_join(&dataset->arena, where->path, image_name);
     const char *label_path = tn_path_join(&dataset->arena, where->path, label_name);
     if (!pictures || !image_path || !label_path)

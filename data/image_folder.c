@@ -55,12 +55,11 @@ static tn_status open_flat(tn_dataset *dataset, const tn_location *where, const 
 
 /* Which part of `where` is read, and the folder whose subfolders name the classes. */
 static tn_status choose_root(tn_dataset *dataset, const tn_location *where, const char **root,
-                             const char **names_root, const char **phrase, tn_error *error)
+                             const char **names_root, tn_error *error)
 {
     const char *train = tn_path_first_folder(where->path, train_names);
     const char *val = tn_path_first_folder(where->path, val_names);
     const char *part = where->split == TN_SPLIT_TRAIN ? train : val;
-    *phrase = "";
     if (!part && where->split_asked)
         return tn_fail(error, TN_ERROR_DATA, "%s has no %s (a folder %s)", tn_quote(where->path),
                        tn_split_phrase(where->split),
@@ -71,7 +70,7 @@ static tn_status choose_root(tn_dataset *dataset, const tn_location *where, cons
         *root = *names_root = where->path;
         return TN_OK;
     }
-    *phrase = tn_split_phrase(part == train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL);
+    dataset->part = part == train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL;
     *root = tn_path_join(&dataset->arena, where->path, part);
     *names_root =
         part == train || !train ? *root : tn_path_join(&dataset->arena, where->path, train);
@@ -105,10 +104,10 @@ static tn_status walk_classes(tn_dataset *dataset, const tn_listing *here,
 
 static tn_status open_folder(tn_dataset *dataset, const tn_location *where, tn_error *error)
 {
-    const char *root = NULL, *names_root = NULL, *phrase = "";
+    const char *root = NULL, *names_root = NULL;
     tn_listing here, classes;
     size_t pictures, others;
-    tn_status status = choose_root(dataset, where, &root, &names_root, &phrase, error);
+    tn_status status = choose_root(dataset, where, &root, &names_root, error);
     if (status != TN_OK)
         return status;
     status = tn_picture_files_begin(dataset, root, error);
@@ -127,9 +126,10 @@ static tn_status open_folder(tn_dataset *dataset, const tn_location *where, tn_e
     if (status != TN_OK)
         return status;
     tn_picture_files_finish(dataset, (int)classes.count, classes.names);
+    const bool parted = dataset->part != TN_SPLIT_NONE;
     snprintf(dataset->description, sizeof dataset->description,
-             "image folders%s%s: %zu images, %d classes", *phrase ? ", " : "", phrase,
-             dataset->count, dataset->classes);
+             "image folders%s%s: %zu images, %d classes", parted ? ", " : "",
+             parted ? tn_split_phrase(dataset->part) : "", dataset->count, dataset->classes);
     return TN_OK;
 }
 

@@ -66,6 +66,7 @@ static tn_status open_list(tn_dataset *dataset, const tn_location *where, tn_err
     if (where->split == TN_SPLIT_TRAIN && where->split_asked)
         return tn_fail(error, TN_ERROR_DATA, "%s has no training part (a folder train)",
                        tn_quote(where->path));
+    dataset->part = TN_SPLIT_VAL;
     bool csv = strstr(place.list, ".csv") != NULL;
     tn_status status = tn_label_list_read(dataset, file, csv ? ',' : ' ', &list, error);
     if (status == TN_OK && tn_path_is_folder(train))

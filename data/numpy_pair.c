@@ -112,14 +112,13 @@ static tn_status open_array(tn_dataset *dataset, const char *path, bool packed, 
 
 /* Which pair of names is there, for the part or for the whole. */
 static tn_status choose_pair(tn_dataset *dataset, const tn_location *where, const char *path,
-                             bool packed, const pair_names **pair, const char **phrase,
-                             tn_error *error)
+                             bool packed, const pair_names **pair, tn_error *error)
 {
     tn_split other = where->split == TN_SPLIT_TRAIN ? TN_SPLIT_VAL : TN_SPLIT_TRAIN;
     const pair_names *choices[3] = {parts[where->split], whole, parts[other]};
-    const char *phrases[3] = {tn_split_phrase(where->split), "one part", tn_split_phrase(other)};
+    const tn_split splits[3] = {where->split, TN_SPLIT_NONE, other};
     for (int i = 0; i < (where->split_asked ? 1 : 3); i++) {
-        *phrase = phrases[i];
+        dataset->part = splits[i];
         if (!packed) {
             *pair = pair_in_folder(path, choices[i]);
             if (*pair)
@@ -261,7 +260,7 @@ static tn_status open_alone(tn_dataset *dataset, const tn_location *where, tn_er
 static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_error *error)
 {
     const pair_names *pair = NULL;
-    const char *phrase = "", *path = where->path;
+    const char *path = where->path;
     bool packed = !where->is_folder, found = false;
     array_images *images = dataset->store;
     if (where->is_folder && !pair_in_folder(path, parts[0]) && !pair_in_folder(path, parts[1]) &&
@@ -273,7 +272,7 @@ static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_err
         if (!path)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     }
-    tn_status status = choose_pair(dataset, where, path, packed, &pair, &phrase, error);
+    tn_status status = choose_pair(dataset, where, path, packed, &pair, error);
     if (status == TN_OK)
         status = open_array(dataset, path, packed, pair->images, &images->source, &images->array,
                             &found, error);
@@ -289,8 +288,9 @@ static tn_status open_pair(tn_dataset *dataset, const tn_location *where, tn_err
     tn_dataset_hash_add(dataset, images->array.dims, sizeof images->array.dims);
     snprintf(dataset->description, sizeof dataset->description,
              "NumPy arrays %s and %s, %s: %zu images of %dx%dx%d%s, %d classes", pair->images,
-             pair->labels, phrase, dataset->count, dataset->shape.width, dataset->shape.height,
-             dataset->shape.channels, dataset->shape.is_float ? " floats" : "", dataset->classes);
+             pair->labels, tn_split_phrase(dataset->part), dataset->count, dataset->shape.width,
+             dataset->shape.height, dataset->shape.channels,
+             dataset->shape.is_float ? " floats" : "", dataset->classes);
     return TN_OK;
 }
 

@@ -19,7 +19,8 @@ struct tn_reader {
     const char *id, *summary;
     /* Cheap look at names and first bytes. */
     bool (*match)(const tn_location *where);
-    /* Fills the data set: count, classes, class_names, labels, shape, description, hash, store. */
+    /* Fills the data set: count, classes, class_names, labels, shape, description, hash, store, and
+     * the part where there are parts. */
     tn_status (*open)(tn_dataset *dataset, const tn_location *where, tn_error *error);
     tn_status (*read)(const tn_dataset *dataset, size_t index, tn_image *image, tn_error *error);
     void (*name)(const tn_dataset *dataset, size_t index, char *name, size_t size);
@@ -28,6 +29,7 @@ struct tn_reader {
 
 struct tn_dataset {
     const tn_reader *reader;
+    tn_split part; /* what was opened */
     size_t count;
     int classes;
     const char **class_names; /* NULL: the numbers are the names */
@@ -49,7 +51,7 @@ extern const tn_reader tn_reader_numpy;
 extern const tn_reader tn_reader_cifar_python;
 extern const tn_reader tn_reader_image_folder;
 
-/* "training part", "validation part" */
+/* "training part", "validation part", "one part" */
 const char *tn_split_phrase(tn_split split);
 
 /* Mixes `bytes` into the fingerprint. */

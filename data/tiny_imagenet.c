@@ -99,15 +99,15 @@ static tn_status open_tiny(tn_dataset *dataset, const tn_location *where, tn_err
     if (where->split == TN_SPLIT_TRAIN && where->split_asked && !has_train)
         return tn_fail(error, TN_ERROR_DATA, "%s has no training part (a folder train)",
                        tn_quote(where->path));
+    dataset->part = train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL;
     tn_status status = read_classes(dataset, root, &classes, error);
     if (status == TN_OK)
         status = train ? open_train(dataset, root, &classes, error)
                        : open_val(dataset, val, &classes, error);
     if (status == TN_OK)
         snprintf(dataset->description, sizeof dataset->description,
-                 "Tiny ImageNet, %s: %zu images, %d classes",
-                 tn_split_phrase(train ? TN_SPLIT_TRAIN : TN_SPLIT_VAL), dataset->count,
-                 dataset->classes);
+                 "Tiny ImageNet, %s: %zu images, %d classes", tn_split_phrase(dataset->part),
+                 dataset->count, dataset->classes);
     return status;
 }
 

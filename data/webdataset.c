@@ -275,8 +275,9 @@ done:
 /* Whether a shard belongs to the part: by name, where names speak of parts. */
 static bool in_part(const char *name, tn_split split)
 {
-    bool val = strstr(name, "val") || strstr(name, "test");
-    return split == TN_SPLIT_VAL ? val : strstr(name, "train") || !val;
+    /* trainval.tar is for training, and not for both */
+    bool val = !strstr(name, "train") && (strstr(name, "val") || strstr(name, "test"));
+    return val == (split == TN_SPLIT_VAL);
 }
 
 static tn_status list_shards(tn_dataset *dataset, const tn_location *where, const char ***paths,
@@ -297,6 +298,7 @@ static tn_status list_shards(tn_dataset *dataset, const tn_location *where, cons
             /* nothing belongs to the part: then, unless it was asked for, all do */
             if (pass == 1 ? where->split_asked : !in_part(listing.names[i], where->split))
                 continue;
+            dataset->part = in_part(listing.names[i], TN_SPLIT_VAL) ? TN_SPLIT_VAL : TN_SPLIT_TRAIN;
             kept[n] = tn_path_join(arena, where->path, listing.names[i]);
             if (!kept[n++])
                 kept = NULL;

@@ -86,6 +86,12 @@ says "exists already"
 run 2 finetune m.onnx -o g.onnx
 says "give a training set"
 run 2 finetune m.onnx -o g.onnx --data d --save-every soon
+# what is trained on is not judged on as well
+mkdir alone
+cp d/test_batch.bin alone
+run 0 finetune m.onnx -o alone.onnx --data alone --scheme float --epochs 1
+says "no validation part .*trained on.*give --val"
+run 0 evaluate m.onnx --data alone --no-preflight
 run 2 finetune m.onnx -o g.onnx --data d --schedule nosuch
 run 0 finetune m.onnx -o g.onnx --data d --scheme float --epochs 2 --lr 0.05 --checkpoint run --resume -f
 cmp -s f.onnx g.onnx || fail "a finished run, resumed, gives another file"
