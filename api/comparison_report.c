@@ -195,8 +195,9 @@ static tn_status report_outputs(const pair *p, const tn_layer_comparison *weight
 {
     tn_image_source source = {.dataset = NULL};
     tn_comparison outputs = {.images = 0};
-    tn_status status = tn_image_source_open(request->data, TN_SPLIT_VAL, true, p->file[0].model,
-                                            &request->images, reporter, &source, error);
+    tn_status status =
+        tn_image_source_open(request->data, TN_SPLIT_VAL, !request->labelled, p->file[0].model,
+                             &request->images, reporter, &source, error);
     if (status == TN_OK)
         status = tn_evaluate_pair(p->file[0].model, p->file[1].model, source.dataset, source.device,
                                   &source.evaluate, NULL, &outputs, error);

@@ -418,12 +418,14 @@ typedef struct tn_compare_report {
     int64_t images;                  /* the rest is 0 without data */
     double agreement;                /* fraction with the same top-1 class */
     double kl;                       /* mean KL(softmax a || softmax b) */
-    double drop_top1;                /* top-1 of a minus that of b, in percentage points */
+    double drop_top1;                /* top-1 of a minus that of b, in percentage points; 0 where
+                                        no image is labelled */
 } tn_compare_report;
 
 typedef struct tn_compare_request {
     tn_input_options in;
     const char *data; /* NULL: weights alone */
+    bool labelled;    /* data without labels is an error: accuracies are wanted */
     tn_image_options images;
     bool histograms;     /* of each layer's weights */
     int64_t sensitivity; /* with data: on so many images, what each layer costs alone; 0: not */

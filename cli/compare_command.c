@@ -28,11 +28,16 @@ static void print_text(const tn_compare_report *comparison)
                cli_count(comparison->unmatched_a), cli_count(comparison->unmatched_b));
     if (!comparison->on_a)
         return;
-    cli_print_accuracy("A", comparison->on_a);
-    cli_print_accuracy("B", comparison->on_b);
-    printf("same class on %.2f %% of %s images, KL %.5f, top-1 drops by %.2f points\n",
-           100 * comparison->agreement, cli_count(comparison->images), comparison->kl,
-           comparison->drop_top1);
+    const bool labelled = cli_is_labelled(comparison->on_a);
+    if (labelled) {
+        cli_print_accuracy("A", comparison->on_a);
+        cli_print_accuracy("B", comparison->on_b);
+    }
+    printf("same class on %.2f %% of %s images, KL %.5f", 100 * comparison->agreement,
+           cli_count(comparison->images), comparison->kl);
+    if (labelled)
+        printf(", top-1 drops by %.2f points", comparison->drop_top1);
+    putchar('\n');
 }
 
 /* The comparison fails where the user said from which drop on. */
@@ -51,6 +56,7 @@ static tn_status run(cli_context *context)
     const cli_arguments *arguments = context->arguments;
     const tn_compare_request request = {.in = cli_input_options(arguments),
                                         .data = arguments->data,
+                                        .labelled = cli_is_given(arguments, "fail-if-drop"),
                                         .images = cli_image_options(arguments)};
     tn_compare_report *comparison = NULL;
     tn_status status = tn_compare_files(arguments->operands.items[0], arguments->operands.items[1],

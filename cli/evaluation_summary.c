@@ -1,6 +1,14 @@
 #include "cli/evaluation_summary.h"
 #include "cli/terminal.h"
 
+bool cli_is_labelled(const tn_evaluate_report *report)
+{
+    for (size_t i = 0; i < report->n_classes; i++)
+        if (report->classes[i].images > 0)
+            return true;
+    return false;
+}
+
 void cli_print_accuracy(const char *label, const tn_evaluate_report *report)
 {
     printf("%s: top-1 %.2f %% (%.2f to %.2f at 95 %%), top-%d %.2f %%, loss %.4f\n", label,
@@ -19,20 +27,28 @@ static json_t *json_classes(const tn_evaluate_report *report)
     return classes;
 }
 
-json_t *cli_json_evaluation(const tn_evaluate_report *report)
+static void add_accuracy(json_t *json, const tn_evaluate_report *report)
 {
     char correct_key[32], top_key[32];
     snprintf(correct_key, sizeof correct_key, "correct_top%d", report->top_k);
     snprintf(top_key, sizeof top_key, "top%d", report->top_k);
-    json_t *json = json_pack(
-        "{s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "model", cli_json_text(report->model),
-        "data", cli_json_text(report->data), "images", (json_int_t)report->images, "bad",
-        (json_int_t)report->bad, "correct_top1", (json_int_t)report->correct_top1, "top1",
-        cli_json_real(report->top1), "top1_low", cli_json_real(report->top1_low), "top1_high",
-        cli_json_real(report->top1_high), "loss", cli_json_real(report->loss), "images_per_s",
-        cli_json_real(report->images_per_s));
+    json_object_set_new(json, "correct_top1", json_integer((json_int_t)report->correct_top1));
+    json_object_set_new(json, "top1", cli_json_real(report->top1));
+    json_object_set_new(json, "top1_low", cli_json_real(report->top1_low));
+    json_object_set_new(json, "top1_high", cli_json_real(report->top1_high));
+    json_object_set_new(json, "loss", cli_json_real(report->loss));
     json_object_set_new(json, correct_key, json_integer((json_int_t)report->correct_topk));
     json_object_set_new(json, top_key, cli_json_real(report->topk));
+}
+
+json_t *cli_json_evaluation(const tn_evaluate_report *report)
+{
+    json_t *json =
+        json_pack("{s:o, s:o, s:I, s:I, s:o}", "model", cli_json_text(report->model), "data",
+                  cli_json_text(report->data), "images", (json_int_t)report->images, "bad",
+                  (json_int_t)report->bad, "images_per_s", cli_json_real(report->images_per_s));
+    if (cli_is_labelled(report))
+        add_accuracy(json, report);
     json_object_set_new(json, "device", cli_json_text(report->device));
     json_object_set_new(json, "precision", json_string(report->precision));
     json_object_set_new(json, "preprocess", cli_json_text(report->preprocess));
@@ -113,7 +129,8 @@ void cli_json_comparison(json_t *report, const tn_compare_report *comparison)
     json_object_set_new(report, "images", json_integer((json_int_t)comparison->images));
     json_object_set_new(report, "agreement", cli_json_real(comparison->agreement));
     json_object_set_new(report, "kl", cli_json_real(comparison->kl));
-    json_object_set_new(report, "drop_top1", cli_json_real(comparison->drop_top1));
+    if (cli_is_labelled(comparison->on_a))
+        json_object_set_new(report, "drop_top1", cli_json_real(comparison->drop_top1));
     json_object_set_new(report, "on_a", cli_json_evaluation(comparison->on_a));
     json_object_set_new(report, "on_b", cli_json_evaluation(comparison->on_b));
 }

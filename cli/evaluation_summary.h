@@ -6,7 +6,9 @@
 
 /* "<label>: top-1 91.64 % (89.8 to 93.2), top-5 ..., loss" */
 void cli_print_accuracy(const char *label, const tn_evaluate_report *report);
-/* The keys of `evaluate`. */
+/* Whether any of the images has a label, without which there is no accuracy. */
+bool cli_is_labelled(const tn_evaluate_report *report);
+/* The keys of `evaluate`; those of accuracy only where there is one. */
 json_t *cli_json_evaluation(const tn_evaluate_report *report);
 /* Sets the keys of `compare` in `report`. */
 void cli_json_comparison(json_t *report, const tn_compare_report *comparison);

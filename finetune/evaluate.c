@@ -184,6 +184,17 @@ static tn_status choose_preprocess(const tn_model *model, const tn_dataset *data
     return TN_OK;
 }
 
+/* Of a data set of inputs or of pictures. */
+static tn_status choose_for(const tn_model *model, const tn_dataset *dataset,
+                            const tn_preprocess *asked, const tn_value *value,
+                            const image_input *input, tn_preprocess *preprocess, char *source,
+                            tn_error *error)
+{
+    if (tn_dataset_shape(dataset).prepared)
+        return take_prepared(dataset, asked, input, preprocess, source, error);
+    return choose_preprocess(model, dataset, asked, value, input, preprocess, source, error);
+}
+
 tn_status tn_evaluate_preprocess(const tn_model *model, const tn_dataset *dataset,
                                  const tn_preprocess *asked, tn_preprocess *preprocess,
                                  char *source, tn_error *error)
@@ -199,10 +210,8 @@ tn_status tn_evaluate_preprocess(const tn_model *model, const tn_dataset *datase
     }
     const tn_value *value = graph->inputs[0];
     status = find_input(value->rank, value->dims, value->name, &input, error);
-    if (status == TN_OK && tn_dataset_shape(dataset).prepared)
-        status = take_prepared(dataset, asked, &input, preprocess, source, error);
-    else if (status == TN_OK)
-        status = choose_preprocess(model, dataset, asked, value, &input, preprocess, source, error);
+    if (status == TN_OK)
+        status = choose_for(model, dataset, asked, value, &input, preprocess, source, error);
 done:
     tn_graph_destroy(graph);
     return status;
@@ -441,10 +450,6 @@ tn_status tn_evaluate_plan(tn_plan *plan, const tn_dataset *dataset,
         status = run_all(&run, error);
     if (status == TN_OK) {
         summarize(&run);
-        if (run.result.not_finite > 0)
-            tn_log(options->reporter, TN_LOG_WARNING,
-                   "%zu of %zu images give outputs that are not finite; they count as wrong",
-                   run.result.not_finite, run.result.images);
         *evaluation = run.result;
         run.result = (tn_evaluation){0};
     }
@@ -507,8 +512,8 @@ tn_status tn_evaluate_open(const tn_model *model, const tn_dataset *dataset, tn_
         input.height = o->input_height > 0 ? o->input_height : o->input_width;
     }
     if (status == TN_OK)
-        status = choose_preprocess(model, dataset, o->preprocess, value, &input, &made.preprocess,
-                                   made.preprocess_source, error);
+        status = choose_for(model, dataset, o->preprocess, value, &input, &made.preprocess,
+                            made.preprocess_source, error);
     if (status != TN_OK)
         goto done;
     /* a free size becomes what the preprocessing gives */
@@ -548,6 +553,22 @@ void tn_evaluate_close(tn_evaluate_network *network)
     *network = (tn_evaluate_network){0};
 }
 
+/* Some images may overflow; a network that does on all of them has no accuracy to speak of. */
+static tn_status check_finite(const tn_evaluation *e, const char *output,
+                              const tn_reporter *reporter, tn_error *error)
+{
+    if (e->not_finite > 0 && e->not_finite == e->images)
+        return tn_fail(error, TN_ERROR_MODEL,
+                       "output %s is not finite on any of %zu images: the network overflows, or "
+                       "its weights are broken",
+                       tn_quote(output), e->images);
+    if (e->not_finite > 0)
+        tn_log(reporter, TN_LOG_WARNING,
+               "output %s is not finite on %zu of %zu images, which count as wrong",
+               tn_quote(output), e->not_finite, e->images);
+    return TN_OK;
+}
+
 tn_status tn_evaluate_model(const tn_model *model, const tn_dataset *dataset, tn_device *device,
                             const tn_evaluate_options *options, tn_evaluation *evaluation,
                             tn_error *error)
@@ -559,12 +580,10 @@ tn_status tn_evaluate_model(const tn_model *model, const tn_dataset *dataset, tn
         return status;
     changed.preprocess = &network.preprocess;
     status = tn_evaluate_plan(network.plan, dataset, &changed, evaluation, error);
-    if (status == TN_OK && evaluation->images > 0 && evaluation->not_finite == evaluation->images) {
-        status = tn_fail(error, TN_ERROR_MODEL,
-                         "output %s is not finite on any of %zu images: the network overflows, or "
-                         "its weights are broken",
-                         tn_quote(tn_plan_logits(network.plan)), evaluation->images);
-        tn_evaluation_done(evaluation);
+    if (status == TN_OK) {
+        status = check_finite(evaluation, tn_plan_logits(network.plan), changed.reporter, error);
+        if (status != TN_OK)
+            tn_evaluation_done(evaluation);
     }
     if (status == TN_OK)
         memcpy(evaluation->preprocess_source, network.preprocess_source, SOURCE_SIZE);

@@ -39,7 +39,17 @@ says "leave out --preprocess"
 run 0 quantize f.onnx -o i.onnx --calibration-data f.npy $few --preprocess cifar10 --val g
 # budgets and activations read them like any other set
 run 0 quantize f.onnx -o k.onnx --calibration-data f.npy $few --activation-bits 8 --form int8-lut
+run 0 compare f.onnx e.onnx --data f.npy --json
+equals .on_a.preprocess "none (none: the data set holds network inputs)"
+# they have no labels, so there is no accuracy to report or to lose
+equals .images 8
+equals .drop_top1 no-.drop_top1
+equals .on_a.top1 no-.on_a.top1
 run 0 compare f.onnx e.onnx --data f.npy
+prints "same class on"
+! grep -q top-1 out || fail "$last: an accuracy without labels"
+run 4 compare f.onnx e.onnx --data f.npy --fail-if-drop 1
+says "without labels"
 
 touch after before; rm hashes; ls >before
 run 2 quantize m.onnx -o n.onnx --calibration-data g --save-synthesized n.npy
