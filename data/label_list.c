@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { FILE_LIMIT = 1 << 30, MAX_CLASSES = 1000000 };
 
@@ -39,11 +40,34 @@ static char *next_column(char **rest, char separator)
 static bool is_header(const char *path)
 {
     static const char *const titles[] = {"path", "file",     "filename", "file_name", "image",
-                                         "name", "image_id", "ImageId",  "id",        "Id"};
+                                         "name", "image_id", "imageid",  "id"};
     for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
-        if (strcmp(path, titles[i]) == 0)
+        if (strcasecmp(path, titles[i]) == 0)
             return true;
     return false;
+}
+
+/* "n03995372 85 1 499 272": a class and the box of what is to be seen. */
+static bool is_box(const char *text)
+{
+    for (int i = 0; i < 4; i++) {
+        char *end;
+        strtol(text, &end, 10);
+        if (end == text || (*end && *end != ' '))
+            return false;
+        text = end;
+    }
+    return true;
+}
+
+/* A CSV's class without boxes and blanks behind it, in place; names may have blanks inside. */
+static void trim_label(char *label)
+{
+    size_t length = strlen(label), first = strcspn(label, " \t");
+    while (length > 0 && (label[length - 1] == ' ' || label[length - 1] == '\t'))
+        label[--length] = 0;
+    if (first < length && is_box(label + first))
+        label[first] = 0;
 }
 
 static tn_status add_line(tn_dataset *dataset, tn_label_list *list, char *line, size_t number,
@@ -55,8 +79,8 @@ static tn_status add_line(tn_dataset *dataset, tn_label_list *list, char *line, 
         path = NULL;
     if (separator == ',' && number == 1 && path && is_header(path))
         return TN_OK;
-    if (separator == ',' && label) /* "n03995372 85 1 499 272": boxes behind the class */
-        label[strcspn(label, " \t")] = 0;
+    if (separator == ',' && label)
+        trim_label(label);
     if (!path || !label || !*label)
         return tn_fail(error, TN_ERROR_DATA, "%s, line %zu: a path and a class are expected%s",
                        tn_quote(list->file), number,
@@ -65,6 +89,7 @@ static tn_status add_line(tn_dataset *dataset, tn_label_list *list, char *line, 
                              "another order than their sorted names)"
                            : "");
     tn_label_row *row = &list->rows[list->count++];
+    row->line = number;
     row->path = tn_arena_strdup(&dataset->arena, path);
     row->label = tn_arena_strdup(&dataset->arena, label);
     if (!row->path || !row->label)
@@ -94,7 +119,8 @@ tn_status tn_label_list_read(tn_dataset *dataset, const char *file, char separat
                          tn_quote(file));
         goto done;
     }
-    char *rest = (char *)text;
+    const bool marked = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0; /* UTF-8 of Excel */
+    char *rest = (char *)text + (marked ? 3 : 0);
     size_t number = 0;
     for (char *line; status == TN_OK && (line = strsep(&rest, "\n"));) {
         number++;
@@ -109,22 +135,49 @@ done:
     return status;
 }
 
-/* Whether all labels are whole numbers; writes them. */
-static bool all_numbers(tn_label_list *list, int32_t *least, int32_t *most)
+/* A whole number; "7.0" is one, for a column with a gap in it is written so. */
+static bool parse_number(const char *text, int32_t *label)
 {
-    *least = INT32_MAX;
-    *most = INT32_MIN;
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (end == text)
+        return false;
+    if (end[0] == '.' && end[1] == '0')
+        end += 1 + strspn(end + 1, "0");
+    *label = value < -1 ? -1 : value > MAX_CLASSES ? MAX_CLASSES : (int32_t)value;
+    return *end == 0;
+}
+
+/* How many labels from the first on are numbers as the first is, or names as it is. */
+static size_t count_alike(const tn_label_list *list, bool *numbers)
+{
+    int32_t label;
+    size_t n = 1;
+    *numbers = parse_number(list->rows[0].label, &label);
+    while (n < list->count && parse_number(list->rows[n].label, &label) == *numbers)
+        n++;
+    return n;
+}
+
+static tn_status take_numbers(tn_label_list *list, tn_error *error)
+{
+    int32_t least = INT32_MAX, most = INT32_MIN;
     for (size_t i = 0; i < list->count; i++) {
-        char *end;
-        long value = strtol(list->rows[i].label, &end, 10);
-        if (*end)
-            return false;
-        int32_t label = value < -1 ? -1 : value > MAX_CLASSES ? MAX_CLASSES : (int32_t)value;
-        list->labels[i] = label;
-        *least = label < *least ? label : *least;
-        *most = label > *most ? label : *most;
+        parse_number(list->rows[i].label, &list->labels[i]);
+        least = list->labels[i] < least ? list->labels[i] : least;
+        most = list->labels[i] > most ? list->labels[i] : most;
     }
-    return list->count > 0;
+    if (least < 0 || most >= MAX_CLASSES)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "%s holds the label %d; classes are numbered from 0 to %d",
+                       tn_quote(list->file), least < 0 ? least : most, MAX_CLASSES - 1);
+    if (least == 1 && list->count > 1 && most > 1)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "the labels of %s run from 1 to %d, but classes are numbered from 0; "
+                       "ILSVRC ids also have another order than the sorted class names",
+                       tn_quote(list->file), most);
+    list->classes = most + 1;
+    return TN_OK;
 }
 
 static int compare_text(const void *a, const void *b)
@@ -169,23 +222,20 @@ static tn_status collect_classes(tn_dataset *dataset, const tn_label_list *list,
 tn_status tn_label_list_resolve(tn_dataset *dataset, tn_label_list *list, const tn_listing *known,
                                 tn_error *error)
 {
-    int32_t least, most;
+    bool numbers;
     tn_listing own = {0};
     if (list->count == 0)
         return tn_fail(error, TN_ERROR_DATA, "the list %s is empty", tn_quote(list->file));
-    if (all_numbers(list, &least, &most)) {
-        if (least < 0 || most >= MAX_CLASSES)
-            return tn_fail(error, TN_ERROR_DATA,
-                           "%s holds the label %d; classes are numbered from 0 to %d",
-                           tn_quote(list->file), least < 0 ? least : most, MAX_CLASSES - 1);
-        if (least == 1 && list->count > 1 && most > 1)
-            return tn_fail(error, TN_ERROR_DATA,
-                           "the labels of %s run from 1 to %d, but classes are numbered from 0; "
-                           "ILSVRC ids also have another order than the sorted class names",
-                           tn_quote(list->file), most);
-        list->classes = most + 1;
-        return TN_OK;
-    }
+    const size_t alike = count_alike(list, &numbers);
+    if (alike == list->count && numbers)
+        return take_numbers(list, error);
+    if (alike < list->count && !known)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "%s, line %zu: the class %s is %s, those before are %s: give all classes as "
+                       "names, or all as numbers from 0",
+                       tn_quote(list->file), list->rows[alike].line,
+                       tn_quote(list->rows[alike].label), numbers ? "a name" : "a number",
+                       numbers ? "numbers" : "names");
     if (!known) {
         tn_status status = collect_classes(dataset, list, &own, error);
         if (status != TN_OK)

@@ -6,6 +6,7 @@
 
 typedef struct tn_label_row {
     const char *path, *label;
+    size_t line; /* of the file, from 1 */
 } tn_label_row;
 
 typedef struct tn_label_list {
@@ -18,13 +19,15 @@ typedef struct tn_label_list {
 } tn_label_list;
 
 /* Reads the first two columns. Separator is ',' (quotes "..." allowed, a header line is skipped) or
- * ' ' (blanks and tabs). DATA for lines of fewer columns, naming them. */
+ * ' ' (blanks and tabs). Boxes behind a class (LOC_val_solution.csv) are left out. DATA for lines
+ * of fewer columns, naming them. */
 tn_status tn_label_list_read(tn_dataset *dataset, const char *file, char separator,
                              tn_label_list *list, tn_error *error) TN_MUST_CHECK;
 
-/* Labels to class numbers: whole numbers from 0 are the classes themselves; names are numbered in
- * sorted order, or by their place in `known` (sorted; NULL: none). DATA for labels out of range,
- * numbers that begin at 1, names that are not known. */
+/* Labels to class numbers: whole numbers from 0 (7, or 7.0 as pandas writes them) are the classes
+ * themselves; names are numbered in sorted order, or by their place in `known` (sorted; NULL:
+ * none). DATA for labels out of range, numbers that begin at 1, numbers among names, names that are
+ * not known. */
 tn_status tn_label_list_resolve(tn_dataset *dataset, tn_label_list *list, const tn_listing *known,
                                 tn_error *error) TN_MUST_CHECK;
 

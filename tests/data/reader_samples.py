@@ -160,6 +160,13 @@ def lists(d):
     refuse("csv of one column", f"{d}/cs:train", 4, "line 1")
     put(f"{d}/cs/train.csv", b"p/v3.png,1\n" + b"\0" * 8)
     refuse("csv with NUL", f"{d}/cs:train", 4, "no text")
+    put(f"{d}/cs/train.csv", b"p/v0.png,great dane\np/v1.png,great white \np/v2.png,type 1\np/v3.png,n1 3 1 4 9 n1 2 2 5 6\n")
+    for i, name in enumerate(("great dane", "great white", "type 1", "n1")):
+        expect("csv of names with blanks", f"{d}/cs:train", i, x[i], (0, 1, 3, 2)[i], name)
+    put(f"{d}/cs/train.csv", b"\xef\xbb\xbfImage,Label\np/v0.png,10.0\np/v1.png,2.0\n")
+    expect("csv of floats behind a BOM", f"{d}/cs:train", 0, x[0], 10, "10", "2 images, 11 classes")
+    put(f"{d}/cs/train.csv", b"path,label\np/v0.png,0\n\np/v1.png,unknown\n")
+    refuse("csv of numbers and a name", f"{d}/cs:train", 4, "line 4", "'unknown' is a name")
     os.mkfifo(f"{d}/cs/fifo.png")
     put(f"{d}/cs/train.csv", b"fifo.png,0\n")
     refuse("csv naming a FIFO", f"{d}/cs:train", 6, "no regular file")
