@@ -1,4 +1,4 @@
-#include "api/boundary.h"
+#include "api/images.h"
 
 #include "data/contact_sheet.h"
 #include "data/glyphs.h"
@@ -50,7 +50,7 @@ tn_status tn_data_file(const char *data, const tn_data_request *given, const tn_
     tn_status status =
         request->sheet ? tn_output_check(request->sheet, &data, 1, &out, error) : TN_OK;
     if (status == TN_OK)
-        status = tn_dataset_open(data, TN_SPLIT_TRAIN, &options, &dataset, error);
+        status = tn_image_dataset_open(data, TN_SPLIT_TRAIN, &options, reporter, &dataset, error);
     if (status == TN_OK)
         status = tn_survey_take(dataset, reporter, &survey, error);
     if (status == TN_OK && request->sheet)

@@ -77,6 +77,17 @@ static void warn_of_training_mode(const tn_model *model, const tn_reporter *repo
     }
 }
 
+tn_status tn_image_dataset_open(const char *data, tn_split split, const tn_dataset_options *options,
+                                const tn_reporter *reporter, tn_dataset **dataset, tn_error *error)
+{
+    tn_status status = tn_dataset_open(data, split, options, dataset, error);
+    if (status == TN_OK && tn_dataset_unread(*dataset) > 0)
+        tn_log(reporter, TN_LOG_WARNING,
+               "%s: pictures left out, for only JPEG and PNG are read: %zu; convert them",
+               tn_quote(data), tn_dataset_unread(*dataset));
+    return status;
+}
+
 tn_status tn_image_source_open(const char *data, tn_split split, bool allow_unlabelled,
                                const tn_model *model, const tn_image_options *options,
                                const tn_reporter *reporter, tn_image_source *source,
@@ -87,7 +98,7 @@ tn_status tn_image_source_open(const char *data, tn_split split, bool allow_unla
     memset(source, 0, sizeof *source);
     tn_status status = tn_image_precision(options->precision, &precision, error);
     if (status == TN_OK)
-        status = tn_dataset_open(data, split, &dataset, &source->dataset, error);
+        status = tn_image_dataset_open(data, split, &dataset, reporter, &source->dataset, error);
     if (status == TN_OK)
         status = resolve_preprocess(model, options, source, error);
     if (status == TN_OK)

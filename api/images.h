@@ -25,6 +25,11 @@ tn_status tn_image_device(const char *name, tn_device **device, tn_error *error)
 tn_status tn_image_precision(const char *name, tn_precision *precision,
                              tn_error *error) TN_MUST_CHECK;
 
+/* tn_dataset_open with a warning of pictures in formats that are not read. */
+tn_status tn_image_dataset_open(const char *data, tn_split split, const tn_dataset_options *options,
+                                const tn_reporter *reporter, tn_dataset **dataset,
+                                tn_error *error) TN_MUST_CHECK;
+
 /* Warns through the reporter when the preprocessing does not seem to fit; an error only where the
  * look itself fails. */
 tn_status tn_image_preflight(const tn_model *model, const tn_image_source *source,

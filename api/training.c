@@ -48,7 +48,7 @@ static tn_status open_val(job *j, tn_error *error)
 {
     const tn_train_request *request = j->request;
     if (request->val)
-        return tn_dataset_open(request->val, TN_SPLIT_VAL, NULL, &j->val, error);
+        return tn_image_dataset_open(request->val, TN_SPLIT_VAL, NULL, j->reporter, &j->val, error);
     const char *colon = strrchr(request->data, ':');
     char spec[4200];
     tn_error absent = {.code = TN_OK};
@@ -59,7 +59,8 @@ static tn_status open_val(job *j, tn_error *error)
     if (tn_dataset_part(j->source.dataset) == TN_SPLIT_VAL)
         snprintf(absent.message, sizeof absent.message, "%s holds it alone, and is trained on",
                  tn_quote(request->data));
-    else if (tn_dataset_open(spec, TN_SPLIT_VAL, NULL, &j->val, &absent) == TN_OK)
+    else if (tn_image_dataset_open(spec, TN_SPLIT_VAL, NULL, j->reporter, &j->val, &absent) ==
+             TN_OK)
         return TN_OK;
     tn_log(j->reporter, TN_LOG_WARNING,
            "no validation part (%s): the accuracy will not be known; give --val DATA",

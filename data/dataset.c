@@ -97,16 +97,29 @@ size_t tn_path_count_fitting(const char *folder, bool (*fits)(const char *name),
     return n;
 }
 
-bool tn_path_is_image(const char *name)
+/* Whether the name ends in one of the NULL-ended `endings`, in either case. */
+static bool ends_in(const char *name, const char *const *endings)
 {
-    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".jfif"};
     size_t length = strlen(name);
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        size_t n = strlen(endings[i]);
-        if (length > n && strcasecmp(name + length - n, endings[i]) == 0)
+    for (; *endings; endings++) {
+        size_t n = strlen(*endings);
+        if (length > n && strcasecmp(name + length - n, *endings) == 0)
             return true;
     }
     return false;
+}
+
+bool tn_path_is_image(const char *name)
+{
+    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".jfif", NULL};
+    return ends_in(name, endings);
+}
+
+bool tn_path_is_unread_image(const char *name)
+{
+    static const char *const endings[] = {".bmp",  ".webp", ".gif", ".tif",
+                                          ".tiff", ".ppm",  ".pgm", NULL};
+    return ends_in(name, endings);
 }
 
 char *tn_path_join(tn_arena *arena, const char *folder, const char *name)
@@ -299,6 +312,14 @@ static tn_status check_opened(const tn_dataset *dataset, const tn_location *wher
     return TN_OK;
 }
 
+static void describe_unread(tn_dataset *dataset)
+{
+    size_t n = strlen(dataset->description);
+    if (dataset->unread > 0)
+        snprintf(dataset->description + n, sizeof dataset->description - n,
+                 "; %zu pictures in formats that are not read", dataset->unread);
+}
+
 tn_status tn_dataset_open(const char *spec, tn_split split, const tn_dataset_options *options,
                           tn_dataset **dataset, tn_error *error)
 {
@@ -326,6 +347,7 @@ tn_status tn_dataset_open(const char *spec, tn_split split, const tn_dataset_opt
     if (status == TN_OK && opened->labels)
         tn_dataset_hash_add(opened, opened->labels, opened->count * sizeof *opened->labels);
     if (status == TN_OK) {
+        describe_unread(opened);
         *dataset = opened;
         opened = NULL;
     }
@@ -342,6 +364,11 @@ void tn_dataset_close(tn_dataset *dataset)
         dataset->reader->close(dataset);
     tn_arena_done(&dataset->arena);
     tn_free(dataset);
+}
+
+size_t tn_dataset_unread(const tn_dataset *dataset)
+{
+    return dataset->unread;
 }
 
 tn_split tn_dataset_part(const tn_dataset *dataset)

@@ -41,6 +41,8 @@ int32_t tn_dataset_label(const tn_dataset *dataset, size_t index); /* or TN_NO_L
 /* "CIFAR-10 binary, validation part: 1017 images of 32x32, 10 classes" */
 const char *tn_dataset_description(const tn_dataset *dataset);
 const char *tn_dataset_reader_id(const tn_dataset *dataset);
+/* How many pictures were left out for their format (.bmp, .webp and so on). */
+size_t tn_dataset_unread(const tn_dataset *dataset);
 /* Which part was opened, whatever was meant. */
 tn_split tn_dataset_part(const tn_dataset *dataset);
 /* Where each sample comes from, for messages: "test_batch.bin#17", "n01443537/images/x.JPEG". */

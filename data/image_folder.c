@@ -45,9 +45,11 @@ static tn_status open_flat(tn_dataset *dataset, const tn_location *where, const 
                        tn_quote(root), pictures);
     tn_listing listing;
     tn_status status = tn_listing_read(&dataset->arena, root, &listing, error);
-    for (size_t i = 0; status == TN_OK && i < listing.count; i++)
+    for (size_t i = 0; status == TN_OK && i < listing.count; i++) {
+        dataset->unread += tn_path_is_unread_image(listing.names[i]);
         if (tn_path_is_image(listing.names[i]))
             status = tn_picture_files_add(dataset, listing.names[i], TN_NO_LABEL, error);
+    }
     snprintf(dataset->description, sizeof dataset->description,
              "flat folder without labels: %zu images", dataset->count);
     return status;

@@ -52,8 +52,10 @@ static tn_status walk(tn_dataset *dataset, const char *relative, int32_t label, 
     tn_status status = tn_listing_read(arena, folder, &listing, error);
     for (size_t i = 0; status == TN_OK && i < listing.count; i++) {
         bool image = tn_path_is_image(listing.names[i]);
-        if (!image && !listing.is_folder[i])
+        if (!image && !listing.is_folder[i]) {
+            dataset->unread += tn_path_is_unread_image(listing.names[i]);
             continue;
+        }
         const char *path = tn_path_join(arena, relative, listing.names[i]);
         if (!path)
             return tn_fail(error, TN_ERROR_LIMIT, "out of memory for file names");

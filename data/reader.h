@@ -36,6 +36,7 @@ struct tn_dataset {
     int32_t *labels;          /* NULL: unlabelled */
     tn_sample_shape shape;
     char description[256];
+    size_t unread; /* pictures left out for their format */
     uint64_t hash;
     void *store; /* the reader's own */
     tn_arena arena;
@@ -74,6 +75,9 @@ size_t tn_path_count_fitting(const char *folder, bool (*fits)(const char *name),
 
 /* True for names that end in .jpg .jpeg .png, in either case. */
 bool tn_path_is_image(const char *name);
+
+/* True for names of pictures in formats that are not read: .bmp, .webp and so on. */
+bool tn_path_is_unread_image(const char *name);
 
 /* The entries of a folder, sorted by bytes; hidden ones left out. */
 typedef struct tn_listing {

@@ -25,6 +25,11 @@ run 0 data d --show 9 -o "sheet of nine.png"
 [ "$(head -c 4 "sheet of nine.png" | tail -c 3)" = PNG ] || fail "no PNG"
 run 2 data d --show 9 -o "sheet of nine.png"
 run 0 data d --show 9 -o "sheet of nine.png" -f
+mkdir -p formats/a
+cp "sheet of nine.png" formats/a/0.png
+touch formats/a/1.bmp
+run 0 data formats
+says "pictures left out.*: 1; convert"
 mkdir empty
 run 4 data empty
 run 6 data nowhere

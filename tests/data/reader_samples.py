@@ -98,6 +98,9 @@ def folders(d):
     expect("folder train nested", f"{d}/a:train", 3, x[3], 2, "c")
     expect("folder val", f"{d}/a:val", 1, x[6], 0, "a", "validation part: 4 images")
     expect("folder bare", f"{d}/a/train", 1, x[2], 1, "b")
+    for name in ("1.bmp", "x/2.WEBP", "3.txt"):
+        put(f"{d}/a/val/a/{name}", b"")
+    expect("folder with other formats", f"{d}/a:val", 1, x[6], 0, "a", "; 2 pictures in formats that are not read")
     put(f"{d}/a/val/zz/1.png", png(x[0]))
     refuse("folder with an unknown class", f"{d}/a:val", 4, "zz", "training part")
     for i in range(3):
