@@ -1,7 +1,7 @@
-/* WebDataset: tar files whose neighbouring members "KEY.jpg" and "KEY.cls" make a sample. Pictures
- * are read in place; nothing is ever extracted. Links, devices and the like are counted and left
- * alone. DATA is a .tar or a folder of them (named *train* and *val* where both parts are there).
- */
+/* WebDataset: tar files whose neighbouring members "KEY.jpg" and "KEY.cls" make a sample; a key
+ * ends at the first dot of its name. Pictures are read in place; nothing is ever extracted. Links,
+ * devices and the like are counted and left alone. DATA is a .tar or a folder of them (named
+ * *train* and *val* where both parts are there). */
 #include "data/reader.h"
 
 #include <stdio.h>
@@ -23,6 +23,7 @@ typedef struct tar_shards {
     size_t n_files;
     tar_sample *sample; /* heap */
     size_t room, ignored;
+    const char *dotted; /* a picture with further dots behind its key, or NULL */
 } tar_shards;
 
 typedef struct tar_member {
@@ -223,7 +224,16 @@ static tn_status take_member(tar_scan *scan, const tn_source *file, const tar_me
         scan->key[length] = 0;
         scan->has_label = false;
     }
-    if (tn_path_is_image(member->name)) {
+    const bool picture = tn_path_is_image(base);
+    if (picture && strchr(dot + 1, '.')) { /* KEY.seg.png is a mask or the like */
+        if (!shards->dotted)
+            shards->dotted = tn_arena_strdup(&scan->dataset->arena, member->name);
+    } else if (picture && scan->has_image) {
+        return tn_fail(error, TN_ERROR_DATA,
+                       "%s: %s is a second picture of its sample; one KEY.jpg or KEY.png each is "
+                       "expected (masks and the like are KEY.NAME.png)",
+                       tn_quote(file->path), tn_quote(member->name));
+    } else if (picture) {
         scan->has_image = true;
         scan->image_offset = member->offset;
         scan->image_bytes = member->bytes;
@@ -320,6 +330,11 @@ static tn_status finish(tn_dataset *dataset, const tn_location *where, tn_error 
 {
     tar_shards *shards = dataset->store;
     size_t labelled = 0;
+    if (dataset->count == 0 && shards->dotted)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "%s holds no picture KEY.jpg or KEY.png, for a key ends at the first dot: "
+                       "rename those like %s",
+                       tn_quote(where->path), tn_quote(shards->dotted));
     for (size_t i = 0; i < dataset->count; i++)
         labelled += shards->sample[i].label >= 0;
     if (labelled < dataset->count && !where->allow_unlabelled)

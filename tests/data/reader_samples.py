@@ -346,6 +346,19 @@ def tars(d):
         expect(f"tar {form} val", f"{d}/wds{form}:val", 0, x[5], 1)
         expect(f"tar {form} file", f"{d}/wds{form}/train-0.tar", 2, x[2], 2)
     expect("tar with links", f"{d}/wds{tarfile.GNU_FORMAT}", 3, x[3], 3, None, "4 links, devices")
+    with tarfile.open(f"{d}/masks.tar", "w") as t:
+        for name, body in (("0.jpg", png(x[0])), ("0.seg.png", png(x[1])), ("0.cls", b"1")):
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            t.addfile(info, io.BytesIO(body))
+    expect("tar with masks", f"{d}/masks.tar", 0, x[0], 1)
+    with tarfile.open(f"{d}/twice.tar", "w") as t:
+        for name in ("0.png", "0.jpg"):
+            t.addfile(tarfile.TarInfo(name))
+    refuse("tar with two pictures of a key", f"{d}/twice.tar", 4, "'0.jpg' is a second picture")
+    with tarfile.open(f"{d}/dots.tar", "w") as t:
+        t.addfile(tarfile.TarInfo("0.a.png"))
+    refuse("tar with dots in all names", f"{d}/dots.tar", 4, "first dot", "'0.a.png'")
     refuse("tar without part", f"{d}/wds0/train-0.tar:train", 4, "has no parts")
     shard(f"{d}/both/trainval.tar", [0, 1], tarfile.USTAR_FORMAT)
     refuse("tar for training alone", f"{d}/both:val", 4, "no validation part")
