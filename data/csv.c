@@ -26,9 +26,10 @@ static bool match(const tn_location *where)
 }
 
 /* The list of the part, else labels.csv, else the other part's. labels.csv beside a list of the
- * validation part is for training. */
+ * validation part is for training. *training becomes the list of the training part where another
+ * one is chosen, or NULL. */
 static tn_status choose_list(tn_dataset *dataset, const tn_location *where, const char **name,
-                             tn_error *error)
+                             const char **training, tn_error *error)
 {
     const char *val = tn_path_first_file(where->path, val_files);
     const char *whole = tn_path_first_file(where->path, whole_files);
@@ -41,6 +42,7 @@ static tn_status choose_list(tn_dataset *dataset, const tn_location *where, cons
     const tn_split other = where->split == TN_SPLIT_TRAIN ? TN_SPLIT_VAL : TN_SPLIT_TRAIN;
     dataset->part = lists[where->split] ? where->split : whole ? TN_SPLIT_NONE : other;
     *name = lists[dataset->part];
+    *training = dataset->part == TN_SPLIT_VAL ? train : NULL;
     if (where->split_asked && dataset->part == other)
         return tn_fail(error, TN_ERROR_DATA, "%s has no %s (a file %s)", tn_quote(where->path),
                        tn_split_phrase(where->split),
@@ -48,18 +50,42 @@ static tn_status choose_list(tn_dataset *dataset, const tn_location *where, cons
     return TN_OK;
 }
 
+/* Class numbers as the training part has them: a part may lack some of its classes. */
+static tn_status resolve_beside(tn_dataset *dataset, const char *training, tn_label_list *list,
+                                tn_error *error)
+{
+    tn_label_list train;
+    tn_status status = tn_label_list_read(dataset, training, ',', &train, error);
+    if (status == TN_OK)
+        status = tn_label_list_resolve(dataset, &train, NULL, error);
+    if (status != TN_OK)
+        return status;
+    const tn_listing known = {train.class_names, NULL, (size_t)train.classes};
+    status = tn_label_list_resolve(dataset, list, train.class_names ? &known : NULL, error);
+    if (status == TN_OK && !list->class_names != !train.class_names)
+        return tn_fail(error, TN_ERROR_DATA,
+                       "the classes of %s are %s, those of %s are %s: write both alike",
+                       tn_quote(list->file), list->class_names ? "names" : "numbers",
+                       tn_quote(training), train.class_names ? "names" : "numbers");
+    if (status == TN_OK && list->classes < train.classes)
+        list->classes = train.classes;
+    return status;
+}
+
 static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_error *error)
 {
     tn_label_list list;
     tn_arena *arena = &dataset->arena;
-    const char *root = where->path, *file = where->path;
+    const char *root = where->path, *file = where->path, *training = NULL;
     tn_status status = TN_OK;
     if (where->is_folder) {
         const char *name = NULL;
-        status = choose_list(dataset, where, &name, error);
+        status = choose_list(dataset, where, &name, &training, error);
         if (status != TN_OK)
             return status;
         file = tn_path_join(arena, where->path, name ? name : "");
+        if (training && !(training = tn_path_join(arena, where->path, training)))
+            file = NULL;
     } else {
         const char *slash = strrchr(where->path, '/');
         root =
@@ -69,7 +95,8 @@ static tn_status open_csv(tn_dataset *dataset, const tn_location *where, tn_erro
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     status = tn_label_list_read(dataset, file, ',', &list, error);
     if (status == TN_OK)
-        status = tn_label_list_resolve(dataset, &list, NULL, error);
+        status = training ? resolve_beside(dataset, training, &list, error)
+                          : tn_label_list_resolve(dataset, &list, NULL, error);
     if (status == TN_OK)
         status = tn_picture_files_begin(dataset, root, error);
     if (status == TN_OK)

@@ -207,6 +207,17 @@ done:
     return status;
 }
 
+void tn_listing_keep_folders(tn_listing *listing)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < listing->count; i++)
+        if (listing->is_folder[i]) {
+            listing->names[kept] = listing->names[i];
+            listing->is_folder[kept++] = true;
+        }
+    listing->count = kept;
+}
+
 tn_status tn_image_read_file(const char *path, const char *name, tn_image *image, tn_error *error)
 {
     unsigned char *bytes = NULL;

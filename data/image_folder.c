@@ -21,15 +21,10 @@ static tn_status list_classes(tn_dataset *dataset, const char *folder, tn_listin
     tn_status status = tn_listing_read(&dataset->arena, folder, classes, error);
     if (status != TN_OK)
         return status;
-    size_t kept = 0;
     *pictures = 0;
-    for (size_t i = 0; i < classes->count; i++) {
-        if (classes->is_folder[i])
-            classes->names[kept++] = classes->names[i];
-        else
-            *pictures += tn_path_is_image(classes->names[i]);
-    }
-    classes->count = kept;
+    for (size_t i = 0; i < classes->count; i++)
+        *pictures += tn_path_is_image(classes->names[i]);
+    tn_listing_keep_folders(classes);
     return TN_OK;
 }
 

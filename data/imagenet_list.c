@@ -71,6 +71,7 @@ static tn_status open_list(tn_dataset *dataset, const tn_location *where, tn_err
     tn_status status = tn_label_list_read(dataset, file, csv ? ',' : ' ', &list, error);
     if (status == TN_OK && tn_path_is_folder(train))
         status = tn_listing_read(arena, train, &known, error);
+    tn_listing_keep_folders(&known);
     if (status == TN_OK)
         status = tn_label_list_resolve(dataset, &list, known.count ? &known : NULL, error);
     if (status == TN_OK)

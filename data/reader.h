@@ -87,6 +87,8 @@ typedef struct tn_listing {
 } tn_listing;
 tn_status tn_listing_read(tn_arena *arena, const char *folder, tn_listing *listing,
                           tn_error *error) TN_MUST_CHECK;
+/* Leaves the folders: what else lies beside class folders is no class. */
+void tn_listing_keep_folders(tn_listing *listing);
 
 /* Reads a picture file and decodes it; DATA errors name `name`. */
 tn_status tn_image_read_file(const char *path, const char *name, tn_image *image,

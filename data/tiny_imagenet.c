@@ -34,9 +34,14 @@ static tn_status read_classes(tn_dataset *dataset, const char *root, tn_listing 
     if (!file || !train)
         return tn_fail(error, TN_ERROR_LIMIT, "out of memory for a data set");
     classes->count = 0;
-    if (!tn_path_is_file(file))
-        return tn_path_is_folder(train) ? tn_listing_read(arena, train, classes, error) : TN_OK;
-    tn_status status = tn_source_read_all(file, 1 << 20, &text, &size, error);
+    tn_status status = TN_OK;
+    if (!tn_path_is_file(file)) {
+        if (tn_path_is_folder(train))
+            status = tn_listing_read(arena, train, classes, error);
+        tn_listing_keep_folders(classes);
+        return status;
+    }
+    status = tn_source_read_all(file, 1 << 20, &text, &size, error);
     if (status != TN_OK)
         return status;
     const char **names = tn_arena_array(arena, size / 2 + 1, sizeof *names);
