@@ -15,18 +15,20 @@ typedef struct pair_names {
 } pair_names;
 
 /* What the arrays are called, part by part; the last ones are for sets of one part. */
-static const pair_names parts[2][6] = {
+static const pair_names parts[2][7] = {
     {{"x_train", "y_train"},
      {"X_train", "y_train"},
      {"train_images", "train_labels"},
      {"images_train", "labels_train"},
      {"train_x", "train_y"},
      {NULL, NULL}},
-    {{"x_test", "y_test"},
-     {"X_test", "y_test"},
+    /* the test part last, where there are three: accuracies choose between networks */
+    {{"x_val", "y_val"},
+     {"X_val", "y_val"},
      {"val_images", "val_labels"},
+     {"x_test", "y_test"},
+     {"X_test", "y_test"},
      {"test_images", "test_labels"},
-     {"x_val", "y_val"},
      {NULL, NULL}},
 };
 static const pair_names whole[] = {{"images", "labels"}, {"x", "y"},         {"X", "y"},

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -223,6 +224,8 @@ def numpy_pairs(d):
     expect("npz val", f"{d}/a.npz:val", 0, x[4], 3, None, "validation part")
     expect("npz packed NCHW", f"{d}/b.npz", 2, x[2], 1, None, "one part")
     refuse("npz without part", f"{d}/b.npz:val", 4, "validation part")
+    np.savez(f"{d}/three.npz", x_train=x, y_train=y, x_test=x, y_test=y, X_val=x[::-1], y_val=y[::-1])
+    expect("npz of three parts", f"{d}/three.npz:val", 0, x[4], 3, None, "X_val and y_val")
     f = rng.standard_normal((5, 2, 6, 7)).astype(np.float32)
     np.save(f"{d}/np/images.npy", f[:, :1])
     np.save(f"{d}/np/labels.npy", y.astype(np.int16))
