@@ -33,9 +33,12 @@ static tn_status resolve_preprocess(const tn_model *model, const tn_image_option
 {
     const struct {
         const char *key, *value;
-    } settings[] = {{"resize", options->resize}, {"crop", options->crop},
-                    {"scale", options->scale},   {"mean", options->mean},
-                    {"std", options->std},       {"channel-order", options->channel_order}};
+    } settings[] = {{"resize", options->resize},
+                    {"crop", options->crop},
+                    {"mean", options->mean},
+                    {"std", options->std},
+                    {"scale", options->scale}, /* behind those that guess it */
+                    {"channel-order", options->channel_order}};
     const size_t n = sizeof settings / sizeof settings[0];
     tn_status status = TN_OK;
     source->asked = options->preprocess != NULL;

@@ -147,8 +147,8 @@ static bool set_mean(tn_preprocess *preprocess, const char *text, bool deviation
     for (int c = 0; c < 3; c++) {
         if (deviation && three[c] <= 0.0f)
             return false;
-        if (three[c] > 1.0f && preprocess->scale != 1.0f && !deviation)
-            preprocess->scale = 1.0f; /* a mean above 1 speaks of pixels 0..255 */
+        if (three[c] > 1.0f)
+            preprocess->scale = 1.0f; /* figures above 1 speak of pixels 0..255 */
     }
     memcpy(deviation ? preprocess->deviation : preprocess->mean, three, sizeof three);
     return true;
@@ -305,9 +305,12 @@ void tn_preprocess_output_size(const tn_preprocess *preprocess, int width, int h
     }
 }
 
-/* torchvision's CenterCrop: (size - crop) / 2 rounded half to even. */
+/* torchvision's CenterCrop: (size - crop) / 2 rounded half to even; what is too small gets the
+ * odd pixel of its border on the right and below. */
 static int centre(int size, int crop)
 {
+    if (crop > size)
+        return -((crop - size) / 2);
     return (int)lrint((size - crop) / 2.0);
 }
 

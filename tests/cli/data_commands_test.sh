@@ -66,7 +66,7 @@ says "--warmup-epochs 30"
 # a setting changes what the network sees
 run 0 evaluate m.onnx --data d --json --no-preflight
 loss=$(value .loss)
-for setting in "--channel-order bgr" "--mean 0,0,0" "--std 1,1,1" "--preprocess none"; do
+for setting in "--channel-order bgr" "--mean 0,0,0" "--std 1,1,1" "--std 255 --scale 1/255" "--preprocess none"; do
     run 0 evaluate m.onnx --data d --json --no-preflight $setting
     [ "$(value .loss)" != "$loss" ] || fail "$setting changes nothing"
 done

@@ -88,6 +88,9 @@ static void settings(void **state)
     assert_string_equal(p.preset, "custom");
     assert_int_equal(tn_preprocess_set(&p, "mean", "123.68,116.78,103.94", NULL), TN_OK);
     assert_true(p.scale == 1.0f);
+    assert_int_equal(tn_preprocess_set(&p, "scale", "1/255", NULL), TN_OK);
+    assert_int_equal(tn_preprocess_set(&p, "std", "255", NULL), TN_OK);
+    assert_true(p.scale == 1.0f);
     static const char *const wrong[][2] = {{"resize", "0"},   {"resize", "20000"},
                                            {"resize", "12a"}, {"crop", "x5"},
                                            {"crop", "5x"},    {"crop", "-4"},
@@ -125,6 +128,28 @@ static void fits_networks(void **state)
     assert_int_equal(tn_preprocess_set(&p, "crop", "200", NULL), TN_OK);
     assert_int_equal(tn_preprocess_fit(&p, 3, 224, 224, NULL), TN_ERROR_DATA);
     assert_int_equal(tn_preprocess_fit(&p, 4, 200, 200, NULL), TN_ERROR_DATA);
+}
+
+/* torchvision pads (crop - size) / 2, rounded down, on the left. */
+static void small_pictures_are_padded(void **state)
+{
+    (void)state;
+    static const int cases[][3] = {{1, 2, 0}, {1, 4, 1}, {2, 3, 0}, {2, 7, 2}, {3, 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int size = cases[i][0], crop = cases[i][1], left = cases[i][2];
+        tn_preprocess p = preset("none");
+        tn_image image = {0}, scratch = {0}, made = {0};
+        p.crop_width = p.crop_height = crop;
+        assert_int_equal(tn_image_reserve(&image, size, size, 3, NULL), TN_OK);
+        memset(image.pixels, 9, (size_t)(3 * size * size));
+        assert_int_equal(tn_preprocess_geometry(&p, &image, &scratch, &made, NULL), TN_OK);
+        for (int at = 0; at < crop; at++)
+            assert_int_equal(made.pixels[3 * (crop * left + at)],
+                             at >= left && at < left + size ? 9 : 0);
+        tn_image_done(&image);
+        tn_image_done(&scratch);
+        tn_image_done(&made);
+    }
 }
 
 /* Both layouts and channel orders of one 2x1 picture, by hand. */
@@ -208,6 +233,7 @@ int main(void)
         cmocka_unit_test(broken_json_is_refused),
         cmocka_unit_test(settings),
         cmocka_unit_test(fits_networks),
+        cmocka_unit_test(small_pictures_are_padded),
         cmocka_unit_test(values_in_both_layouts),
         cmocka_unit_test(glyphs_are_deterministic),
         cmocka_unit_test(glyphs_are_written),
