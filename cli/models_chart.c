@@ -142,7 +142,8 @@ static void draw(FILE *out, const json_t *comparisons, const char *title, size_o
 
 void cli_models_chart(FILE *out, const json_t *comparisons)
 {
-    if (!json_object_get(json_array_get(comparisons, 0), "on_a"))
+    const json_t *on = json_object_get(json_array_get(comparisons, 0), "on_a");
+    if (!isfinite(cli_figure_share(on, "top1"))) /* no data, or none with labels */
         return;
     fputs("<h2>Accuracy against size</h2>\n<p>Lines: 95 % intervals. Sizes grow by factors.</p>\n"
           "<div class='charts'>\n",

@@ -94,7 +94,7 @@ run 2 finetune m.onnx -o g.onnx --data d --save-every soon
 # what is trained on is not judged on as well
 mkdir alone
 cp d/test_batch.bin alone
-run 0 finetune m.onnx -o alone.onnx --data alone --scheme float --epochs 1
+run 0 finetune m.onnx -o alone.onnx --data alone --scheme float --epochs 1 --batch-size 32
 says "no validation part .*trained on.*give --val"
 run 0 evaluate m.onnx --data alone --no-preflight
 run 2 finetune m.onnx -o g.onnx --data d --schedule nosuch
