@@ -46,11 +46,10 @@ static bool is_type(const tn_node *node, const char *type)
     return node && !node->folded && !strcmp(node->type, type);
 }
 
-/* An fp32 constant that this one use alone reads. */
+/* In fp32: what is scaled is written back as such. */
 static bool is_own(const tn_value *value)
 {
-    return value && value->constant && value->constant->dtype == TN_FLOAT && value->n_users == 1 &&
-           !value->is_output;
+    return tn_value_is_own(value) && value->constant->dtype == TN_FLOAT;
 }
 
 static bool is_own_conv(const tn_node *node)

@@ -64,16 +64,17 @@ static tn_status find_shift(block_learner *learner, learned_layer *layer, const 
                             tn_error *error)
 {
     tn_params *params = learner->network->params;
-    tn_chain chain;
+    tn_chain chain, whole;
     int64_t rows = layer->layer->rows;
     layer->shifted = layer->source = SIZE_MAX;
     if (!learner->options->corrections)
         return TN_OK;
     tn_chain_find(node, rows, &chain);
+    tn_chain_find(layer->layer->node, rows, &whole); /* sees what other blocks read as well */
+    if (chain.bn ? !whole.bn : !whole.bias_is_own)
+        return TN_OK;
     const tn_value *shifted = chain.bn ? chain.bn->inputs[3] : chain.bias;
     const tn_value *source = chain.bn ? chain.bn->inputs[2] : chain.bias;
-    if (!shifted)
-        return TN_OK;
     size_t at = tn_params_find(params, shifted->name), from = tn_params_find(params, source->name);
     if (at == SIZE_MAX || from == SIZE_MAX || tn_params_at(params, at)->count != rows ||
         tn_params_at(params, from)->count != rows)

@@ -19,6 +19,19 @@ static bool constant_channels(const tn_value *value, int64_t channels)
     return value && value->constant && tn_tensor_count(value->constant) == channels;
 }
 
+bool tn_bn_is_own(const tn_node *bn)
+{
+    for (size_t i = 1; i < 5; i++)
+        if (i >= bn->n_inputs || !tn_value_is_own(bn->inputs[i]))
+            return false;
+    return true;
+}
+
+static bool is_bn_of(const tn_node *node, const tn_value *value)
+{
+    return is(node, "BatchNormalization") && node->inputs[0] == value && tn_bn_is_own(node);
+}
+
 static bool leads_to_bn(const tn_value *value, int depth)
 {
     static const char *const KEEP[] = {"Concat", "AveragePool", "GlobalAveragePool", "Identity",
@@ -27,7 +40,7 @@ static bool leads_to_bn(const tn_value *value, int depth)
         return false;
     for (size_t i = 0; i < value->n_users; i++) {
         const tn_node *user = value->users[i];
-        if (is(user, "BatchNormalization") && user->inputs[0] == value)
+        if (is_bn_of(user, value))
             continue;
         bool keeps = false;
         for (size_t k = 0; k < sizeof KEEP / sizeof KEEP[0]; k++)
@@ -63,7 +76,8 @@ void tn_chain_find(const tn_node *node, int64_t channels, tn_chain *chain)
         }
     }
     chain->bn_later = leads_to_bn(chain->output, 0);
-    if (user && is(user, "BatchNormalization") && user->inputs[0] == chain->output) {
+    chain->bias_is_own = tn_value_is_own(chain->bias);
+    if (user && is_bn_of(user, chain->output)) {
         chain->bn = user;
         user = only_user(user->outputs[0]);
     }

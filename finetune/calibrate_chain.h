@@ -8,7 +8,9 @@
 typedef struct tn_chain {
     const tn_value *output; /* of the layer, behind its bias */
     const tn_value *bias;   /* constant [channels] added to it; NULL */
-    const tn_node *bn;      /* BatchNormalization that alone reads it; NULL */
+    bool bias_is_own;       /* nothing else reads it: it can take up a constant */
+    const tn_node *bn;      /* BatchNormalization, with parameters of its own, that alone reads it;
+                               NULL */
     const tn_value *other;  /* second operand of the Add behind; NULL */
     bool relu;              /* Relu or Clip from 0 behind all that, alone */
     bool bn_later;          /* all ways from the output lead to a BN through operators that keep
@@ -17,5 +19,8 @@ typedef struct tn_chain {
 
 /* Of a Conv, Gemm or MatMul node with `channels` outputs. */
 void tn_chain_find(const tn_node *node, int64_t channels, tn_chain *chain);
+
+/* Whether a BatchNormalization shares none of its parameters: exporters merge equal ones. */
+bool tn_bn_is_own(const tn_node *bn);
 
 #endif

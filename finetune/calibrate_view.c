@@ -230,7 +230,7 @@ tn_status tn_layer_look(const tn_walk *walk, const tn_layer *layer, size_t step,
     view->offset = work->offset;
     view->relu = work->chain.relu;
     bool later = work->chain.bn_later && !walk->options->independent;
-    bool absorbs = work->chain.bn || work->chain.bias || later;
+    bool absorbs = work->chain.bn || work->chain.bias_is_own || later;
     view->centered = absorbs && walk->bn != TN_CALIBRATE_BN_KEEP;
     find_other(walk, step, work);
     if (work->chain.bn)
@@ -266,7 +266,7 @@ tn_status tn_layer_absorb(const tn_walk *walk, tn_layer_work *work, tn_qweight *
     if (chain->bn)
         return tn_bn_absorb(walk->params, chain->bn, channels, own_scales ? NULL : fit->slope,
                             fit->shift, work->bias_inside ? work->bias : NULL, error);
-    if (!chain->bias)
+    if (!chain->bias_is_own)
         return TN_OK; /* a BN further on takes it */
     size_t at = tn_params_find(walk->params, chain->bias->name);
     for (int64_t o = 0; o < channels; o++)

@@ -269,6 +269,8 @@ static bool wants_correction(const tn_walk *walk, size_t step)
         return false;
     if (at.node->inputs[0]->rank > 2 && !input.channels_last)
         return false; /* over something that came from no convolution: left alone */
+    if (!tn_bn_is_own(at.node))
+        return false;
     return walk->bn != TN_CALIBRATE_BN_AFFINE || !is_fitted_bn(walk, at.node);
 }
 

@@ -59,6 +59,11 @@ bool tn_input_channels_last(int rank, const int64_t *dims)
     return rank == 4 && !is_channels(dims[1]) && is_channels(dims[3]);
 }
 
+bool tn_value_is_own(const tn_value *value)
+{
+    return value && value->constant && value->n_users == 1 && !value->is_output;
+}
+
 const char *tn_node_label(const tn_node *node)
 {
     return tn_order_label(node->proto);

@@ -86,6 +86,9 @@ tn_value *tn_graph_output(const tn_graph *graph, const char *name);
  * number of channels (1 or 3). */
 bool tn_input_channels_last(int rank, const int64_t *dims);
 
+/* A constant that one use alone reads: changing it changes nothing else. */
+bool tn_value_is_own(const tn_value *value);
+
 /* The node's name, or its first output's when it has none (SPEC: unnamed nodes). */
 const char *tn_node_label(const tn_node *node);
 
