@@ -98,7 +98,8 @@ tn_status tn_walk_create(const tn_graph *graph, const tn_layers *layers, tn_devi
     made.weight = tn_alloc_zero(layers->count + 1, sizeof *made.weight);
     made.report = tn_alloc_zero(layers->count + 1, sizeof *made.report);
     tn_status status = TN_OK;
-    if (!made.weight || !made.report)
+    made.bn_of_layer = tn_alloc_zero(layers->count + 1, sizeof *made.bn_of_layer);
+    if (!made.weight || !made.report || !made.bn_of_layer)
         status = tn_fail(error, TN_ERROR_LIMIT, "out of memory for %zu layers", layers->count);
     if (status == TN_OK)
         status = tn_params_create(graph, device, &made.float_params, error);
@@ -131,6 +132,7 @@ void tn_walk_done(tn_walk *walk)
         tn_qweight_done(&walk->weight[i]);
     tn_free(walk->weight);
     tn_free(walk->report);
+    tn_free(walk->bn_of_layer);
     tn_free(walk->layer_of_step);
     tn_free(walk->touched_step);
     tn_free(walk->touched);
@@ -234,8 +236,10 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, bool in_blo
     tn_status status = run_fit(walk, index, step, in_block, &work, error);
     /* in a network whose BNs are folded the corrections here are the only ones */
     if (status == TN_OK && (walk->bn == TN_CALIBRATE_BN_AFFINE ||
-                            (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn)))
+                            (walk->bn != TN_CALIBRATE_BN_KEEP && !work.chain.bn))) {
         status = tn_layer_absorb(walk, &work, weight, error);
+        walk->bn_of_layer[index] = work.chain.bn;
+    }
     if (status == TN_OK)
         status = tn_weight_place(walk->params, layer, weight, error);
     tn_layer_work_done(&work);
@@ -248,12 +252,9 @@ static tn_status fit_layer(tn_walk *walk, size_t index, size_t step, bool in_blo
 
 static bool is_fitted_bn(const tn_walk *walk, const tn_node *bn)
 {
-    for (size_t i = 0; i < walk->layers->count; i++) {
-        const tn_layer *layer = &walk->layers->layer[i];
-        if (layer->quantized && walk->report[i].output_error >= 0 &&
-            layer->node->outputs[0] == bn->inputs[0])
+    for (size_t i = 0; i < walk->layers->count; i++)
+        if (walk->bn_of_layer[i] == bn)
             return true;
-    }
     return false;
 }
 
@@ -334,6 +335,7 @@ static tn_status start_over(tn_walk *walk, tn_error *error)
         tn_converted converted = {0};
         walk->report[i] =
             (tn_calibrated_layer){.name = walk->layers->layer[i].weight->name, .output_error = -1};
+        walk->bn_of_layer[i] = NULL;
         if (!walk->layers->layer[i].quantized)
             continue;
         status = tn_convert_layer(&walk->layers->layer[i], &converted, error);

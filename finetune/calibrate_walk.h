@@ -21,6 +21,7 @@ typedef struct tn_walk {
     tn_calibrate_bn bn;          /* not AUTO */
     tn_qweight *weight;          /* [layers->count]: codes NULL for layers that are kept */
     tn_calibrated_layer *report; /* [layers->count] */
+    const tn_node **bn_of_layer; /* [layers->count]: the BN that took up its corrections; NULL */
     size_t steps;
     size_t *layer_of_step;   /* [steps]: the layer a step is the first user of; SIZE_MAX */
     bool *touched_step;      /* [steps]: gives another output in the quantized network */
