@@ -11,7 +11,7 @@ void tn_histogram_add(tn_histogram *histogram, const float *values, int64_t coun
     double width = (histogram->high - histogram->low) / BINS;
     for (int64_t i = 0; i < count; i++) {
         double at = width > 0 ? ((double)values[i] - histogram->low) / width : 0;
-        int bin = at < 0 ? 0 : at >= BINS ? BINS - 1 : (int)at;
+        int bin = !(at > 0) ? 0 : at >= BINS ? BINS - 1 : (int)at; /* NaN is below */
         histogram->bin[bin]++;
     }
 }

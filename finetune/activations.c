@@ -196,6 +196,21 @@ static tn_status make_plan(measure_run *run, const tn_conversion *conversion, tn
     return status;
 }
 
+static tn_status widen(const char *name, const float *values, int64_t count,
+                       tn_histogram *histogram, tn_error *error)
+{
+    for (int64_t k = 0; k < count; k++) {
+        if (!isfinite(values[k]))
+            return tn_fail(error, TN_ERROR_MODEL,
+                           "value %s is infinite or not a number for some image: it has no range "
+                           "to quantize",
+                           tn_quote(name));
+        histogram->low = fmin(histogram->low, (double)values[k]);
+        histogram->high = fmax(histogram->high, (double)values[k]);
+    }
+    return TN_OK;
+}
+
 /* Extremes in the first pass, counts in the second, of the first `images` of the batch. */
 static tn_status look(measure_run *run, int pass, bool first, int64_t images, tn_error *error)
 {
@@ -215,10 +230,7 @@ static tn_status look(measure_run *run, int pass, bool first, int64_t images, tn
         }
         if (first)
             histogram->low = histogram->high = (double)run->values[0];
-        for (int64_t k = 0; k < count; k++) {
-            histogram->low = fmin(histogram->low, (double)run->values[k]);
-            histogram->high = fmax(histogram->high, (double)run->values[k]);
-        }
+        status = widen(run->names[i], run->values, count, histogram, error);
     }
     return status;
 }
