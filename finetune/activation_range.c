@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BINS = TN_HISTOGRAM_BINS, CANDIDATES = 64 };
+enum { BINS = TN_HISTOGRAM_BINS, CANDIDATES = 64, ENTROPY_BITS = 11 };
 static const double TAIL = 5e-5; /* of percentile, at each end */
 
 void tn_histogram_add(tn_histogram *histogram, const float *values, int64_t count)
@@ -56,8 +56,9 @@ static double squared_error(const tn_histogram *histogram, const tn_activation_r
  * each code's mass spread over those of its bins that are not empty. */
 static double divergence(const tn_histogram *histogram, const tn_activation_range *range)
 {
-    int codes = range->bits > 11 ? 2048 : 1 << range->bits, code_of[BINS], first = BINS, last = -1;
-    double mass[2048] = {0}, filled[2048] = {0}, below = 0, above = 0, kept = 0, sum = 0;
+    int codes = 1 << range->bits, code_of[BINS], first = BINS, last = -1;
+    double mass[1 << ENTROPY_BITS] = {0}, filled[1 << ENTROPY_BITS] = {0};
+    double below = 0, above = 0, kept = 0, sum = 0;
     for (int i = 0; i < BINS; i++) {
         double count = (double)histogram->bin[i];
         double code = rint(centre(histogram, i) / (double)range->scale) + range->zero;
@@ -135,6 +136,8 @@ void tn_histogram_range(const tn_histogram *histogram, tn_range_method method, i
     *high = histogram->high;
     if (!(histogram->high > histogram->low) || method == TN_RANGE_MINMAX)
         return;
+    if (method == TN_RANGE_ENTROPY && bits > ENTROPY_BITS)
+        method = TN_RANGE_MSE; /* codes finer than bins: the shapes do not differ */
     if (method == TN_RANGE_PERCENTILE)
         percentile(histogram, low, high);
     else
