@@ -14,9 +14,16 @@ static const tn_node *only_user(const tn_value *value)
     return value->n_users == 1 && !value->is_output ? value->users[0] : NULL;
 }
 
+/* Numbers along the last dimension: others of a linear layer stand for its positions. */
 static bool constant_channels(const tn_value *value, int64_t channels)
 {
-    return value && value->constant && tn_tensor_count(value->constant) == channels;
+    return value && value->constant && tn_tensor_count(value->constant) == channels &&
+           (channels == 1 || (value->rank > 0 && value->dims[value->rank - 1] == channels));
+}
+
+static bool constant_bias(const tn_value *value, int64_t channels)
+{
+    return constant_channels(value, 1) || constant_channels(value, channels);
 }
 
 bool tn_bn_is_own(const tn_node *bn)
@@ -64,19 +71,20 @@ static bool is_relu(const tn_node *node)
 void tn_chain_find(const tn_node *node, int64_t channels, tn_chain *chain)
 {
     *chain = (tn_chain){.output = node->outputs[0]};
-    if (!is(node, "MatMul") && node->n_inputs > 2 && constant_channels(node->inputs[2], channels))
+    if (!is(node, "MatMul") && node->n_inputs > 2 && constant_bias(node->inputs[2], channels))
         chain->bias = node->inputs[2];
     const tn_node *user = only_user(chain->output);
     if (user && is(node, "MatMul") && is(user, "Add")) {
         const tn_value *added = user->inputs[user->inputs[0] == chain->output];
-        if (constant_channels(added, channels)) {
+        if (constant_bias(added, channels)) {
             chain->bias = added;
             chain->output = user->outputs[0];
             user = only_user(chain->output);
         }
     }
     chain->bn_later = leads_to_bn(chain->output, 0);
-    chain->bias_is_own = tn_value_is_own(chain->bias);
+    chain->bias_is_own =
+        tn_value_is_own(chain->bias) && constant_channels(chain->bias, channels);
     if (user && is_bn_of(user, chain->output)) {
         chain->bn = user;
         user = only_user(user->outputs[0]);

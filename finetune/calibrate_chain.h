@@ -7,8 +7,8 @@
 
 typedef struct tn_chain {
     const tn_value *output; /* of the layer, behind its bias */
-    const tn_value *bias;   /* constant [channels] added to it; NULL */
-    bool bias_is_own;       /* nothing else reads it: it can take up a constant */
+    const tn_value *bias;   /* constant added to it, [channels] or one number; NULL */
+    bool bias_is_own;       /* [channels], and nothing else reads it: it can take up a constant */
     const tn_node *bn;      /* BatchNormalization, with parameters of its own, that alone reads it;
                                NULL */
     const tn_value *other;  /* second operand of the Add behind; NULL */

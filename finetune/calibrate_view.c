@@ -113,6 +113,10 @@ const char *tn_layer_unfit(const tn_walk *walk, const tn_layer *layer, const tn_
             gemm.beta != 1.0f)
             return "Gemm with transA, alpha or beta";
     }
+    tn_chain chain;
+    tn_chain_find(node, layer->rows, &chain);
+    if (strcmp(node->type, "MatMul") != 0 && node->n_inputs > 2 && node->inputs[2] && !chain.bias)
+        return "a bias that is no constant per channel";
     return layer->cols > TN_WIDE_COLS ? wide_unfit(walk, layer, weight) : NULL;
 }
 
@@ -186,8 +190,10 @@ static tn_status see_bias(const tn_walk *walk, const tn_node *node, int64_t chan
                           tn_layer_work *work, tn_error *error)
 {
     tn_layer_view *view = &work->view;
-    tn_status status =
-        read_param(walk->float_params, work->chain.bias, channels, work->bias, error);
+    int64_t count = tn_tensor_count(work->chain.bias->constant);
+    tn_status status = read_param(walk->float_params, work->chain.bias, count, work->bias, error);
+    for (int64_t o = count; o < channels; o++)
+        work->bias[o] = work->bias[0];
     work->bias_inside = work->chain.output == node->outputs[0];
     bool counted = work->bias_inside && view->centered; /* in the target */
     for (int64_t o = 0; status == TN_OK && o < channels && !counted; o++)
