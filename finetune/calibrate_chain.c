@@ -36,7 +36,7 @@ bool tn_bn_is_own(const tn_node *bn)
 
 static bool is_bn_of(const tn_node *node, const tn_value *value)
 {
-    return is(node, "BatchNormalization") && node->inputs[0] == value && tn_bn_is_own(node);
+    return node && is(node, "BatchNormalization") && node->inputs[0] == value && tn_bn_is_own(node);
 }
 
 static bool leads_to_bn(const tn_value *value, int depth)
@@ -82,10 +82,11 @@ void tn_chain_find(const tn_node *node, int64_t channels, tn_chain *chain)
             user = only_user(chain->output);
         }
     }
-    chain->bn_later = leads_to_bn(chain->output, 0);
-    chain->bias_is_own =
-        tn_value_is_own(chain->bias) && constant_channels(chain->bias, channels);
-    if (user && is_bn_of(user, chain->output)) {
+    /* of a MatMul's [N, positions, channels] a BN would correct the positions */
+    bool channels_second = !is(node, "MatMul") || chain->output->rank == 2;
+    chain->bn_later = channels_second && leads_to_bn(chain->output, 0);
+    chain->bias_is_own = tn_value_is_own(chain->bias) && constant_channels(chain->bias, channels);
+    if (channels_second && is_bn_of(user, chain->output)) {
         chain->bn = user;
         user = only_user(user->outputs[0]);
     }
