@@ -90,7 +90,7 @@ static void measure_row(const fit_state *state, int64_t o, const double *product
         vgv += vi * (product[i] - l * vi);
     }
     double slope = vgv > 0 ? vb / vgv : 1;
-    slope = slope > 0.1 && slope < 10 ? slope : 1;
+    slope = slope > 0.1 && slope < 10 && !state->view->no_slope ? slope : 1;
     double wanted = gram->sum_y[o] / gram->count, variance = gram->sum_yy[o];
     fit->slope[o] = slope;
     fit->shift[o] = state->view->centered ? wanted - slope * mean : 0;

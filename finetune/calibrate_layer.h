@@ -19,6 +19,7 @@ typedef struct tn_layer_view {
                                        without either 1 and 0 */
     bool relu;                      /* a ReLU follows */
     bool centered;                  /* a constant per channel is free */
+    bool no_slope;                  /* nothing takes up a factor per channel */
     const float *bias;              /* part of output, when not centered; NULL */
 } tn_layer_view;
 

@@ -238,6 +238,7 @@ tn_status tn_layer_look(const tn_walk *walk, const tn_layer *layer, size_t step,
     bool later = work->chain.bn_later && !walk->options->independent;
     bool absorbs = work->chain.bn || work->chain.bias_is_own || later;
     view->centered = absorbs && walk->bn != TN_CALIBRATE_BN_KEEP;
+    view->no_slope = layer->scheme.granularity == TN_PER_TENSOR && !work->chain.bn;
     find_other(walk, step, work);
     if (work->chain.bn)
         status = find_gain(walk, layer->rows, work, error);

@@ -300,7 +300,7 @@ static void measure(wide_fit *wide, tn_layer_fit *fit)
             yy += y * y;
         }
         double slope = vv > 0 ? yv / vv : 1;
-        slope = slope > 0.1 && slope < 10 ? slope : 1;
+        slope = slope > 0.1 && slope < 10 && !wide->view->no_slope ? slope : 1;
         fit->slope[o] = slope;
         error += yy - 2 * slope * yv + slope * slope * vv;
         all += yy;
