@@ -75,7 +75,8 @@ static void multiply_rows(const tn_gram *gram, int64_t first, int count, const f
 }
 
 /* slope and shift of one channel from the sums, the damping taken out again; what is left of the
- * target's variance, and that variance. */
+ * target's variance, and that variance. Inputs that hardly vary tell no slope and explain nothing.
+ */
 static void measure_row(const fit_state *state, int64_t o, const double *product, tn_layer_fit *fit,
                         double *left, double *all)
 {
@@ -89,14 +90,17 @@ static void measure_row(const fit_state *state, int64_t o, const double *product
         mean += vi * gram->sum_x[group * cols + i] / gram->count;
         vgv += vi * (product[i] - l * vi);
     }
+    bool flat = gram->flat[group];
     double slope = vgv > 0 ? vb / vgv : 1;
-    slope = slope > 0.1 && slope < 10 && !state->view->no_slope ? slope : 1;
+    slope = slope > 0.1 && slope < 10 && !state->view->no_slope && !flat ? slope : 1;
     double wanted = gram->sum_y[o] / gram->count, variance = gram->sum_yy[o];
     fit->slope[o] = slope;
     fit->shift[o] = state->view->centered ? wanted - slope * mean : 0;
     if (state->view->centered)
         variance -= gram->sum_y[o] * wanted;
-    *left = variance - 2 * slope * vb + slope * slope * vgv;
+    if (flat && variance <= 1e-6 * gram->sum_yy[o])
+        variance = 0; /* no more than the inputs' */
+    *left = flat ? variance : variance - 2 * slope * vb + slope * slope * vgv;
     *all = variance;
 }
 
@@ -173,7 +177,7 @@ static tn_status relax_cross(fit_state *state, tn_layer_fit *fit, const tn_gram_
         return status;
     if (state->view->centered)
         tn_gram_center_cross(gram);
-    tn_gram_damp_cross(gram, state->view->w, state->damping);
+    tn_gram_damp_cross(gram, state->view->w, gram->cols, state->damping);
     return TN_OK;
 }
 
@@ -208,7 +212,7 @@ static tn_status fit_passes(fit_state *state, tn_layer_fit *fit, tn_error *error
         tn_gram_center_cross(&state->gram);
     }
     tn_gram_damp_inner(&state->gram, state->options->damping, state->damping);
-    tn_gram_damp_cross(&state->gram, view->w, state->damping);
+    tn_gram_damp_cross(&state->gram, view->w, state->gram.cols, state->damping);
     status = solve(state, error);
     int passes = view->relu ? state->options->relu_passes : 0;
     for (int pass = 0; status == TN_OK && pass < passes; pass++) {

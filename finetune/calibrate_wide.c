@@ -186,6 +186,8 @@ static void sum_block(wide_fit *wide, int64_t first, int64_t width)
     bool failed = false;
     gram->cols = width;
     gram->count = (double)wide->positions;
+    for (int64_t j = 0; j < width; j++)
+        gram->sum_x[j] = wide->mean_x[first + j] * gram->count;
 #pragma omp parallel for schedule(dynamic) reduction(|| : failed)
     for (int64_t t = 0; t < tiles_of(width); t++) {
         int64_t i0 = t * TILE, m = width - i0 < TILE ? width - i0 : TILE;
@@ -210,10 +212,7 @@ static void sum_block(wide_fit *wide, int64_t first, int64_t width)
     wide->failed = wide->failed || failed;
     double damping = 0;
     tn_gram_damp_inner(gram, wide->options->damping, &damping);
-    const float *w = wide->view->w + first;
-    for (int64_t o = 0; o < wide->rows; o++)
-        for (int64_t j = 0; j < width; j++)
-            gram->cross[o * width + j] += damping * (double)w[o * wide->cols + j];
+    tn_gram_damp_cross(gram, wide->view->w + first, wide->cols, &damping);
 }
 
 /* The block's columns of the weight as one of its own, or back. */

@@ -82,7 +82,8 @@ tn_status tn_gram_init(tn_gram *gram, int64_t rows, int64_t cols, int64_t groups
     made.sum_x = tn_alloc_zero((size_t)(groups * cols), sizeof *made.sum_x);
     made.sum_y = tn_alloc_zero((size_t)rows, sizeof *made.sum_y);
     made.sum_yy = tn_alloc_zero((size_t)rows, sizeof *made.sum_yy);
-    if (!made.inner || !made.cross || !made.sum_x || !made.sum_y || !made.sum_yy) {
+    made.flat = tn_alloc_zero((size_t)groups, sizeof *made.flat);
+    if (!made.inner || !made.cross || !made.sum_x || !made.sum_y || !made.sum_yy || !made.flat) {
         tn_gram_done(&made);
         return tn_fail(error, TN_ERROR_LIMIT, "no memory for the Gram matrix of %lld inputs",
                        (long long)cols);
@@ -97,6 +98,7 @@ void tn_gram_done(tn_gram *gram)
     tn_free(gram->cross);
     tn_free(gram->sum_x);
     tn_free(gram->sum_y);
+    tn_free(gram->flat);
     tn_free(gram->sum_yy);
     *gram = (tn_gram){0};
 }
@@ -489,22 +491,45 @@ static double shrinkage(const tn_gram *gram, const double *inner, double trace)
     return rho < most / (1 + most) ? rho / (1 - rho) : most;
 }
 
+/* Whether the variances are no more than what fp32 sums over a tile lose of the means' squares;
+ * trace: sum of the former. Without centering it holds both and is never less. */
+static bool is_flat(const tn_gram *gram, int64_t group, double trace)
+{
+    double means = 0;
+    for (int64_t i = 0; i < gram->cols; i++) {
+        double sum = gram->sum_x[group * gram->cols + i];
+        means += sum * sum / gram->count;
+    }
+    return trace <= 1e-5 * (trace + means);
+}
+
 void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping)
 {
     for (int64_t g = 0; g < gram->groups; g++) {
         double *inner = gram->inner + g * gram->cols * gram->cols, sum = 0;
         for (int64_t i = 0; i < gram->cols; i++)
             sum += inner[i * (gram->cols + 1)];
+        gram->flat[g] = is_flat(gram, g, sum);
+        if (gram->flat[g]) {
+            for (int64_t i = 0; i < gram->cols * gram->cols; i++)
+                inner[i] = i % (gram->cols + 1) == 0;
+            damping[g] = 0;
+            continue;
+        }
         damping[g] = fmax(fraction, shrinkage(gram, inner, sum)) * sum / (double)gram->cols;
         for (int64_t i = 0; i < gram->cols; i++)
             inner[i * (gram->cols + 1)] += damping[g];
     }
 }
 
-void tn_gram_damp_cross(tn_gram *gram, const float *w, const double *damping)
+void tn_gram_damp_cross(tn_gram *gram, const float *w, int64_t stride, const double *damping)
 {
     int64_t outputs = gram->rows / gram->groups;
-    for (int64_t o = 0; o < gram->rows; o++)
-        for (int64_t j = 0; j < gram->cols; j++)
-            gram->cross[o * gram->cols + j] += damping[o / outputs] * (double)w[o * gram->cols + j];
+    for (int64_t o = 0; o < gram->rows; o++) {
+        bool flat = gram->flat[o / outputs];
+        for (int64_t j = 0; j < gram->cols; j++) {
+            double *sum = &gram->cross[o * gram->cols + j], wanted = (double)w[o * stride + j];
+            *sum = flat ? wanted : *sum + damping[o / outputs] * wanted;
+        }
+    }
 }

@@ -39,6 +39,7 @@ typedef struct tn_gram {
     double *cross;              /* [rows, cols] */
     double *sum_x;              /* [groups, cols] */
     double *sum_y, *sum_yy;     /* [rows] */
+    bool *flat;                 /* [groups] whose inputs hardly vary; set by tn_gram_damp_inner */
 } tn_gram;
 
 /* Allocates zeroed sums. LIMIT when too large. */
@@ -78,8 +79,11 @@ void tn_gram_center_cross(tn_gram *gram);
  * is given the l that the first one returned in `damping` [groups].
  * Where fewer than two positions a column were summed (linear layers: one an image), inner is far
  * from what more would give: the fraction is then at least what oracle approximating shrinkage
- * (Chen et al. 2010, eq. 23) gives, up to 0.25; more than that helps many bits and harms few. */
+ * (Chen et al. 2010, eq. 23) gives, up to 0.25; more than that helps many bits and harms few.
+ * A group whose inputs are all zero, or when centered the same everywhere, has nothing in inner but
+ * rounding noise: inner becomes I and cross w, so that the weights themselves are met. `stride`:
+ * from row to row of w. */
 void tn_gram_damp_inner(tn_gram *gram, double fraction, double *damping);
-void tn_gram_damp_cross(tn_gram *gram, const float *w, const double *damping);
+void tn_gram_damp_cross(tn_gram *gram, const float *w, int64_t stride, const double *damping);
 
 #endif
