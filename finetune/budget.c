@@ -244,9 +244,10 @@ static double gain_of(const budget_search *search, size_t layer, int from, int t
     return (loss_at(search, layer, from) - loss_at(search, layer, to)) / (bytes > 1 ? bytes : 1);
 }
 
-/* The promotion with the most gain per byte among those of at most `left` bytes; false: none. */
-static bool best_promotion(const budget_search *search, const int *width, uint64_t left,
-                           size_t *layer, int *to)
+/* The promotion with the most gain per byte among those of at most `left` bytes; false: none.
+ * barred: [layers, widths] that are left out, or NULL. */
+static bool best_promotion(const budget_search *search, const int *width, const bool *barred,
+                           uint64_t left, size_t *layer, int *to)
 {
     double most = 0;
     bool found = false;
@@ -254,7 +255,8 @@ static bool best_promotion(const budget_search *search, const int *width, uint64
         for (int b = width[i] + 1; b < TN_BUDGET_WIDTHS; b++) {
             uint64_t now = bytes_at(search, i, width[i]), then = bytes_at(search, i, b);
             double gain = gain_of(search, i, width[i], b);
-            if (search->dominated[b] || (then > now && then - now > left) || !(gain > most))
+            if (search->dominated[b] || (barred && barred[i * TN_BUDGET_WIDTHS + (size_t)b]) ||
+                (then > now && then - now > left) || !(gain > most))
                 continue;
             most = gain;
             *layer = i;
@@ -264,53 +266,29 @@ static bool best_promotion(const budget_search *search, const int *width, uint64
     return found;
 }
 
-/* Takes back the promotion that costs least per byte; false: none is left. */
-static bool demote(const budget_search *search, int *width)
-{
-    double least = 0;
-    size_t layer = SIZE_MAX;
-    int to = 0;
-    for (size_t i = 0; i < search->table.count; i++)
-        for (int b = 0; b < width[i]; b++) {
-            double cost = gain_of(search, i, b, width[i]);
-            if (search->dominated[b] ||
-                bytes_at(search, i, b) + 16 > bytes_at(search, i, width[i]) ||
-                (layer != SIZE_MAX && cost >= least))
-                continue;
-            least = cost;
-            layer = i;
-            to = b;
-        }
-    if (layer != SIZE_MAX)
-        width[layer] = to;
-    return layer != SIZE_MAX;
-}
-
-/* The table's bytes leave out what depends on the mixture: real ones decide. */
-static tn_status fit_into(const budget_search *search, int *width, uint64_t limit, tn_error *error)
+/* Promotes from where `width` is, which fits, until nothing fits any more. The table's bytes leave
+ * out what depends on the mixture, so real ones decide; what is too much by them is barred. */
+static tn_status fill(const budget_search *search, int *width, bool *barred, uint64_t limit,
+                      tn_error *error)
 {
     uint64_t bytes = 0;
-    for (;;) {
-        tn_status status = size_of(search, width, &bytes, error);
-        if (status != TN_OK || bytes <= limit || !demote(search, width))
-            return status;
-    }
-}
-
-/* Promotes from where `width` is until nothing fits any more. */
-static tn_status fill(const budget_search *search, int *width, uint64_t limit, tn_error *error)
-{
-    for (;;) {
-        uint64_t bytes = 0;
-        size_t layer;
-        int to;
-        tn_status status = size_of(search, width, &bytes, error);
-        if (status != TN_OK || bytes >= limit ||
-            !best_promotion(search, width, limit - bytes, &layer, &to))
-            return status == TN_OK && bytes > limit ? fit_into(search, width, limit, error)
-                                                    : status;
+    size_t layer;
+    int to;
+    tn_status status = size_of(search, width, &bytes, error);
+    while (status == TN_OK && bytes < limit &&
+           best_promotion(search, width, barred, limit - bytes, &layer, &to)) {
+        uint64_t then = 0;
+        int from = width[layer];
         width[layer] = to;
+        status = size_of(search, width, &then, error);
+        if (then <= limit) {
+            bytes = then;
+            continue;
+        }
+        width[layer] = from;
+        barred[layer * TN_BUDGET_WIDTHS + (size_t)to] = true;
     }
+    return status;
 }
 
 /* --- a budget of bytes --------------------------------------------------------------------------
@@ -324,23 +302,27 @@ static bool fits(const budget_search *search, const candidate *c)
 /* From every uniform width that fits: what remains is spent. */
 static tn_status choose_size(budget_search *search, tn_error *error)
 {
-    size_t count = search->table.count;
+    size_t count = search->table.count, barrable = count * TN_BUDGET_WIDTHS;
     uint64_t limit = search->options->target_size;
     int *width = tn_alloc_array(count + 1, sizeof *width);
+    bool *barred = tn_alloc_array(barrable + 1, sizeof *barred);
     tn_status status =
-        width ? TN_OK : tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
+        width && barred ? TN_OK
+                        : tn_fail(error, TN_ERROR_LIMIT, "out of memory for the choice of widths");
     for (int b = 0; status == TN_OK && b < TN_BUDGET_WIDTHS; b++) {
         const candidate *start = &search->candidates[search->uniform[b]];
         size_t where;
         if (!fits(search, start))
             continue;
         memcpy(width, start->width, count * sizeof *width);
-        status = fill(search, width, limit, error);
+        memset(barred, 0, barrable * sizeof *barred);
+        status = fill(search, width, barred, limit, error);
         if (status == TN_OK)
             status = add_candidate(search, width, &where, error);
         if (status == TN_OK && fits(search, &search->candidates[where]))
             status = judge(search, where, error);
     }
+    tn_free(barred);
     tn_free(width);
     return status;
 }
@@ -369,7 +351,7 @@ static tn_status add_path(budget_search *search, size_t *path, size_t room, size
     tn_status status = TN_OK;
     for (*steps = 0; status == TN_OK && *steps < room; ++*steps) {
         status = add_candidate(search, width, &path[*steps], error);
-        if (status != TN_OK || !best_promotion(search, width, UINT64_MAX, &layer, &to))
+        if (status != TN_OK || !best_promotion(search, width, NULL, UINT64_MAX, &layer, &to))
             break;
         width[layer] = to;
     }
