@@ -120,6 +120,37 @@ static void linear_layers_are_patches_without_space(void **state)
     tn_free(y);
 }
 
+/* Nothing is known of a weight whose inputs do not vary: it is left to its own rounding. */
+static void inputs_that_do_not_vary_ask_for_the_weights(void **state)
+{
+    (void)state;
+    enum { POSITIONS = 700 };
+    float *x = random_floats(POSITIONS * 4, 1, 0), *y = random_floats(POSITIONS * 4, 2, 0);
+    float *w = random_floats(2 * 4, 3, 0);
+    for (int i = 0; i < POSITIONS; i++)
+        x[i * 4] = x[i * 4 + 1] = 0.7f;
+    tn_patches p = {.batch = POSITIONS, .channels = 4, .group = 2, .data = x};
+    tn_gram_target data = {.channels = 4, .output = y};
+    tn_gram gram;
+    double damping[2];
+    assert_int_equal(tn_gram_init(&gram, 4, 2, 2, NULL), TN_OK);
+    assert_int_equal(tn_gram_accumulate(&p, 0, false, &data, &gram, NULL), TN_OK);
+    tn_gram_center_inner(&gram);
+    tn_gram_center_cross(&gram);
+    tn_gram_damp_inner(&gram, 0.01, damping);
+    tn_gram_damp_cross(&gram, w, 2, damping);
+    assert_true(gram.flat[0] && !gram.flat[1] && damping[0] == 0 && damping[1] > 0);
+    for (int i = 0; i < 4; i++) {
+        assert_true(gram.inner[i] == (i % 3 == 0));
+        assert_true(gram.cross[i] == (double)w[i]);
+    }
+    assert_true(gram.inner[4] > 100);
+    tn_gram_done(&gram);
+    tn_free(x);
+    tn_free(y);
+    tn_free(w);
+}
+
 static void threads_and_thinning_are_deterministic(void **state)
 {
     (void)state;
@@ -242,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_equal_loops),
         cmocka_unit_test(linear_layers_are_patches_without_space),
+        cmocka_unit_test(inputs_that_do_not_vary_ask_for_the_weights),
         cmocka_unit_test(threads_and_thinning_are_deterministic),
         cmocka_unit_test(products_equal_loops),
         cmocka_unit_test(few_positions_are_damped_more),

@@ -218,9 +218,47 @@ static void so_do_those_of_a_convolution(void **state)
     check_blocks(&view, &conv_source);
 }
 
+/* Of y - x v', relative to the variance of y. */
+static double own_error(const tn_qweight *weight)
+{
+    double left = 0, all = 0;
+    for (int64_t o = 0; o < ROWS; o++) {
+        double d = 0, dd = 0, yy = 0, sum = 0;
+        for (int64_t i = 0; i < IMAGES; i++) {
+            double wanted = (double)outputs[i * ROWS + o], error = wanted;
+            for (int64_t j = 0; j < COLS; j++)
+                error -= (double)inputs[i * COLS + j] * (double)tn_qweight_value(weight, o, j);
+            d += error / IMAGES;
+            dd += error * error / IMAGES;
+            sum += wanted / IMAGES;
+            yy += wanted * wanted / IMAGES;
+        }
+        left += dd - d * d;
+        all += yy - sum * sum;
+    }
+    return left / all;
+}
+
+/* Where nothing takes up a factor, the error counts none. */
+static void without_slopes_the_error_is_the_weights_own(void **state)
+{
+    (void)state;
+    tn_layer_view view = linear_view;
+    view.no_slope = true;
+    for (int m = 0; m < 3; m++) {
+        tn_qweight weight;
+        double error = fit(m == 2 ? tn_wide_fit_run : tn_layer_fit_run, &view, &source,
+                           m == 0 ? TN_CALIBRATE_ROUND : TN_CALIBRATE_CD, TN_PER_TENSOR, &weight);
+        assert_true(fabs(error - own_error(&weight)) < 1e-4 * error);
+        tn_qweight_done(&weight);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(blocks_come_near_the_whole),
-                                       cmocka_unit_test(so_do_those_of_a_convolution)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_come_near_the_whole),
+        cmocka_unit_test(so_do_those_of_a_convolution),
+        cmocka_unit_test(without_slopes_the_error_is_the_weights_own)};
     return cmocka_run_group_tests(tests, setup, NULL);
 }
