@@ -63,6 +63,30 @@ static void methods_treat_outliers_as_they_should(void **state)
     tn_free(values);
 }
 
+/* Codes finer than the histogram's bins have its shape whatever the range. */
+static void entropy_of_many_bits_keeps_the_activation(void **state)
+{
+    (void)state;
+    static tn_histogram histogram = {.low = 0, .high = 8};
+    for (int i = 0; i < TN_HISTOGRAM_BINS; i++)
+        histogram.bin[i] = (uint64_t)(1e6 * exp(-i / 256.0));
+    for (int bits = 11; bits <= 16; bits++) {
+        double low, high;
+        tn_histogram_range(&histogram, TN_RANGE_ENTROPY, bits, &low, &high);
+        assert_true(high > 4);
+    }
+}
+
+static void what_is_no_number_has_no_bin_of_its_own(void **state)
+{
+    (void)state;
+    static tn_histogram histogram = {.low = -1, .high = 1};
+    const float values[] = {NAN, INFINITY, -INFINITY};
+    tn_histogram_add(&histogram, values, 3);
+    assert_int_equal(histogram.bin[0], 2);
+    assert_int_equal(histogram.bin[TN_HISTOGRAM_BINS - 1], 1);
+}
+
 /* Largest difference of logits, relative to the largest logit. */
 static double written_error(const tn_model *model, const tn_conversion *conversion, int bits,
                             int input_bits, const float *wanted, size_t *values)
@@ -120,6 +144,14 @@ static void more_bits_come_nearer(void **state)
                   eight, sixteen, input);
     assert_true(eight < 0.05 && eight < four / 4 && sixteen < eight / 16);
     assert_true(input > 0 && input < 0.05);
+    images[7] = INFINITY;
+    tn_error error = {0};
+    tn_activations refused;
+    const tn_activation_options options = {.input_bits = 8, .images = images, .samples = IMAGES};
+    assert_int_equal(tn_activations_measure(model, &conversion, NULL, &options, &refused, &error),
+                     TN_ERROR_MODEL);
+    assert_non_null(strstr(error.message, graph->inputs[0]->name));
+    tn_error_clear(&error);
     tn_free(items);
     tn_graph_destroy(graph);
     tn_model_destroy(model);
@@ -130,6 +162,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zero_is_exact_and_the_range_is_held),
         cmocka_unit_test(methods_treat_outliers_as_they_should),
+        cmocka_unit_test(entropy_of_many_bits_keeps_the_activation),
+        cmocka_unit_test(what_is_no_number_has_no_bin_of_its_own),
         cmocka_unit_test(more_bits_come_nearer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
