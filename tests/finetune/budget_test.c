@@ -126,6 +126,47 @@ static void a_size_is_kept_and_used(void **state)
     tn_budget_done(&budget);
 }
 
+/* As count_bytes, but one layer (context) takes far more than any budget when it has more bits than
+ * another: the table, which sees one width at a time, does not tell. */
+static tn_status count_company(void *context, const tn_calibration *calibration, uint64_t *bytes,
+                               tn_error *error)
+{
+    const tn_converted *item = calibration->conversion.item;
+    const size_t *dear = context;
+    int lowest = 8;
+    tn_status status = count_bytes(context, calibration, bytes, error);
+    for (size_t i = 0; i < calibration->conversion.count; i++)
+        lowest = item[i].weight.bits < lowest ? item[i].weight.bits : lowest;
+    *bytes += item[*dear].weight.bits > lowest ? 1000000 : 0;
+    return status;
+}
+
+/* Whichever layer turns out to be too large, the others are promoted all the same. */
+static void an_overshoot_ends_nothing(void **state)
+{
+    (void)state;
+    tn_budget budget;
+    tn_calibration calibration;
+    tn_budget_options options = options_for(0);
+    options.sensitivity_only = true;
+    assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, NULL, NULL), TN_OK);
+    uint64_t uniform = bytes_at(&budget, 2), limit = (uniform + bytes_at(&budget, 3)) / 2;
+    size_t layers = budget.count;
+    tn_budget_done(&budget);
+    for (size_t dear = 0; dear < layers; dear++) {
+        options = options_for(limit);
+        options.size = count_company;
+        options.size_context = &dear;
+        assert_int_equal(tn_budget_choose(resnet, NULL, &options, &budget, &calibration, NULL),
+                         TN_OK);
+        print_message("%llu of %llu bytes\n", (unsigned long long)budget.bytes,
+                      (unsigned long long)limit);
+        assert_true(budget.bytes <= limit && budget.bytes > uniform);
+        tn_calibration_done(&calibration);
+        tn_budget_done(&budget);
+    }
+}
+
 /* On the twelve images that are held out, one image is 8 points: a bound of 2 cannot be promised.
  */
 static void a_loss_is_kept(void **state)
@@ -193,6 +234,7 @@ int main(void)
         cmocka_unit_test(the_table_alone_chooses_nothing),
         cmocka_unit_test(a_row_is_one_layer_in_the_float_network),
         cmocka_unit_test(a_size_is_kept_and_used),
+        cmocka_unit_test(an_overshoot_ends_nothing),
         cmocka_unit_test(a_loss_is_kept),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
