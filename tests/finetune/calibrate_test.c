@@ -14,6 +14,7 @@
 #include "core/threads.h"
 #include "finetune/calibrate.h"
 #include "finetune/synthesize.h"
+#include "onnx_io/edit.h"
 #include "tests/finetune/seeded_network.h"
 
 #include <math.h>
@@ -244,6 +245,161 @@ static void memory_does_not_matter(void **state)
     tn_free(many);
 }
 
+static int64_t length_of(const Onnx__GraphProto *graph, const char *name)
+{
+    for (size_t i = 0; i < graph->n_initializer; i++)
+        if (!strcmp(graph->initializer[i]->name, name))
+            return graph->initializer[i]->dims[0];
+    return -1;
+}
+
+/* Inputs from `first` on of all nodes of a type read the first parameter of their length. */
+static void share(tn_model *model, const char *type, size_t first)
+{
+    const Onnx__GraphProto *graph = model->proto->graph;
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t j = i + 1; j < graph->n_node; j++) {
+            const Onnx__NodeProto *one = graph->node[i], *other = graph->node[j];
+            if (strcmp(one->op_type, type) != 0 || strcmp(other->op_type, type) != 0)
+                continue;
+            for (size_t k = first; k < one->n_input; k++)
+                if (length_of(graph, one->input[k]) == length_of(graph, other->input[k]))
+                    assert_int_equal(
+                        tn_edit_set_input(model, graph->node[j], k, one->input[k], NULL), TN_OK);
+        }
+}
+
+/* What one layer's correction wrote there would change the others that read it. */
+static void shared_parameters_stay(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"squeezenet1.1", "resnet20"};
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
+        for (int m = TN_CALIBRATE_CD; m <= TN_CALIBRATE_ADAROUND; m += 2) {
+            tn_model *model = seeded_network(ids[i], i == 0 ? 2 * SIZE : SIZE);
+            share(model, i == 0 ? "Conv" : "BatchNormalization", i == 0 ? 2 : 1);
+            tn_calibrate_options options = {.method = (tn_calibrate_method)m,
+                                            .bn = TN_CALIBRATE_BN_AFFINE,
+                                            .samples = IMAGES / 4};
+            tn_calibration calibration = calibrate(model, &options);
+            assert_int_equal(calibration.params_changed, 0);
+            tn_calibration_done(&calibration);
+            tn_model_destroy(model);
+        }
+}
+
+/* Of a layer inside, what its BatchNorm reads is added to what that gives. */
+static void add_company(tn_model *model)
+{
+    const Onnx__GraphProto *graph = model->proto->graph;
+    size_t at = 0;
+    for (size_t found = 0; found < 2; at++)
+        found += !strcmp(graph->node[at]->op_type, "BatchNormalization");
+    const Onnx__NodeProto *bn = graph->node[at - 1];
+    const char *inputs[] = {bn->input[0], bn->output[0], NULL}, *outputs[] = {"company", NULL};
+    assert_non_null(tn_edit_add_node(model, at, "Add", "company", inputs, outputs));
+    assert_int_equal(
+        tn_edit_set_input(model, model->proto->graph->node[at + 1], 0, "company", NULL), TN_OK);
+}
+
+/* A BatchNorm that is not alone behind its layer cannot be part of the fit: it is corrected. */
+static void a_batch_norm_in_company_is_corrected(void **state)
+{
+    (void)state;
+    const tn_calibrate_options options = {.bn = TN_CALIBRATE_BN_AFFINE, .samples = IMAGES / 4};
+    size_t changed[2];
+    for (int t = 0; t < 2; t++) {
+        tn_model *model = seeded_network("resnet20", SIZE);
+        if (t == 1)
+            add_company(model);
+        tn_calibration calibration = calibrate(model, &options);
+        changed[t] = calibration.params_changed;
+        tn_calibration_done(&calibration);
+        tn_model_destroy(model);
+    }
+    assert_int_equal(changed[1], changed[0] + 1); /* its gamma: no scale can take the slope */
+}
+
+static void add_node(tn_model *model, const char *type, const char *const *inputs,
+                     const char *output)
+{
+    const char *outputs[] = {output, NULL};
+    assert_non_null(tn_edit_add_node(model, SIZE_MAX, type, output, inputs, outputs));
+}
+#define INPUTS(...)                                                                                \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        __VA_ARGS__, NULL                                                                          \
+    }
+
+enum { PLACES = 3 * SIZE, WIDE = 24, HIDDEN = 32 };
+
+static void add_constant(tn_model *model, const char *name, int64_t rows, int64_t cols)
+{
+    static float numbers[PLACES * WIDE * HIDDEN];
+    tn_random random = tn_random_make(6, TN_PURPOSE_TEST, 4, (uint64_t)(rows + cols));
+    int64_t dims[2] = {rows, cols}, count = rows * cols;
+    for (int64_t i = 0; i < count; i++)
+        numbers[i] = rows == 1 ? 1 : tn_random_normal(&random) / sqrtf((float)rows);
+    assert_non_null(tn_edit_add_initializer(model, name, TN_FLOAT, rows == 1 ? 1 : 2,
+                                            rows == 1 ? dims + 1 : dims, numbers,
+                                            (size_t)count * sizeof *numbers, true));
+}
+
+/* x -> a token per row of pixels -> MatMul -> BatchNorm over the tokens -> Add and MatMul -> a
+ * number added -> Gemm whose C is one number -> Gemm. */
+static tn_model *tokens(void)
+{
+    tn_model *model = NULL;
+    const int64_t three = 3, shape[] = {0, PLACES, SIZE}, image[] = {-1, 3, SIZE, SIZE};
+    assert_int_equal(tn_model_create("tokens", 8, 13, &model, NULL), TN_OK);
+    assert_int_equal(tn_edit_add_input(model, "x", TN_FLOAT, 4, image, NULL), TN_OK);
+    assert_non_null(
+        tn_edit_add_initializer(model, "shape", TN_INT64, 1, &three, shape, sizeof shape, true));
+    add_constant(model, "m1", SIZE, WIDE);
+    add_constant(model, "m2", WIDE, WIDE);
+    add_constant(model, "one", 1, 1);
+    add_constant(model, "places1", 1, PLACES);
+    add_constant(model, "places2", 1, PLACES);
+    add_constant(model, "places3", 1, PLACES);
+    add_constant(model, "places4", 1, PLACES);
+    add_constant(model, "g1", PLACES * WIDE, HIDDEN);
+    add_constant(model, "g2", HIDDEN, 10);
+    add_node(model, "Reshape", INPUTS("x", "shape"), "t");
+    add_node(model, "MatMul", INPUTS("t", "m1"), "u");
+    add_node(model, "BatchNormalization", INPUTS("u", "places1", "places2", "places3", "places4"),
+             "n");
+    add_node(model, "MatMul", INPUTS("n", "m2"), "v");
+    add_node(model, "Add", INPUTS("v", "one"), "a");
+    add_node(model, "Relu", INPUTS("a"), "r");
+    add_node(model, "Flatten", INPUTS("r"), "f");
+    add_node(model, "Gemm", INPUTS("f", "g1", "one"), "h");
+    add_node(model, "Gemm", INPUTS("h", "g2"), "y");
+    assert_int_equal(tn_edit_add_output(model, "y", TN_FLOAT, 2, (const int64_t[]){-1, 10}, NULL),
+                     TN_OK);
+    return model;
+}
+
+/* A BatchNorm's parameters for places are not those of channels, and a bias of one number is no
+ * part of what a weight is fitted to. */
+static void linear_layers_see_their_own_biases(void **state)
+{
+    (void)state;
+    tn_model *model = tokens();
+    const tn_calibrate_options options = {
+        .policy = {.scheme = "fixed", .bits = "8", .first_layer = "8"},
+        .bn = TN_CALIBRATE_BN_AFFINE};
+    tn_calibration calibration = calibrate(model, &options);
+    assert_int_equal(calibration.conversion.count, 3);
+    assert_int_equal(calibration.params_changed, 2); /* mean and gamma of the places */
+    for (size_t i = 0; i < 3; i++) {
+        print_message("%s: %.6f\n", calibration.layer[i].name, calibration.layer[i].output_error);
+        assert_true(calibration.layer[i].output_error < 1e-3);
+    }
+    tn_calibration_done(&calibration);
+    tn_model_destroy(model);
+}
+
 static void synthesized_images_match_the_statistics(void **state)
 {
     (void)state;
@@ -290,6 +446,9 @@ int main(void)
         cmocka_unit_test(half_layers_keep_their_weights),
         cmocka_unit_test(batch_norm_changes_only_when_asked),
         cmocka_unit_test(other_families_gain_as_well),
+        cmocka_unit_test(shared_parameters_stay),
+        cmocka_unit_test(a_batch_norm_in_company_is_corrected),
+        cmocka_unit_test(linear_layers_see_their_own_biases),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(memory_does_not_matter),
         cmocka_unit_test(synthesized_images_match_the_statistics),
