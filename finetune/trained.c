@@ -46,9 +46,13 @@ static tn_status measure(tn_student *student, const tn_train_data *data,
                          tn_bn_statistics *statistics, tn_error *error)
 {
     tn_loader *loader = NULL;
-    tn_loader_options plain = plain_loader(data, options, subset, n);
-    plain.drop_last = true;
-    tn_status status = tn_loader_create(data->train, &plain, &loader, error);
+    /* pictures as training sees them: padding and mixing move the statistics that weights are used
+     * to */
+    tn_loader_options seen = plain_loader(data, options, subset, n);
+    seen.augment = data->augment;
+    seen.seed = options->seed;
+    seen.drop_last = true;
+    tn_status status = tn_loader_create(data->train, &seen, &loader, error);
     if (status == TN_OK)
         status = tn_loader_start(loader, 0, 0, error);
     for (const tn_batch *batch = NULL; status == TN_OK;) {

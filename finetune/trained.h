@@ -11,7 +11,7 @@ tn_status tn_trained_measure(tn_student *student, const tn_train_data *data,
                              const tn_train_options *options, tn_bn_statistics *statistics,
                              tn_error *error) TN_MUST_CHECK;
 
-/* Measures BN statistics of the quantized network on unaugmented training images and keeps them if
+/* Measures BN statistics of the quantized network on training images, augmented, and keeps them if
  * the loss on other training images is lower with them (the test set is not looked at). */
 tn_status tn_trained_reestimate(tn_student *student, const tn_train_data *data,
                                 const tn_train_options *options, bool *kept,
