@@ -157,7 +157,7 @@ def ternion(*arguments):
 def check_outputs(path, data, images, folder, options):
     """The top-1 class and logit of each image, against ONNX Runtime's."""
     written = os.path.join(folder, "predictions")
-    ternion("evaluate", path, "--data", data, "--predictions", written, *options)
+    ternion("evaluate", path, "--data", data, "--predictions", written, "-f", *options)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     fed = session.get_inputs()[0]
     x = ((images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)).astype(np.float32)

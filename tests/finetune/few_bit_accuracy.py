@@ -91,7 +91,7 @@ def cifar(model, folder, x, labels, cases):
             check(f"{name}: biases", made["biases"] > 15)
         predictions = os.path.join(folder, "p.txt")
         figures = json.loads(ternion("evaluate", path, "--precision", "fp32", "--data", CIFAR, "--json", "--preprocess", "cifar10",
-                                     "--predictions", predictions))
+                                     "--predictions", predictions, "-f"))
         ours = np.loadtxt(predictions, ndmin=2)
         theirs = run(path, x)
         differ = int((theirs.argmax(1) != ours[:, 2]).sum())
