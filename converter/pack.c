@@ -37,9 +37,8 @@ static tn_status pair_nodes(tn_packer *packer, tn_error *error)
     const Onnx__GraphProto *copy = packer->model->proto->graph;
     packer->n_pairs = original->n_node;
     packer->pairs = tn_arena_array(&packer->model->arena, packer->n_pairs, sizeof *packer->pairs);
-    packer->replacement =
-        tn_arena_array(&packer->model->arena, packer->count, sizeof *packer->replacement);
-    if (!packer->pairs || !packer->replacement)
+    packer->decoded = tn_arena_array(&packer->model->arena, packer->count, sizeof *packer->decoded);
+    if (!packer->pairs || !packer->decoded)
         return out_of_memory(error);
     for (size_t i = 0; i < packer->n_pairs; i++) {
         packer->pairs[i] = (struct proto_pair){original->node[i], copy->node[i]};
@@ -89,7 +88,7 @@ static tn_status rename_for_users(tn_packer *packer, size_t i, tn_error *error)
     const char *name = tn_edit_unique_name(packer->model, wanted);
     if (!name)
         return out_of_memory(error);
-    packer->replacement[i].output = name;
+    packer->decoded[i] = name;
     for (size_t u = 0; status == TN_OK && u < layer->n_users; u++) {
         const tn_node *user = layer->users[u];
         status = tn_edit_set_input(packer->model, tn_packer_node(packer, user),
@@ -108,7 +107,7 @@ static tn_status detach(tn_packer *packer, size_t i, tn_error *error)
     bool exclusive = value->n_users == layer->n_users && !value->is_output &&
                      !packer->has_subgraphs &&
                      (value->initializer || (value->producer && value->producer->n_outputs == 1));
-    packer->replacement[i].output = value->name;
+    packer->decoded[i] = value->name;
     if (!exclusive)
         return rename_for_users(packer, i, error);
     if (value->initializer)
@@ -210,7 +209,7 @@ static tn_status make_site(tn_packer *packer, size_t i, tn_form_site *site, tn_e
                            .dtype = value->dtype,
                            .rank = value->rank,
                            .axis = item->layer->axis,
-                           .output = packer->replacement[i].output,
+                           .output = packer->decoded[i],
                            .compact = packer->options->prune_dead,
                            .position = &packer->position};
     memcpy(site->dims, value->dims, sizeof site->dims);
@@ -229,7 +228,7 @@ static tn_status transpose_users(tn_packer *packer, size_t i, tn_error *error)
     const tn_layer *layer = packer->items[i].layer;
     tn_status status = TN_OK;
     for (size_t u = 0; layer->transpose && status == TN_OK && u < layer->n_users; u++)
-        status = tn_packer_make_gemm(packer, layer->users[u], packer->replacement[i].output, error);
+        status = tn_packer_make_gemm(packer, layer->users[u], packer->decoded[i], error);
     return status;
 }
 

@@ -6,11 +6,6 @@
 
 struct json_t;
 
-/* What becomes of one item. */
-typedef struct tn_replacement {
-    const char *output; /* name of the decoded weight: the old one's, unless others may read that */
-} tn_replacement;
-
 typedef struct tn_packer {
     tn_graph *graph; /* of the original */
     const tn_pack_item *items;
@@ -23,7 +18,8 @@ typedef struct tn_packer {
         Onnx__NodeProto *copy;
     } * pairs; /* sorted by original */
     size_t n_pairs;
-    tn_replacement *replacement; /* per item */
+    const char **decoded; /* per item: the decoded weight's name, the old one's unless others may
+                             read that */
     bool has_subgraphs;
     size_t position; /* where in the copy the next decoding node goes */
     struct json_t *record;

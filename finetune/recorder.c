@@ -1,12 +1,5 @@
 #include "finetune/recorder.h"
 
-/* Replays change parameters behind the store's back; and what is recorded must pack them all. */
-static void touch_all(tn_recorder *recorder)
-{
-    for (size_t i = 0; i < tn_params_count(recorder->params); i++)
-        tn_params_touch(recorder->params, i);
-}
-
 /* The device had no room for a graph of the work: nothing of it ran. */
 static void give_up(tn_recorder *recorder, const tn_error *why)
 {
@@ -24,7 +17,7 @@ static tn_status record(tn_recorder *recorder, int part, tn_recorded_work *work,
     tn_status status = type->record_begin(recorder->device, error);
     if (status != TN_OK)
         return status;
-    touch_all(recorder);
+    tn_params_touch_all(recorder->params); /* what is recorded must pack them all */
     status = work(context, error);
     if (status != TN_OK) {
         (void)type->record_end(recorder->device, NULL, NULL);
@@ -48,12 +41,12 @@ tn_status tn_recorder_run(tn_recorder *recorder, int part, tn_recorded_work *wor
     if (!recorder->recordings[part])
         status = record(recorder, part, work, context, error);
     if (status == TN_OK && !recorder->recordings[part]) {
-        touch_all(recorder); /* packed in the recording alone */
+        tn_params_touch_all(recorder->params); /* packed in the recording alone */
         return work(context, error);
     }
     if (status == TN_OK)
         status = type->replay(recorder->device, recorder->recordings[part], error);
-    touch_all(recorder);
+    tn_params_touch_all(recorder->params); /* replays change them behind the store's back */
     return status;
 }
 
